@@ -1,0 +1,40 @@
+#include "base/err.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+int err_set(struct err *err, int code, const char *format, ...) {
+    assert(code < 0);
+    if (!err) return code;
+    va_list args;
+    va_start(args, format);
+    err->code = code;
+    vsnprintf(err->text, sizeof err->text, format, args);
+    va_end(args);
+    return code;
+}
+
+int err_prefix(struct err *err, const char *format, ...) {
+    assert(err && err->code < 0);
+    char old[sizeof err->text];
+    memcpy(old, err->text, sizeof old);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->text, sizeof err->text, format, args);
+    va_end(args);
+    strncat(err->text, ": ", sizeof err->text - strlen(err->text) - 1);
+    strncat(err->text, old, sizeof err->text - strlen(err->text) - 1);
+    return err->code;
+}
+
+const char *err_name(int code) {
+    switch (code) {
+    case ERR_OK: return "ok";
+#define X(name, meaning)                                                                                     \
+    case ERR_##name: return #name;
+        ERR_CODES(X)
+#undef X
+    default: return "unknown";
+    }
+}

@@ -1,0 +1,18 @@
+// A read-only view of a regular file in memory. The pages stay those of the page cache.
+#pragma once
+
+#include "base/err.h"
+#include <stddef.h>
+
+struct file_map {
+    const char *data; // valid until file_map_close; NULL for an empty file
+    size_t n_bytes;
+};
+
+// Opens a regular file (not a device, pipe or folder). err names the path and the reason.
+int file_map_open(struct file_map *map, const char *path, struct err *err) __attribute__((warn_unused_result));
+void file_map_close(struct file_map *map);
+
+// Reads everything from a descriptor that is not seekable (standard input), at most limit bytes.
+struct str;
+int file_read_all(int fd, size_t limit, struct str *out, struct err *err) __attribute__((warn_unused_result));

@@ -1,0 +1,272 @@
+// The only door to the mathematics: a backend is a device that holds weights and a paged KV cache and runs programs.
+//
+// The engine says what is computed (operations, in order, once per model); the backend decides how. Everything that
+// changes from step to step is in `struct step_input`. The engine never touches device memory.
+//
+// Life: backend_open -> backend_weight_load for each tensor -> backend_kv_open -> program_open, program_add... ->
+// backend_submit / backend_collect, step after step -> program_close -> backend_close.
+// Thread: all calls come from one thread, the step thread, which is also worker 0 of the CPU backend's pool.
+//
+// Letters in shapes: R rows of the step, S sequences of the step, L rows with logits, H hidden width, A query heads,
+// G key/value heads, D head width, F feed-forward width, V vocabulary, B tokens in a KV block.
+#pragma once
+
+#include "base/err.h"
+#include "kernels/tensor.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct backend;
+struct program;
+
+// ---------------------------------------------------------------------------------------------- open and close
+
+struct backend_options {
+    const char *device;          // "cpu"
+    const char *instruction_set; // CPU: "auto", "ref" (plain C), "avx2", "avx512"
+    int n_threads;               // CPU: 0 = one a physical core
+};
+
+int backend_open(struct backend **out, const struct backend_options *options, struct err *err)
+    __attribute__((warn_unused_result));
+void backend_close(struct backend *backend);
+
+// "cpu, avx512 (vnni, bf16), 2 threads": for people.
+const char *backend_description(const struct backend *backend);
+int backend_n_threads(const struct backend *backend);
+
+// How many steps to keep submitted: 1 where host and device share the cores, 2 where a device works beside the host.
+int backend_steps_in_flight(const struct backend *backend);
+
+// Hands a weight over; sets tensor->handle. F32, F16 and BF16 data stay where they are and must outlive the backend.
+int backend_weight_load(struct backend *backend, struct tensor *tensor, struct err *err)
+    __attribute__((warn_unused_result));
+
+// Bytes that the backend holds beyond what the model mapped, by purpose, for the memory ledger.
+struct backend_memory {
+    uint64_t weights_bytes;    // copies and repacked forms; mapped weights are the model's
+    uint64_t kv_bytes;         // reserved for the KV cache
+    uint64_t activation_bytes; // activations and logits of all programs
+    uint64_t workspace_bytes;  // everything else: scratch, sampling, pool
+};
+void backend_memory(const struct backend *backend, struct backend_memory *out);
+
+// Peaks of this machine, measured now (takes about a second): the denominators of MFU and MBU.
+struct backend_peaks {
+    double read_bytes_per_s; // streaming reads from memory, all threads
+    double f32_flops_per_s;  // multiply and add count as two
+    double bf16_flops_per_s; // 0: no such instructions
+    double int8_ops_per_s;   // 0: no such instructions
+};
+void backend_measure_peaks(struct backend *backend, struct backend_peaks *out);
+
+// ---------------------------------------------------------------------------------------------------- KV cache
+
+enum kv_format { KV_F32, KV_BF16 };
+
+struct kv_shape {
+    int32_t n_layers, n_kv_heads, head_dim; // head_dim of K and V
+    int32_t block_tokens;                   // B: 16
+    int32_t n_blocks;                       // block numbers are 0 .. n_blocks-1
+    enum kv_format format;
+};
+
+uint64_t kv_bytes_per_block(const struct kv_shape *shape);
+
+// Reserves the cache. Its inner layout is the backend's. Memory is reserved, and touched as it is used.
+int backend_kv_open(struct backend *backend, const struct kv_shape *shape, struct err *err)
+    __attribute__((warn_unused_result));
+
+// --------------------------------------------------------------------------------------------------- one step
+
+// What to draw from one row of logits.
+struct sample_params {
+    float temperature;         // 0: the largest logit (lowest id on a tie)
+    int32_t top_k;             // keep the k largest; 0: all
+    float top_p;               // keep the smallest set whose probability reaches top_p; 1: all
+    float min_p;               // keep tokens with p >= min_p * p_max; 0: all
+    float repetition_penalty;  // 1: none; divides positive logits and multiplies negative ones of tokens seen before
+    float presence_penalty;    // subtracted once from tokens generated before
+    float frequency_penalty;   // subtracted once per occurrence among generated tokens
+    uint64_t seed;
+    int32_t choice_index;
+    int32_t position;          // absolute position of the token to be drawn: with seed and choice the noise's key
+    int32_t n_top_logprobs;    // -1: no logprobs; 0..20: the token's and that many alternatives
+    int32_t forced_token;      // >= 0: draw nothing, report this token's logprob (prompt logprobs); -1: draw
+    int32_t edit_first, edit_count; // slice of step_input.edits: added to logits first (logit_bias, bans)
+    int32_t seen_first, seen_count; // slice of step_input.seen: for the three penalties
+};
+
+struct logit_edit {
+    int32_t token;
+    float add; // -INFINITY bans the token
+};
+
+struct seen_token {
+    int32_t token;
+    int32_t n_generated; // occurrences among generated tokens; 0: only in the prompt
+};
+
+// Order: raw logprobs are taken; edits; repetition, presence, frequency penalties; temperature; min_p, top_k, top_p
+// (each on the distribution that the one before left, renormalised); then Gumbel-max with rng_uniform(rng_key(seed,
+// choice_index, position), token). The draw depends on nothing else.
+
+enum { TOP_LOGPROBS_MAX = 20 };
+
+struct sample_result {
+    int32_t token;
+    int32_t n_top;       // entries below
+    float logprob;       // of token, natural logarithm, of the raw distribution; 0 when not asked for
+    int32_t top_token[TOP_LOGPROBS_MAX]; // most probable first, lowest id first among equals
+    float top_logprob[TOP_LOGPROBS_MAX];
+};
+
+struct step_sequence {
+    int32_t row_first, row_count; // its rows of this step, neighbours, positions ascending by one
+    int32_t kv_len;               // tokens in the cache after this step (= position of its last row + 1)
+    int32_t block_first;          // its block table begins at block_table[block_first]; ceil(kv_len / B) entries
+};
+
+// Rows of one sequence are neighbours; sequences are in any order. `token` may be a reference to a result of the step
+// submitted just before: STEP_TOKEN_REF(i) is what its logit row i drew.
+#define STEP_TOKEN_REF(i) (-1 - (i))
+
+struct step_input {
+    int32_t n_rows, n_sequences, n_logit_rows, n_block_table, n_edits, n_seen;
+    int32_t *token;                    // [R] or references
+    int32_t *position;                 // [R]
+    int32_t *sequence;                 // [R] index into sequences
+    struct step_sequence *sequences;   // [S]
+    int32_t *block_table;              // [n_block_table] block numbers
+    int32_t *logit_row;                // [L] row whose residual passes the head, ascending
+    struct sample_params *sample;      // [L]
+    struct logit_edit *edits;          // [n_edits]
+    struct seen_token *seen;           // [n_seen]
+};
+
+// --------------------------------------------------------------------------------------------------- programs
+//
+// Activations live in the backend: the residual stream [R, H] in F32, queries [R, A*D], attention output [R, A*D],
+// feed-forward activations [R, F], logits [L, V]. The operations below name them in capitals.
+
+// Rotary tables: angle of pair i at position p is p * inverse_frequency[i]; cos and sin are multiplied by scale.
+struct rope_spec {
+    int32_t n_dims;                  // rotated dimensions of each head (even, <= D); the rest pass unchanged
+    bool interleaved;                // pairs (2i, 2i+1); false: pairs (i, i + n_dims/2)
+    float scale;                     // attention factor (yarn, longrope); 1 otherwise
+    const float *inverse_frequency;  // [n_dims/2], owned by the model
+};
+
+struct program_shape {
+    int32_t rows_max, sequences_max, logit_rows_max;
+    int32_t hidden, q_width, kv_width, mlp_width, vocab; // H, A*D, G*D, F, V
+    int32_t n_ropes;                                     // 0..2
+    const struct rope_spec *ropes;                       // [n_ropes], copied
+};
+
+enum norm_kind { NORM_RMS };        // x * rsqrt(mean(x^2) + eps) * weight; families with 1+w add the 1 at load
+enum activation { ACTIVATION_SILU, ACTIVATION_GELU_TANH };
+
+// RESIDUAL[r] = table[token[r]] * scale; prepares the rotary tables for the positions of this step.
+struct op_embed {
+    struct tensor table; // [V, H]
+    float scale;
+};
+
+// n = norm(RESIDUAL); q, k, v = n Wq^T + bq, ...; per-head norm of q and k where given; rotary embedding; QUERY = q;
+// K and V into the cache at (layer, block_table, position).
+struct op_attention_in {
+    int32_t layer;                  // index in the KV cache
+    int32_t n_heads, n_kv_heads, head_dim;
+    const float *norm_weight;       // [H] or NULL: no norm
+    float norm_eps;
+    struct tensor wq, wk, wv;       // [A*D, H], [G*D, H], [G*D, H]
+    const float *bq, *bk, *bv;      // [A*D], [G*D], [G*D] or NULL
+    const float *q_norm, *k_norm;   // [D] each (per head, before rope) or NULL
+    int32_t rope;                   // index into program_shape.ropes; -1: no rotation
+};
+
+// ATTENTION[r] = softmax(scale * q K^T, causal, within window) V, through the cache, for each row of each sequence.
+struct op_attention {
+    int32_t layer, n_heads, n_kv_heads, head_dim;
+    float scale;
+    int32_t window;   // key j is visible from position i iff i - window < j <= i; 0: no window
+    float soft_cap;   // s = cap * tanh(s / cap) before the mask; 0: none
+};
+
+enum op_source { SOURCE_ATTENTION, SOURCE_MLP };
+
+// RESIDUAL += scale * post_norm(source W^T + bias).
+struct op_linear_add {
+    enum op_source source;
+    struct tensor weight;          // [H, A*D] or [H, F]
+    const float *bias;             // [H] or NULL
+    const float *post_norm_weight; // [H] or NULL
+    float post_norm_eps;
+    float scale;                   // 1 for most
+};
+
+// n = norm(RESIDUAL); MLP = activation(n Wgate^T + bgate) * (n Wup^T + bup).
+struct op_mlp_in {
+    const float *norm_weight; // [H] or NULL
+    float norm_eps;
+    struct tensor gate, up;   // [F, H]
+    const float *gate_bias, *up_bias; // [F] or NULL
+    enum activation activation;
+};
+
+// LOGITS[l] = softcap(norm(RESIDUAL[logit_row[l]]) W^T * scale).
+struct op_head {
+    const float *norm_weight; // [H]
+    float norm_eps;
+    struct tensor weight;     // [V, H]
+    float soft_cap;           // 0: none
+    float scale;              // 1 for most
+};
+
+// RESULTS[l] from LOGITS[l] by sample[l].
+struct op_sample {
+    int32_t vocab; // ids at and beyond it (padding rows of the head) are never drawn
+};
+
+enum op_kind { OP_EMBED, OP_ATTENTION_IN, OP_ATTENTION, OP_LINEAR_ADD, OP_MLP_IN, OP_HEAD, OP_SAMPLE, OP_KINDS };
+
+struct op {
+    enum op_kind kind;
+    union {
+        struct op_embed embed;
+        struct op_attention_in attention_in;
+        struct op_attention attention;
+        struct op_linear_add linear_add;
+        struct op_mlp_in mlp_in;
+        struct op_head head;
+        struct op_sample sample;
+    };
+};
+
+const char *op_kind_name(enum op_kind kind);
+
+int program_open(struct program **out, struct backend *backend, const struct program_shape *shape, struct err *err)
+    __attribute__((warn_unused_result));
+// Appends a copy of op. Shapes are checked here, once, with assertions: a wrong one is a programming error.
+void program_add(struct program *program, const struct op *op);
+void program_close(struct program *program);
+
+// ------------------------------------------------------------------------------------------------------- run
+
+struct step_times {
+    uint64_t total_ns;
+    uint64_t op_ns[OP_KINDS]; // by kind of operation, wall time; all 0 when this step was not sampled
+};
+
+// Submits one step. `input` and its arrays stay unchanged until the step is collected. At most two steps may be
+// submitted and not collected.
+void backend_submit(struct backend *backend, struct program *program, const struct step_input *input);
+
+// Waits for the oldest submitted step. results: [n_logit_rows] of that step, filled in the order of its logit rows.
+void backend_collect(struct backend *backend, struct sample_result *results, struct step_times *times);
+
+// The logits of row l of the step collected last, [V] floats in host memory, valid until the next submit. For checks
+// against other implementations and for evaluation, not for serving.
+const float *backend_logits(struct backend *backend, int32_t logit_row);

@@ -1,0 +1,1 @@
+#include "scheduler/step_loop.h"

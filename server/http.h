@@ -1,0 +1,81 @@
+// HTTP/1.1 on libuv and llhttp: connections, limits, keys, and one exchange (request and response) at a time on each.
+//
+// Everything here happens on the loop thread. A handler gets a complete request and answers through its exchange, at once
+// or later. It knows nothing of models.
+#pragma once
+
+#include "base/err.h"
+#include "base/str.h"
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct http_server;
+struct http_exchange;
+
+struct http_request {
+    const char *method;       // "GET"
+    const char *path;         // percent-decoded once, query removed, one trailing slash stripped, UTF-8
+    struct str_view body;     // whole, valid until the exchange ends
+    uint64_t key_id;          // which API key: 0 when keys are off, else a stable hash of it; never the key itself
+    const char *request_id;   // checked x-request-id of the client, or one that the server made
+    uint64_t arrived_ns;      // clock_now_ns when the headers were complete
+};
+
+typedef void http_handler(struct http_exchange *exchange, void *context);
+
+// Matched in order; the first row whose path fits wins. A path fits exactly, or, when it ends with "/*", as a prefix.
+struct http_route {
+    const char *method;   // "GET" also answers HEAD
+    const char *path;
+    http_handler *handler;
+    bool open;            // answered without a key (only /health)
+};
+
+struct http_options {
+    const char *host;          // numeric address or "localhost"; default 127.0.0.1
+    int port;                  // 0: any free one
+    const char *keys_path;     // file with one key a line; NULL: no keys
+    bool insecure;             // allow a public address without keys
+    const char *allowed_hosts; // further names for the Host header, comma-separated; NULL: none
+    size_t body_bytes_max;     // 0: 32 MiB
+    int connections_max;       // 0: 1024
+    const struct http_route *routes;
+    size_t n_routes;
+    void *context;             // for the handlers
+    // Turns an HTTP-level failure into a response body; the content type is application/json. type and code as in
+    // OpenAI's error object; code may be NULL.
+    void (*error_body)(struct str *out, int status, const char *type, const char *code, const char *message);
+    // Called once for each finished exchange, for http_requests_total; path is the route's, or NULL when none fitted.
+    void (*on_finished)(void *context, const char *method, const char *path, int status);
+};
+
+int http_server_open(struct http_server **out, uv_loop_t *loop, const struct http_options *options, struct err *err)
+    __attribute__((warn_unused_result));
+int http_server_port(const struct http_server *server); // the bound port
+int http_server_n_exchanges(const struct http_server *server); // requests being answered
+// Stops accepting; idle connections close now, the others after their response. Draining responses say Connection: close.
+void http_server_drain(struct http_server *server);
+void http_server_close(struct http_server *server); // closes everything; run the loop until it is empty afterwards
+
+const struct http_request *http_exchange_request(const struct http_exchange *exchange);
+const char *http_exchange_request_header(const struct http_exchange *exchange, const char *name); // NULL: absent
+struct http_server *http_exchange_server(struct http_exchange *exchange);
+
+// Adds a response header; before the reply or the stream begins. Values are filtered to printable ASCII.
+void http_exchange_header(struct http_exchange *exchange, const char *name, const char *value);
+
+// Sends the whole response and ends the exchange, which must not be used afterwards. body is copied.
+void http_exchange_reply(struct http_exchange *exchange, int status, const char *content_type, const char *body,
+                         size_t n_bytes);
+
+// A streamed response: one call of stream_write is one HTTP chunk and one write to the socket.
+void http_exchange_stream_begin(struct http_exchange *exchange, int status, const char *content_type);
+void http_exchange_stream_write(struct http_exchange *exchange, const char *bytes, size_t n_bytes);
+void http_exchange_stream_end(struct http_exchange *exchange); // ends the exchange
+size_t http_exchange_stream_pending(const struct http_exchange *exchange); // bytes that the socket has not taken yet
+
+// Called when the client has gone (end of input, reset, write error, timeout of a stalled reader) before the exchange
+// ended; the exchange must not be used after the callback returns. on_drain: pending fell to 0 after a write.
+void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *context), void (*on_drain)(void *context),
+                         void *context);

@@ -1,0 +1,43 @@
+// The OpenAI-compatible server: one model behind HTTP.
+//
+// server_run blocks on the loop thread until SIGTERM or SIGINT and a graceful drain. No tensor is visible here: the model
+// appears as tokenizer, template, names and limits, the step loop as a queue.
+#pragma once
+
+#include "base/err.h"
+#include "server/http.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct model;
+struct step_loop;
+struct server;
+
+struct server_options {
+    struct http_options http;   // routes, context and callbacks are the server's to fill
+    const char *model_name;     // shown as the model's id; NULL: the model's own name
+    bool any_model;             // accept any model name in requests
+    bool strict;                // unknown request fields are a 400
+    int n_choices_max;          // 0: 8
+    double drain_s;             // deadline of a graceful drain; 0: 30
+    const char *ledger_text;    // printed by /advisor/memory later; may be NULL
+    void (*on_ready)(void *context, int port); // called once when the socket listens
+    void *on_ready_context;
+};
+
+// Opens the socket at once (so that /health answers 503 while the model loads).
+int server_open(struct server **out, const struct server_options *options, struct err *err)
+    __attribute__((warn_unused_result));
+
+// What server_run serves; set before server_run or, from any thread, while it runs (loading ends then).
+struct server_engine {
+    const struct model *model;
+    struct step_loop *step_loop;
+    int32_t context; // tokens
+};
+void server_attach(struct server *server, const struct server_engine *engine);
+// Wakes the loop thread to take events of the step loop; any thread. Passed to step_loop_options.wake.
+void server_wake(void *server);
+
+int server_run(struct server *server, struct err *err) __attribute__((warn_unused_result));
+void server_close(struct server *server);

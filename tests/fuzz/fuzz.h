@@ -1,0 +1,12 @@
+// The seam between fuzz targets and whatever drives them.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes); // must not crash, hang or leak; returns 0
+void fuzz_seeds(void);                                            // adds the target's seeds
+
+void fuzz_add_seed(const void *bytes, size_t n_bytes);
+void fuzz_add_seed_file(const char *path); // ignored when the file is not there
+void fuzz_add_seed_folder(const char *folder, const char *suffix);
