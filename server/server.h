@@ -39,5 +39,8 @@ void server_attach(struct server *server, const struct server_engine *engine);
 // Wakes the loop thread to take events of the step loop; any thread. Passed to step_loop_options.wake.
 void server_wake(void *server);
 
+// Begins a graceful drain, as SIGTERM does; any thread. server_run returns when it is over.
+void server_stop(struct server *server);
+
 int server_run(struct server *server, struct err *err) __attribute__((warn_unused_result));
 void server_close(struct server *server);

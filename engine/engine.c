@@ -1,0 +1,216 @@
+#include "engine/engine.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/forward.h"
+#include "engine/memory_plan.h"
+#include "models/tokenizer.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STEPS_IN_FLIGHT_MAX = 2 };
+
+struct engine {
+    struct model *model;
+    struct backend *backend;
+    struct program *program;
+    struct memory_plan plan;
+    struct memory_ledger ledger;
+    // Inputs are used in turn: one more than can be in flight is never needed, because filling precedes submitting.
+    struct step_input inputs[STEPS_IN_FLIGHT_MAX];
+    void *input_memory[STEPS_IN_FLIGHT_MAX];
+    struct step_record records[STEPS_IN_FLIGHT_MAX];
+    struct sample_result *results; // [logit_rows_max] of the step collected last
+    uint64_t n_submitted, n_collected;
+    uint64_t last_collected_ns;
+};
+
+// All arrays of one input in one block, so that a device can take them with one copy. base NULL: only the size counts.
+static size_t input_layout(struct step_input *input, char *base, const struct engine_limits *limits) {
+    size_t used = 0;
+#define PLACE(field, count)                                                                                  \
+    do {                                                                                                     \
+        input->field = base ? (void *)(base + used) : NULL;                                                  \
+        used += ((size_t)(count) * sizeof *input->field + 63) / 64 * 64;                                     \
+    } while (0)
+    PLACE(token, limits->rows_max);
+    PLACE(position, limits->rows_max);
+    PLACE(sequence, limits->rows_max);
+    PLACE(sequences, limits->sequences_max);
+    PLACE(block_table, limits->block_table_max);
+    PLACE(logit_row, limits->logit_rows_max);
+    PLACE(sample, limits->logit_rows_max);
+    PLACE(edits, limits->edits_max);
+    PLACE(seen, limits->seen_max);
+#undef PLACE
+    return used;
+}
+
+static int load_weights(struct engine *engine, struct err *err) {
+    struct model_spec *spec = &engine->model->spec;
+    int rc = backend_weight_load(engine->backend, &spec->embed, err);
+    if (!rc && spec->tied) spec->head.handle = spec->embed.handle;
+    else if (!rc) rc = backend_weight_load(engine->backend, &spec->head, err);
+    for (int32_t i = 0; !rc && i < spec->n_layers; i++) {
+        struct layer_spec *l = &spec->layers[i];
+        struct tensor *const weights[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
+        for (size_t w = 0; !rc && w < sizeof weights / sizeof *weights; w++)
+            rc = backend_weight_load(engine->backend, weights[w], err);
+    }
+    return rc;
+}
+
+static int open_program(struct engine *engine, struct err *err) {
+    const struct model_spec *spec = &engine->model->spec;
+    const struct engine_limits *limits = &engine->plan.limits;
+    struct program_shape shape = {.rows_max = limits->rows_max,
+                                  .sequences_max = limits->sequences_max,
+                                  .logit_rows_max = limits->logit_rows_max,
+                                  .hidden = spec->hidden,
+                                  .q_width = spec->n_heads * spec->head_dim,
+                                  .kv_width = spec->n_kv_heads * spec->head_dim,
+                                  .mlp_width = spec->mlp_width,
+                                  .vocab = spec->vocab,
+                                  .n_ropes = spec->n_ropes,
+                                  .ropes = spec->ropes};
+    int rc = program_open(&engine->program, engine->backend, &shape, err);
+    if (!rc) forward_record(engine->program, spec, limits->vocab);
+    return rc;
+}
+
+static void fill_ledger(struct engine *engine, size_t input_bytes) {
+    const struct engine_limits *limits = &engine->plan.limits;
+    const struct model *model = engine->model;
+    struct memory_ledger *ledger = &engine->ledger;
+    struct backend_memory memory;
+    backend_memory(engine->backend, &memory);
+    memory_ledger_add(ledger, "weights", model->spec.weight_bytes, model->spec.weight_bytes, "%.1f M parameters, from %s",
+                      (double)model->spec.n_parameters / 1e6, model->source_format);
+    if (memory.weights_bytes)
+        memory_ledger_add(ledger, "weights", memory.weights_bytes, memory.weights_bytes, "repacked for the kernels");
+    memory_ledger_add(ledger, "KV cache", memory.kv_bytes, 0, "%d blocks of %d tokens, %s", limits->n_blocks,
+                      limits->block_tokens, engine->plan.kv.format == KV_F32 ? "f32" : "bf16");
+    memory_ledger_add(ledger, "activations", memory.activation_bytes, 0, "%d rows, %d rows of logits a step",
+                      limits->rows_max, limits->logit_rows_max);
+    memory_ledger_add(ledger, "workspace", memory.workspace_bytes + input_bytes, 0, "scratch and the inputs of %d steps",
+                      limits->steps_in_flight);
+}
+
+static int engine_start(struct engine *engine, const struct engine_options *options, struct err *err) {
+    const struct model *model = engine->model;
+    int32_t n_token_ids = model->spec.vocab;
+    // Rows of the head beyond the tokenizer's vocabulary are padding.
+    if (model->tokenizer && tokenizer_vocab(model->tokenizer) < n_token_ids)
+        n_token_ids = tokenizer_vocab(model->tokenizer);
+    int rc = memory_plan_make(&engine->plan, &model->spec, n_token_ids, options, memory_available_bytes(), err);
+    if (rc) return rc;
+    struct engine_limits *limits = &engine->plan.limits;
+    if (!limits->steps_in_flight) limits->steps_in_flight = backend_steps_in_flight(engine->backend);
+    assert(limits->steps_in_flight >= 1 && limits->steps_in_flight <= STEPS_IN_FLIGHT_MAX);
+    rc = load_weights(engine, err);
+    if (!rc) rc = backend_kv_open(engine->backend, &engine->plan.kv, err);
+    if (!rc) rc = open_program(engine, err);
+    if (rc) return rc;
+    struct step_input probe;
+    size_t input_bytes = input_layout(&probe, NULL, limits);
+    for (int i = 0; i < STEPS_IN_FLIGHT_MAX; i++) {
+        engine->input_memory[i] = aligned_alloc(64, input_bytes);
+        if (!engine->input_memory[i]) return err_set(err, ERR_IO, "no memory for the inputs of a step");
+        input_layout(&engine->inputs[i], engine->input_memory[i], limits);
+    }
+    engine->results = mem_alloc_zero((size_t)limits->logit_rows_max, sizeof *engine->results);
+    fill_ledger(engine, input_bytes * STEPS_IN_FLIGHT_MAX);
+    return 0;
+}
+
+int engine_open(struct engine **out, struct model *model, struct backend *backend, const struct engine_options *options,
+                struct err *err) {
+    struct engine *engine = mem_alloc_zero(1, sizeof *engine);
+    engine->model = model;
+    engine->backend = backend;
+    int rc = engine_start(engine, options, err);
+    if (rc) {
+        engine_close(engine);
+        return rc;
+    }
+    *out = engine;
+    return 0;
+}
+
+void engine_close(struct engine *engine) {
+    if (!engine) return;
+    while (engine->n_collected < engine->n_submitted) {
+        const struct sample_result *results;
+        struct step_record record;
+        engine_collect(engine, &results, &record);
+    }
+    if (engine->program) program_close(engine->program);
+    for (int i = 0; i < STEPS_IN_FLIGHT_MAX; i++) free(engine->input_memory[i]);
+    free(engine->results);
+    free(engine);
+}
+
+const struct engine_limits *engine_limits(const struct engine *engine) { return &engine->plan.limits; }
+
+const struct memory_ledger *engine_memory(const struct engine *engine) { return &engine->ledger; }
+
+struct step_input *engine_next_input(struct engine *engine) {
+    assert(engine_n_in_flight(engine) < engine->plan.limits.steps_in_flight);
+    struct step_input *input = &engine->inputs[engine->n_submitted % STEPS_IN_FLIGHT_MAX];
+    input->n_rows = input->n_sequences = input->n_logit_rows = 0;
+    input->n_block_table = input->n_edits = input->n_seen = 0;
+    return input;
+}
+
+// Keys that the rows attend to, before any sliding window.
+static int64_t count_kv_reads(const struct step_input *input) {
+    int64_t n = 0;
+    for (int32_t i = 0; i < input->n_sequences; i++) {
+        const struct step_sequence *s = &input->sequences[i];
+        n += (int64_t)s->row_count * (s->kv_len - s->row_count) + (int64_t)s->row_count * (s->row_count + 1) / 2;
+    }
+    return n;
+}
+
+static int32_t count_prompt_rows(const struct step_input *input) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < input->n_sequences; i++)
+        if (input->sequences[i].row_count > 1) n += input->sequences[i].row_count;
+    return n;
+}
+
+uint64_t engine_submit(struct engine *engine) {
+    const struct step_input *input = &engine->inputs[engine->n_submitted % STEPS_IN_FLIGHT_MAX];
+    const struct engine_limits *limits = &engine->plan.limits;
+    assert(input->n_rows > 0 && input->n_rows <= limits->rows_max);
+    assert(input->n_sequences > 0 && input->n_sequences <= limits->sequences_max);
+    assert(input->n_logit_rows >= 0 && input->n_logit_rows <= limits->logit_rows_max);
+    uint64_t now = clock_now_ns();
+    bool idle = engine->n_submitted == engine->n_collected;
+    engine->records[engine->n_submitted % STEPS_IN_FLIGHT_MAX] =
+        (struct step_record){.ticket = engine->n_submitted + 1,
+                             .submitted_ns = now,
+                             .host_gap_ns = idle && engine->last_collected_ns ? now - engine->last_collected_ns : 0,
+                             .n_rows = input->n_rows,
+                             .n_prompt_rows = count_prompt_rows(input),
+                             .n_sequences = input->n_sequences,
+                             .n_logit_rows = input->n_logit_rows,
+                             .kv_tokens_read = count_kv_reads(input)};
+    backend_submit(engine->backend, engine->program, input);
+    return ++engine->n_submitted;
+}
+
+void engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record) {
+    assert(engine->n_collected < engine->n_submitted);
+    *record = engine->records[engine->n_collected % STEPS_IN_FLIGHT_MAX];
+    backend_collect(engine->backend, engine->results, &record->times);
+    record->collected_ns = engine->last_collected_ns = clock_now_ns();
+    engine->n_collected++;
+    *results = engine->results;
+}
+
+int32_t engine_n_in_flight(const struct engine *engine) { return (int32_t)(engine->n_submitted - engine->n_collected); }
+
+const float *engine_logits(struct engine *engine, int32_t logit_row) { return backend_logits(engine->backend, logit_row); }

@@ -1,0 +1,97 @@
+#include "engine/memory_plan.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    BLOCK_TOKENS = 16,
+    SEQUENCES_AUTO = 128,  // more wait in the queue
+    ROWS_AUTO = 512,       // enough for the matrix products to be bound by arithmetic
+    LOGIT_ROWS_MIN = 32,   // prompt logprobs pass the head this many rows at a time, at least
+    EDITS_MAX = 64 * 1024, // logit_bias and bans of one step
+    SEEN_MIN = 256 * 1024, // tokens under penalties in one step
+};
+// Models below this many parameters keep K and V in F32: their cache is small and their arithmetic is not.
+static const uint64_t KV_F32_BELOW_PARAMETERS = 100u * 1000 * 1000;
+
+static int32_t min_i32(int64_t a, int64_t b) { return (int32_t)(a < b ? a : b); }
+
+static int choose_kv_format(struct kv_shape *kv, const struct model_spec *spec, const char *name, struct err *err) {
+    if (!name || strcmp(name, "auto") == 0)
+        kv->format = spec->n_parameters < KV_F32_BELOW_PARAMETERS ? KV_F32 : KV_BF16;
+    else if (strcmp(name, "f32") == 0) kv->format = KV_F32;
+    else if (strcmp(name, "bf16") == 0) kv->format = KV_BF16;
+    else return err_set(err, ERR_INVALID, "KV format \"%s\" is none of auto, f32, bf16", name);
+    return 0;
+}
+
+// Blocks that the cache gets: what was asked for, else what all sequences could need, within half of the free memory.
+static int choose_blocks(struct memory_plan *plan, const struct engine_options *options, uint64_t available_bytes,
+                         struct err *err) {
+    struct engine_limits *limits = &plan->limits;
+    uint64_t block_bytes = kv_bytes_per_block(&plan->kv);
+    uint64_t per_sequence = ((uint64_t)limits->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+    uint64_t budget = options->kv_bytes ? options->kv_bytes : available_bytes / 2;
+    uint64_t n_blocks = budget / block_bytes;
+    if (!options->kv_bytes && n_blocks > per_sequence * (uint64_t)limits->sequences_max)
+        n_blocks = per_sequence * (uint64_t)limits->sequences_max;
+    if (n_blocks > INT32_MAX / BLOCK_TOKENS) n_blocks = INT32_MAX / BLOCK_TOKENS;
+    if (n_blocks < 1)
+        return err_set(err, ERR_LIMIT, "the KV cache has room for no block: one needs %.1f MiB, %.1f MiB are there",
+                       (double)block_bytes / 0x1p20, (double)budget / 0x1p20);
+    plan->kv.n_blocks = limits->n_blocks = (int32_t)n_blocks;
+    // A sequence must fit into the cache alone, or it could never finish.
+    if (n_blocks < per_sequence) limits->context = (int32_t)n_blocks * BLOCK_TOKENS;
+    return 0;
+}
+
+int memory_plan_make(struct memory_plan *out, const struct model_spec *spec, int32_t n_token_ids,
+                     const struct engine_options *options, uint64_t available_bytes, struct err *err) {
+    *out = (struct memory_plan){0};
+    struct engine_limits *limits = &out->limits;
+    if (options->context < 0 || options->context > spec->context_max)
+        return err_set(err, ERR_INVALID, "a context of %d tokens was asked for; the model was made for 1 to %d",
+                       options->context, spec->context_max);
+    assert(options->rows_max >= 0 && options->sequences_max >= 0);
+    limits->vocab = n_token_ids;
+    limits->context = options->context ? options->context : spec->context_max;
+    limits->rows_max = options->rows_max ? options->rows_max : ROWS_AUTO;
+    limits->sequences_max = options->sequences_max ? options->sequences_max : min_i32(SEQUENCES_AUTO, limits->rows_max);
+    limits->block_tokens = BLOCK_TOKENS;
+    out->kv = (struct kv_shape){.n_layers = spec->n_layers,
+                                .n_kv_heads = spec->n_kv_heads,
+                                .head_dim = spec->head_dim,
+                                .block_tokens = BLOCK_TOKENS};
+    int rc = choose_kv_format(&out->kv, spec, options->kv_format, err);
+    if (!rc) rc = choose_blocks(out, options, available_bytes, err);
+    if (rc) return rc;
+    if (limits->sequences_max > limits->rows_max) limits->sequences_max = limits->rows_max;
+    limits->logit_rows_max = limits->sequences_max > LOGIT_ROWS_MIN ? limits->sequences_max : LOGIT_ROWS_MIN;
+    int64_t blocks_per_sequence = (limits->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+    limits->block_table_max = min_i32(blocks_per_sequence * limits->sequences_max, INT32_MAX);
+    limits->edits_max = EDITS_MAX;
+    limits->seen_max = limits->context > SEEN_MIN ? limits->context : SEEN_MIN;
+    limits->steps_in_flight = options->steps_in_flight;
+    return 0;
+}
+
+// One number from a file; 0 when it is not there or says "max".
+static uint64_t read_number(const char *path, const char *format) {
+    FILE *file = fopen(path, "re");
+    if (!file) return 0;
+    char line[256];
+    unsigned long long value = 0;
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, format, &value) == 1) break;
+    fclose(file);
+    return value;
+}
+
+uint64_t memory_available_bytes(void) {
+    uint64_t available = read_number("/proc/meminfo", "MemAvailable: %llu kB") * 1024;
+    uint64_t limit = read_number("/sys/fs/cgroup/memory.max", "%llu");
+    uint64_t used = read_number("/sys/fs/cgroup/memory.current", "%llu");
+    if (limit && limit > used && limit - used < available) available = limit - used;
+    return available;
+}
