@@ -1,0 +1,37 @@
+"""Runs the end-to-end tests (tests/e2e/test_*.py) against a built `optima`.
+
+    run.py --binary build/optima [name ...]     names select modules: `run.py chat` runs test_chat.py
+"""
+
+import argparse
+import pathlib
+import sys
+import unittest
+
+import common
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", type=pathlib.Path, required=True)
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    common.binary = arguments.binary.resolve()
+    folder = pathlib.Path(__file__).parent
+    loader = unittest.defaultTestLoader
+    if arguments.names:
+        suite = loader.loadTestsFromNames([f"test_{name}" for name in arguments.names])
+    else:
+        suite = loader.discover(str(folder), pattern="test_*.py")
+    result = unittest.TextTestRunner(verbosity=1).run(suite)
+    failures = common.stop_servers()
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    passed = result.testsRun - len(result.failures) - len(result.errors) - len(result.skipped)
+    print(f"{passed} passed, {len(result.failures) + len(result.errors) + len(failures)} failed, {len(result.skipped)} skipped")
+    return 0 if result.wasSuccessful() and not failures else 1
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(pathlib.Path(__file__).parent))
+    sys.exit(main())
