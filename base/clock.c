@@ -8,4 +8,6 @@ uint64_t clock_now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-int64_t clock_wall_s(void) { return (int64_t)time(NULL); }
+int64_t clock_wall_s(void) {
+    return (int64_t)time(NULL);
+}

@@ -3,5 +3,5 @@
 
 #include <stdint.h>
 
-uint64_t clock_now_ns(void);   // monotonic, arbitrary origin
-int64_t clock_wall_s(void);    // seconds since 1970
+uint64_t clock_now_ns(void); // monotonic, arbitrary origin
+int64_t clock_wall_s(void);  // seconds since 1970

@@ -30,11 +30,14 @@ int err_prefix(struct err *err, const char *format, ...) {
 
 const char *err_name(int code) {
     switch (code) {
-    case ERR_OK: return "ok";
-#define X(name, meaning)                                                                                     \
-    case ERR_##name: return #name;
+    case ERR_OK:
+        return "ok";
+#define X(name, meaning)                                                                                               \
+    case ERR_##name:                                                                                                   \
+        return #name;
         ERR_CODES(X)
 #undef X
-    default: return "unknown";
+    default:
+        return "unknown";
     }
 }

@@ -8,14 +8,14 @@
 #include <stdarg.h>
 
 // code, meaning
-#define ERR_CODES(X)                                                                                         \
-    X(INVALID, "a value is not allowed")                                                                     \
-    X(FORMAT, "a file or message is malformed")                                                              \
-    X(UNSUPPORTED, "a valid request for something that does not exist here")                                 \
-    X(NOT_FOUND, "a named thing does not exist")                                                             \
-    X(LIMIT, "a size, time or depth limit was reached")                                                      \
-    X(IO, "the operating system refused")                                                                    \
-    X(BUSY, "no room at present; try again")                                                                 \
+#define ERR_CODES(X)                                                                                                   \
+    X(INVALID, "a value is not allowed")                                                                               \
+    X(FORMAT, "a file or message is malformed")                                                                        \
+    X(UNSUPPORTED, "a valid request for something that does not exist here")                                           \
+    X(NOT_FOUND, "a named thing does not exist")                                                                       \
+    X(LIMIT, "a size, time or depth limit was reached")                                                                \
+    X(IO, "the operating system refused")                                                                              \
+    X(BUSY, "no room at present; try again")                                                                           \
     X(CLOSED, "the other side has gone or is going away")
 
 enum err_code_index {

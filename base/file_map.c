@@ -14,8 +14,7 @@ int file_map_open(struct file_map *map, const char *path, struct err *err) {
     *map = (struct file_map){0};
     // O_NONBLOCK: opening a pipe must not wait for its writer.
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
+    if (fd < 0) return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
     struct stat info;
     int rc = 0;
     if (fstat(fd, &info) != 0) {
@@ -24,8 +23,10 @@ int file_map_open(struct file_map *map, const char *path, struct err *err) {
         rc = err_set(err, ERR_INVALID, "%s: not a regular file", path);
     } else if (info.st_size > 0) {
         void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
-        if (data == MAP_FAILED) rc = err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
-        else *map = (struct file_map){.data = data, .n_bytes = (size_t)info.st_size};
+        if (data == MAP_FAILED)
+            rc = err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
+        else
+            *map = (struct file_map){.data = data, .n_bytes = (size_t)info.st_size};
     }
     close(fd);
     return rc;

@@ -22,7 +22,8 @@ static int fail(struct validator *v, const char *what) {
 }
 
 static void skip_blanks(struct validator *v) {
-    while (v->i < v->n && (v->text[v->i] == ' ' || v->text[v->i] == '\t' || v->text[v->i] == '\n' || v->text[v->i] == '\r'))
+    while (v->i < v->n &&
+           (v->text[v->i] == ' ' || v->text[v->i] == '\t' || v->text[v->i] == '\n' || v->text[v->i] == '\r'))
         v->i++;
 }
 
@@ -55,7 +56,10 @@ static int read_hex4(const struct validator *v, size_t at) {
     int value = 0;
     for (size_t i = at; i < at + 4; i++) {
         char c = v->text[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
         if (digit < 0) return -1;
         value = value * 16 + digit;
     }
@@ -69,7 +73,8 @@ static int check_unicode_escape(struct validator *v) { // after "\u"
     v->i += 4;
     if (unit >= 0xdc00 && unit <= 0xdfff) return fail(v, "a surrogate without its pair");
     if (unit < 0xd800 || unit > 0xdbff) return 0;
-    if (v->n - v->i < 6 || v->text[v->i] != '\\' || v->text[v->i + 1] != 'u') return fail(v, "a surrogate without its pair");
+    if (v->n - v->i < 6 || v->text[v->i] != '\\' || v->text[v->i + 1] != 'u')
+        return fail(v, "a surrogate without its pair");
     int low = read_hex4(v, v->i + 2);
     if (low < 0xdc00 || low > 0xdfff) return fail(v, "a surrogate without its pair");
     v->i += 6;
@@ -307,7 +312,8 @@ void json_append_string(struct str *out, const char *text, size_t n_bytes) {
         unsigned char c = (unsigned char)text[i];
         if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
             size_t start = i;
-            while (i < n_bytes && (unsigned char)text[i] >= 0x20 && (unsigned char)text[i] < 0x80 && text[i] != '"' && text[i] != '\\')
+            while (i < n_bytes && (unsigned char)text[i] >= 0x20 && (unsigned char)text[i] < 0x80 && text[i] != '"' &&
+                   text[i] != '\\')
                 i++;
             str_append(out, text + start, i - start);
             continue;
@@ -319,13 +325,19 @@ void json_append_string(struct str *out, const char *text, size_t n_bytes) {
             i++;
             continue;
         }
-        if (c == '"' || c == '\\') str_append_char(out, '\\'), str_append_char(out, (char)c);
-        else if (c == '\n') str_append_text(out, "\\n");
-        else if (c == '\r') str_append_text(out, "\\r");
-        else if (c == '\t') str_append_text(out, "\\t");
-        else if (code_point < 0x20 || code_point == 0x7f || code_point == 0x85 || code_point == 0x2028 || code_point == 0x2029)
+        if (c == '"' || c == '\\')
+            str_append_char(out, '\\'), str_append_char(out, (char)c);
+        else if (c == '\n')
+            str_append_text(out, "\\n");
+        else if (c == '\r')
+            str_append_text(out, "\\r");
+        else if (c == '\t')
+            str_append_text(out, "\\t");
+        else if (code_point < 0x20 || code_point == 0x7f || code_point == 0x85 || code_point == 0x2028 ||
+                 code_point == 0x2029)
             str_printf(out, "\\u%04x", (unsigned)code_point);
-        else str_append(out, text + i, length);
+        else
+            str_append(out, text + i, length);
         i += length;
     }
     str_append_char(out, '"');
@@ -334,6 +346,8 @@ void json_append_string(struct str *out, const char *text, size_t n_bytes) {
 void json_append_number(struct str *out, double value) {
     if (isnan(value)) value = -9999;
     if (isinf(value)) value = value < 0 ? -9999 : 9999;
-    if (value == floor(value) && fabs(value) < 0x1p53) str_printf(out, "%.0f", value);
-    else str_printf(out, "%.17g", value);
+    if (value == floor(value) && fabs(value) < 0x1p53)
+        str_printf(out, "%.0f", value);
+    else
+        str_printf(out, "%.17g", value);
 }

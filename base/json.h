@@ -12,10 +12,10 @@
 #include <stdint.h>
 
 struct json_limits {
-    int depth;               // nested arrays and objects
-    size_t elements;         // values and members in all
-    bool allow_nul;          // accept \u0000 inside strings (cJSON cuts the string there)
-    bool allow_duplicates;   // accept a key twice in one object (cJSON's getters take the first)
+    int depth;             // nested arrays and objects
+    size_t elements;       // values and members in all
+    bool allow_nul;        // accept \u0000 inside strings (cJSON cuts the string there)
+    bool allow_duplicates; // accept a key twice in one object (cJSON's getters take the first)
 };
 
 // For what a client sends.
@@ -41,8 +41,7 @@ int json_get_int(const cJSON *object, const char *key, int64_t min, int64_t max,
     __attribute__((warn_unused_result));
 int json_get_double(const cJSON *object, const char *key, double *out, struct err *err)
     __attribute__((warn_unused_result));
-int json_get_bool(const cJSON *object, const char *key, bool *out, struct err *err)
-    __attribute__((warn_unused_result));
+int json_get_bool(const cJSON *object, const char *key, bool *out, struct err *err) __attribute__((warn_unused_result));
 int json_get_string(const cJSON *object, const char *key, const char **out, struct err *err) // lives in the tree
     __attribute__((warn_unused_result));
 

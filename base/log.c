@@ -8,7 +8,9 @@
 
 static _Atomic int least_level = LOG_LEVEL_INFO;
 
-void log_level_set(enum log_level least) { atomic_store(&least_level, (int)least); }
+void log_level_set(enum log_level least) {
+    atomic_store(&least_level, (int)least);
+}
 
 void log_write(enum log_level level, const char *format, ...) {
     if ((int)level < atomic_load_explicit(&least_level, memory_order_relaxed)) return;
@@ -25,8 +27,10 @@ void log_write(enum log_level level, const char *format, ...) {
     n += (size_t)snprintf(line + n, sizeof line - n, "%s ", names[level]);
     for (const char *p = text; *p && n < sizeof line - 6; p++) {
         unsigned char c = (unsigned char)*p;
-        if (c < 0x20 || c == 0x7f) n += (size_t)snprintf(line + n, sizeof line - n, "\\x%02x", c);
-        else line[n++] = *p;
+        if (c < 0x20 || c == 0x7f)
+            n += (size_t)snprintf(line + n, sizeof line - n, "\\x%02x", c);
+        else
+            line[n++] = *p;
     }
     line[n++] = '\n';
     // One write a line keeps lines of several threads whole.

@@ -13,7 +13,8 @@ struct map {
     bool copies_keys;       // true: the map owns copies; false: keys must outlive the map
 };
 
-#define MAP_INIT {0}
+#define MAP_INIT                                                                                                       \
+    { 0 }
 
 void map_open(struct map *map, size_t expected_count, bool copies_keys);
 void map_close(struct map *map);

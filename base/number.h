@@ -17,7 +17,9 @@ static inline float f32_from_bits(uint32_t bits) {
     return x;
 }
 
-static inline float f32_from_bf16(uint16_t x) { return f32_from_bits((uint32_t)x << 16); }
+static inline float f32_from_bf16(uint16_t x) {
+    return f32_from_bits((uint32_t)x << 16);
+}
 
 // Round to nearest, ties to even; NaN stays NaN (made quiet).
 static inline uint16_t bf16_from_f32(float x) {

@@ -19,26 +19,35 @@ static int set_number(const struct option_row *row, const char *value, void *fie
     double number = strtod(value, &end);
     bool whole = row->kind == OPTION_DOUBLE || number == floor(number);
     if (end == value || *end || errno || !isfinite(number) || !whole)
-        return err_set(err, ERR_INVALID, "--%s: \"%s\" is not %s", row->name, value, row->kind == OPTION_INT ? "an integer" : "a number");
+        return err_set(err, ERR_INVALID, "--%s: \"%s\" is not %s", row->name, value,
+                       row->kind == OPTION_INT ? "an integer" : "a number");
     if (number < row->min || number > row->max)
-        return err_set(err, ERR_INVALID, "--%s: %s is not within %.15g and %.15g", row->name, value, row->min, row->max);
-    if (row->kind == OPTION_INT) *(int64_t *)field = (int64_t)number;
-    else *(double *)field = number;
+        return err_set(err, ERR_INVALID, "--%s: %s is not within %.15g and %.15g", row->name, value, row->min,
+                       row->max);
+    if (row->kind == OPTION_INT)
+        *(int64_t *)field = (int64_t)number;
+    else
+        *(double *)field = number;
     return 0;
 }
 
 static int set_value(const struct option_row *row, const char *value, void *options, struct err *err) {
     void *field = (char *)options + row->offset;
     switch (row->kind) {
-    case OPTION_FLAG: *(bool *)field = true; return 0;
+    case OPTION_FLAG:
+        *(bool *)field = true;
+        return 0;
     case OPTION_INT:
-    case OPTION_DOUBLE: return set_number(row, value, field, err);
+    case OPTION_DOUBLE:
+        return set_number(row, value, field, err);
     case OPTION_CHOICE:
         if (!is_choice(row->choices, value))
             return err_set(err, ERR_INVALID, "--%s: \"%s\" is none of %s", row->name, value, row->choices);
         *(const char **)field = value;
         return 0;
-    case OPTION_TEXT: *(const char **)field = value; return 0;
+    case OPTION_TEXT:
+        *(const char **)field = value;
+        return 0;
     }
     return 0;
 }
@@ -93,7 +102,9 @@ void option_print_help(const struct option_table *table, FILE *out) {
         char left[128];
         const char *value = row->kind == OPTION_CHOICE ? row->choices : row->value;
         snprintf(left, sizeof left, "--%s%s%s", row->name, value ? " " : "", value ? value : "");
-        if (strlen(left) > 28) fprintf(out, "  %s\n  %-28s  %s\n", left, "", row->help);
-        else fprintf(out, "  %-28s  %s\n", left, row->help);
+        if (strlen(left) > 28)
+            fprintf(out, "  %s\n  %-28s  %s\n", left, "", row->help);
+        else
+            fprintf(out, "  %-28s  %s\n", left, row->help);
     }
 }

@@ -50,8 +50,10 @@ static inline void pause_briefly(void) {
 // Spins until *counter differs from `old`; yields the core when that takes long.
 static void spin_while_equal(_Atomic uint32_t *counter, uint32_t old) {
     for (int i = 0; atomic_load_explicit(counter, memory_order_acquire) == old; i++) {
-        if (i < SPIN_PAUSES) pause_briefly();
-        else sched_yield();
+        if (i < SPIN_PAUSES)
+            pause_briefly();
+        else
+            sched_yield();
     }
 }
 
@@ -123,7 +125,9 @@ void pool_close(struct pool *pool) {
     free(pool);
 }
 
-int pool_size(const struct pool *pool) { return pool->n_threads; }
+int pool_size(const struct pool *pool) {
+    return pool->n_threads;
+}
 
 void pool_run(struct pool *pool, int n_workers, pool_task *task, void *argument) {
     assert(n_workers >= 1 && n_workers <= pool->n_threads);
@@ -138,8 +142,10 @@ void pool_run(struct pool *pool, int n_workers, pool_task *task, void *argument)
     start_run(pool);
     task(argument, 0, n_workers);
     for (int i = 0; atomic_load_explicit(&pool->n_running, memory_order_acquire) > 0; i++) {
-        if (i < SPIN_PAUSES) pause_briefly();
-        else sched_yield();
+        if (i < SPIN_PAUSES)
+            pause_briefly();
+        else
+            sched_yield();
     }
 }
 

@@ -24,9 +24,13 @@ void str_append(struct str *s, const char *bytes, size_t n_bytes) {
     s->data[s->n_bytes] = 0;
 }
 
-void str_append_text(struct str *s, const char *text) { str_append(s, text, strlen(text)); }
+void str_append_text(struct str *s, const char *text) {
+    str_append(s, text, strlen(text));
+}
 
-void str_append_char(struct str *s, char c) { str_append(s, &c, 1); }
+void str_append_char(struct str *s, char c) {
+    str_append(s, &c, 1);
+}
 
 void str_vprintf(struct str *s, const char *format, va_list args) {
     va_list again;
@@ -56,7 +60,9 @@ void str_close(struct str *s) {
     *s = (struct str)STR_INIT;
 }
 
-const char *str_text(const struct str *s) { return s->data ? s->data : ""; }
+const char *str_text(const struct str *s) {
+    return s->data ? s->data : "";
+}
 
 void str_drop_front(struct str *s, size_t n_bytes) {
     assert(n_bytes <= s->n_bytes);
@@ -65,7 +71,9 @@ void str_drop_front(struct str *s, size_t n_bytes) {
     s->n_bytes -= n_bytes;
 }
 
-struct str_view str_view_of(const char *text) { return (struct str_view){text, strlen(text)}; }
+struct str_view str_view_of(const char *text) {
+    return (struct str_view){text, strlen(text)};
+}
 
 bool str_view_equal(struct str_view a, struct str_view b) {
     return a.n_bytes == b.n_bytes && (a.n_bytes == 0 || memcmp(a.data, b.data, a.n_bytes) == 0);

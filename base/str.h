@@ -10,7 +10,8 @@ struct str {
     size_t n_bytes, capacity;
 };
 
-#define STR_INIT {0}
+#define STR_INIT                                                                                                       \
+    { 0 }
 
 // A view of bytes that someone else owns; not NUL-terminated.
 struct str_view {
@@ -25,10 +26,10 @@ void str_append_text(struct str *s, const char *text); // NUL-terminated text
 void str_append_char(struct str *s, char c);
 void str_printf(struct str *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void str_vprintf(struct str *s, const char *format, va_list args);
-void str_reserve(struct str *s, size_t n_more);  // room for n_more bytes beyond n_bytes
-void str_clear(struct str *s);                   // empty, memory kept
-void str_close(struct str *s);                   // empty, memory freed
-const char *str_text(const struct str *s);       // never NULL; valid until the next change
+void str_reserve(struct str *s, size_t n_more);     // room for n_more bytes beyond n_bytes
+void str_clear(struct str *s);                      // empty, memory kept
+void str_close(struct str *s);                      // empty, memory freed
+const char *str_text(const struct str *s);          // never NULL; valid until the next change
 void str_drop_front(struct str *s, size_t n_bytes); // removes the first n_bytes
 
 struct str_view str_view_of(const char *text); // of NUL-terminated text

@@ -50,7 +50,8 @@ static const struct option_row rows[] = {
     {"random-seed", OPTION_INT, FIELD(random_seed), "N", NULL, 0, 9e15, false, "seed of the random weights (0)"},
     {"drain", OPTION_DOUBLE, FIELD(drain), "SECONDS", NULL, 0, 86400, false,
      "how long running requests may finish after SIGTERM (30)"},
-    {"log-level", OPTION_CHOICE, FIELD(log_level), NULL, "debug|info|warning|error", 0, 0, false, "least level of log lines"},
+    {"log-level", OPTION_CHOICE, FIELD(log_level), NULL, "debug|info|warning|error", 0, 0, false,
+     "least level of log lines"},
 };
 
 static const struct option_table table = {
@@ -66,7 +67,8 @@ static void print_hint(void *context, int port) {
     const struct serve_options *options = context;
     printf("Optima %s listens on http://%s:%d\n\ntry it:\n\n"
            "  curl -N http://%s:%d/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-           "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Tell me a story about a cat.\"}], \"stream\": true}'\n",
+           "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Tell me a story about a cat.\"}], \"stream\": "
+           "true}'\n",
            OPTIMA_VERSION, options->host, port, options->host, port);
     fflush(stdout);
 }
@@ -108,8 +110,13 @@ static struct serving_options serving_options_of(struct serve_options *o, const 
 }
 
 int serve_main(int argc, char **argv) {
-    struct serve_options options = {.host = "127.0.0.1", .port = 8080, .device = "auto", .instruction_set = "auto",
-                                    .kv_format = "auto", .log_level = "info", .drain = 30};
+    struct serve_options options = {.host = "127.0.0.1",
+                                    .port = 8080,
+                                    .device = "auto",
+                                    .instruction_set = "auto",
+                                    .kv_format = "auto",
+                                    .log_level = "info",
+                                    .drain = 30};
     struct option_result result;
     struct err err = {0};
     if (option_parse(&table, argc, argv, &options, &result, &err)) {

@@ -27,8 +27,8 @@ static void print_ready(const struct serving *serving, uint64_t started_ns) {
     memory_ledger_print(engine_memory(serving->engine), &text);
     printf("\n%s\n", str_text(&text));
     str_close(&text);
-    printf("model    %s (%s, %.1f M parameters), context %d tokens\n", serving->model->name, serving->model->spec.family,
-           (double)serving->model->spec.n_parameters / 1e6, limits->context);
+    printf("model    %s (%s, %.1f M parameters), context %d tokens\n", serving->model->name,
+           serving->model->spec.family, (double)serving->model->spec.n_parameters / 1e6, limits->context);
     printf("device   %s\n", backend_description(serving->backend));
     printf("steps    up to %d rows of %d sequences, %d in flight\n", limits->rows_max, limits->sequences_max,
            limits->steps_in_flight);

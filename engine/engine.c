@@ -30,10 +30,10 @@ struct engine {
 // All arrays of one input in one block, so that a device can take them with one copy. base NULL: only the size counts.
 static size_t input_layout(struct step_input *input, char *base, const struct engine_limits *limits) {
     size_t used = 0;
-#define PLACE(field, count)                                                                                  \
-    do {                                                                                                     \
-        input->field = base ? (void *)(base + used) : NULL;                                                  \
-        used += ((size_t)(count) * sizeof *input->field + 63) / 64 * 64;                                     \
+#define PLACE(field, count)                                                                                            \
+    do {                                                                                                               \
+        input->field = base ? (void *)(base + used) : NULL;                                                            \
+        used += ((size_t)(count) * sizeof *input->field + 63) / 64 * 64;                                               \
     } while (0)
     PLACE(token, limits->rows_max);
     PLACE(position, limits->rows_max);
@@ -51,8 +51,10 @@ static size_t input_layout(struct step_input *input, char *base, const struct en
 static int load_weights(struct engine *engine, struct err *err) {
     struct model_spec *spec = &engine->model->spec;
     int rc = backend_weight_load(engine->backend, &spec->embed, err);
-    if (!rc && spec->tied) spec->head.handle = spec->embed.handle;
-    else if (!rc) rc = backend_weight_load(engine->backend, &spec->head, err);
+    if (!rc && spec->tied)
+        spec->head.handle = spec->embed.handle;
+    else if (!rc)
+        rc = backend_weight_load(engine->backend, &spec->head, err);
     for (int32_t i = 0; !rc && i < spec->n_layers; i++) {
         struct layer_spec *l = &spec->layers[i];
         struct tensor *const weights[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
@@ -86,16 +88,16 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
     struct memory_ledger *ledger = &engine->ledger;
     struct backend_memory memory;
     backend_memory(engine->backend, &memory);
-    memory_ledger_add(ledger, "weights", model->spec.weight_bytes, model->spec.weight_bytes, "%.1f M parameters, from %s",
-                      (double)model->spec.n_parameters / 1e6, model->source_format);
+    memory_ledger_add(ledger, "weights", model->spec.weight_bytes, model->spec.weight_bytes,
+                      "%.1f M parameters, from %s", (double)model->spec.n_parameters / 1e6, model->source_format);
     if (memory.weights_bytes)
         memory_ledger_add(ledger, "weights", memory.weights_bytes, memory.weights_bytes, "repacked for the kernels");
     memory_ledger_add(ledger, "KV cache", memory.kv_bytes, 0, "%d blocks of %d tokens, %s", limits->n_blocks,
                       limits->block_tokens, engine->plan.kv.format == KV_F32 ? "f32" : "bf16");
     memory_ledger_add(ledger, "activations", memory.activation_bytes, 0, "%d rows, %d rows of logits a step",
                       limits->rows_max, limits->logit_rows_max);
-    memory_ledger_add(ledger, "workspace", memory.workspace_bytes + input_bytes, 0, "scratch and the inputs of %d steps",
-                      limits->steps_in_flight);
+    memory_ledger_add(ledger, "workspace", memory.workspace_bytes + input_bytes, 0,
+                      "scratch and the inputs of %d steps", limits->steps_in_flight);
 }
 
 static int engine_start(struct engine *engine, const struct engine_options *options, struct err *err) {
@@ -152,9 +154,13 @@ void engine_close(struct engine *engine) {
     free(engine);
 }
 
-const struct engine_limits *engine_limits(const struct engine *engine) { return &engine->plan.limits; }
+const struct engine_limits *engine_limits(const struct engine *engine) {
+    return &engine->plan.limits;
+}
 
-const struct memory_ledger *engine_memory(const struct engine *engine) { return &engine->ledger; }
+const struct memory_ledger *engine_memory(const struct engine *engine) {
+    return &engine->ledger;
+}
 
 struct step_input *engine_next_input(struct engine *engine) {
     assert(engine_n_in_flight(engine) < engine->plan.limits.steps_in_flight);
@@ -211,6 +217,10 @@ void engine_collect(struct engine *engine, const struct sample_result **results,
     *results = engine->results;
 }
 
-int32_t engine_n_in_flight(const struct engine *engine) { return (int32_t)(engine->n_submitted - engine->n_collected); }
+int32_t engine_n_in_flight(const struct engine *engine) {
+    return (int32_t)(engine->n_submitted - engine->n_collected);
+}
 
-const float *engine_logits(struct engine *engine, int32_t logit_row) { return backend_logits(engine->backend, logit_row); }
+const float *engine_logits(struct engine *engine, int32_t logit_row) {
+    return backend_logits(engine->backend, logit_row);
+}

@@ -14,12 +14,12 @@
 struct engine;
 
 struct engine_options {
-    int32_t context;        // longest sequence in tokens; 0: the model's
-    int32_t rows_max;       // rows of one step (the token budget's upper end); 0: auto
-    int32_t sequences_max;  // sequences of one step; 0: auto
-    uint64_t kv_bytes;      // for the KV cache; 0: auto from free memory and need
+    int32_t context;         // longest sequence in tokens; 0: the model's
+    int32_t rows_max;        // rows of one step (the token budget's upper end); 0: auto
+    int32_t sequences_max;   // sequences of one step; 0: auto
+    uint64_t kv_bytes;       // for the KV cache; 0: auto from free memory and need
     int32_t steps_in_flight; // 1 or 2; 0: what the backend prefers
-    const char *kv_format;  // "auto", "f32", "bf16"
+    const char *kv_format;   // "auto", "f32", "bf16"
 };
 
 // What the engine decided; all > 0.

@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-void memory_ledger_add(struct memory_ledger *ledger, const char *owner, uint64_t reserved_bytes, uint64_t committed_bytes,
-                       const char *detail_format, ...) {
+void memory_ledger_add(struct memory_ledger *ledger, const char *owner, uint64_t reserved_bytes,
+                       uint64_t committed_bytes, const char *detail_format, ...) {
     assert(ledger->n_rows < MEMORY_LEDGER_ROWS_MAX);
     int i = ledger->n_rows++;
     va_list args;

@@ -15,14 +15,19 @@ enum {
 // Models below this many parameters keep K and V in F32: their cache is small and their arithmetic is not.
 static const uint64_t KV_F32_BELOW_PARAMETERS = 100u * 1000 * 1000;
 
-static int32_t min_i32(int64_t a, int64_t b) { return (int32_t)(a < b ? a : b); }
+static int32_t min_i32(int64_t a, int64_t b) {
+    return (int32_t)(a < b ? a : b);
+}
 
 static int choose_kv_format(struct kv_shape *kv, const struct model_spec *spec, const char *name, struct err *err) {
     if (!name || strcmp(name, "auto") == 0)
         kv->format = spec->n_parameters < KV_F32_BELOW_PARAMETERS ? KV_F32 : KV_BF16;
-    else if (strcmp(name, "f32") == 0) kv->format = KV_F32;
-    else if (strcmp(name, "bf16") == 0) kv->format = KV_BF16;
-    else return err_set(err, ERR_INVALID, "KV format \"%s\" is none of auto, f32, bf16", name);
+    else if (strcmp(name, "f32") == 0)
+        kv->format = KV_F32;
+    else if (strcmp(name, "bf16") == 0)
+        kv->format = KV_BF16;
+    else
+        return err_set(err, ERR_INVALID, "KV format \"%s\" is none of auto, f32, bf16", name);
     return 0;
 }
 

@@ -19,9 +19,27 @@ static int validate(const char *text, size_t n) {
 
 static void documents_are_told_apart(void **state) {
     (void)state;
-    static const char *const good[] = {"{}", " [1, -0.5e+3, \"\\u00e4\\ud83d\\ude00\"] ", "{\"a\":{\"a\":null}}", "\"\xc3\xa4\"", "0"};
-    static const char *const bad[] = {"", "{", "[1,]", "01", "1.", "-", "+1", "\"\\x\"", "\"\t\"", "\"\\ud800\"", "\"\\u0000\"", "nul",
-                                      "{\"a\":1,\"a\":2}", "{\"a\":1,\"\\u0061\":2}", "[1] x", "\"\xc0\x80\"", "\xef\xbb\xbf{}", "{\"a\" 1}", "[\f]"};
+    static const char *const good[] = {"{}", " [1, -0.5e+3, \"\\u00e4\\ud83d\\ude00\"] ", "{\"a\":{\"a\":null}}",
+                                       "\"\xc3\xa4\"", "0"};
+    static const char *const bad[] = {"",
+                                      "{",
+                                      "[1,]",
+                                      "01",
+                                      "1.",
+                                      "-",
+                                      "+1",
+                                      "\"\\x\"",
+                                      "\"\t\"",
+                                      "\"\\ud800\"",
+                                      "\"\\u0000\"",
+                                      "nul",
+                                      "{\"a\":1,\"a\":2}",
+                                      "{\"a\":1,\"\\u0061\":2}",
+                                      "[1] x",
+                                      "\"\xc0\x80\"",
+                                      "\xef\xbb\xbf{}",
+                                      "{\"a\" 1}",
+                                      "[\f]"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) assert_int_equal(validate(good[i], strlen(good[i])), 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_int_not_equal(validate(bad[i], strlen(bad[i])), 0);
 }

@@ -48,11 +48,23 @@ void fuzz_add_seed_folder(const char *folder, const char *suffix) {
 }
 
 static uint64_t counter;
-static uint32_t draw(uint32_t below) { return (uint32_t)((uint64_t)rng_u32(rng_key(1, 2, 3), counter++) * below >> 32); }
+static uint32_t draw(uint32_t below) {
+    return (uint32_t)((uint64_t)rng_u32(rng_key(1, 2, 3), counter++) * below >> 32);
+}
 
 static size_t mutate_once(char *bytes, size_t n, size_t capacity) {
-    static const uint64_t interesting[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x7fffffff, 0x80000000, 0xffffffff,
-                                           0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff};
+    static const uint64_t interesting[] = {0,
+                                           1,
+                                           0x7f,
+                                           0x80,
+                                           0xff,
+                                           0x7fff,
+                                           0x7fffffff,
+                                           0x80000000,
+                                           0xffffffff,
+                                           0x7fffffffffffffff,
+                                           0x8000000000000000,
+                                           0xffffffffffffffff};
     size_t at = n ? draw((uint32_t)n) : 0;
     size_t length = 1 + draw(32);
     switch (draw(6)) {
@@ -65,8 +77,9 @@ static size_t mutate_once(char *bytes, size_t n, size_t capacity) {
         if (at + width <= n) memcpy(bytes + at, &value, width);
         return n;
     }
-    case 2: return n ? at : 0; // cut
-    case 3:                    // remove
+    case 2:
+        return n ? at : 0; // cut
+    case 3:                // remove
         if (at + length > n) return n;
         memmove(bytes + at, bytes + at + length, n - at - length);
         return n - length;
