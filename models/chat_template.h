@@ -30,12 +30,12 @@ struct template_limits {
 };
 
 struct chat_template_input {
-    // A JSON object: messages, tools, add_generation_prompt, and any other variables. Its strings are untrusted; numbers
-    // keep their form (1 and 1.0 differ, as in Python). It has passed json_validate.
+    // A JSON object: messages, tools, add_generation_prompt, and any other variables. Its strings are untrusted;
+    // numbers keep their form (1 and 1.0 differ, as in Python). It has passed json_validate.
     struct str_view context_json;
     const struct template_token *tokens; // [n_tokens]
     size_t n_tokens;
-    int64_t now_s;                       // for strftime_now: seconds since 1970
+    int64_t now_s; // for strftime_now: seconds since 1970
     struct template_limits limits;
 };
 

@@ -1,7 +1,7 @@
 // HTTP/1.1 on libuv and llhttp: connections, limits, keys, and one exchange (request and response) at a time on each.
 //
-// Everything here happens on the loop thread. A handler gets a complete request and answers through its exchange, at once
-// or later. It knows nothing of models.
+// Everything here happens on the loop thread. A handler gets a complete request and answers through its exchange, at
+// once or later. It knows nothing of models.
 #pragma once
 
 #include "base/err.h"
@@ -14,22 +14,22 @@ struct http_server;
 struct http_exchange;
 
 struct http_request {
-    const char *method;       // "GET"
-    const char *path;         // percent-decoded once, query removed, one trailing slash stripped, UTF-8
-    struct str_view body;     // whole, valid until the exchange ends
-    uint64_t key_id;          // which API key: 0 when keys are off, else a stable hash of it; never the key itself
-    const char *request_id;   // checked x-request-id of the client, or one that the server made
-    uint64_t arrived_ns;      // clock_now_ns when the headers were complete
+    const char *method;     // "GET"
+    const char *path;       // percent-decoded once, query removed, one trailing slash stripped, UTF-8
+    struct str_view body;   // whole, valid until the exchange ends
+    uint64_t key_id;        // which API key: 0 when keys are off, else a stable hash of it; never the key itself
+    const char *request_id; // checked x-request-id of the client, or one that the server made
+    uint64_t arrived_ns;    // clock_now_ns when the headers were complete
 };
 
 typedef void http_handler(struct http_exchange *exchange, void *context);
 
 // Matched in order; the first row whose path fits wins. A path fits exactly, or, when it ends with "/*", as a prefix.
 struct http_route {
-    const char *method;   // "GET" also answers HEAD
+    const char *method; // "GET" also answers HEAD
     const char *path;
     http_handler *handler;
-    bool open;            // answered without a key (only /health)
+    bool open; // answered without a key (only /health)
 };
 
 struct http_options {
@@ -42,7 +42,7 @@ struct http_options {
     int connections_max;       // 0: 1024
     const struct http_route *routes;
     size_t n_routes;
-    void *context;             // for the handlers
+    void *context; // for the handlers
     // Turns an HTTP-level failure into a response body; the content type is application/json. type and code as in
     // OpenAI's error object; code may be NULL.
     void (*error_body)(struct str *out, int status, const char *type, const char *code, const char *message);
@@ -52,9 +52,10 @@ struct http_options {
 
 int http_server_open(struct http_server **out, uv_loop_t *loop, const struct http_options *options, struct err *err)
     __attribute__((warn_unused_result));
-int http_server_port(const struct http_server *server); // the bound port
+int http_server_port(const struct http_server *server);        // the bound port
 int http_server_n_exchanges(const struct http_server *server); // requests being answered
-// Stops accepting; idle connections close now, the others after their response. Draining responses say Connection: close.
+// Stops accepting; idle connections close now, the others after their response. Draining responses say Connection:
+// close.
 void http_server_drain(struct http_server *server);
 void http_server_close(struct http_server *server); // closes everything; run the loop until it is empty afterwards
 
@@ -72,10 +73,10 @@ void http_exchange_reply(struct http_exchange *exchange, int status, const char 
 // A streamed response: one call of stream_write is one HTTP chunk and one write to the socket.
 void http_exchange_stream_begin(struct http_exchange *exchange, int status, const char *content_type);
 void http_exchange_stream_write(struct http_exchange *exchange, const char *bytes, size_t n_bytes);
-void http_exchange_stream_end(struct http_exchange *exchange); // ends the exchange
+void http_exchange_stream_end(struct http_exchange *exchange);             // ends the exchange
 size_t http_exchange_stream_pending(const struct http_exchange *exchange); // bytes that the socket has not taken yet
 
 // Called when the client has gone (end of input, reset, write error, timeout of a stalled reader) before the exchange
 // ended; the exchange must not be used after the callback returns. on_drain: pending fell to 0 after a write.
-void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *context), void (*on_drain)(void *context),
-                         void *context);
+void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *context),
+                         void (*on_drain)(void *context), void *context);

@@ -1,7 +1,7 @@
 // The OpenAI-compatible server: one model behind HTTP.
 //
-// server_run blocks on the loop thread until SIGTERM or SIGINT and a graceful drain. No tensor is visible here: the model
-// appears as tokenizer, template, names and limits, the step loop as a queue.
+// server_run blocks on the loop thread until SIGTERM or SIGINT and a graceful drain. No tensor is visible here: the
+// model appears as tokenizer, template, names and limits, the step loop as a queue.
 #pragma once
 
 #include "base/err.h"
@@ -14,13 +14,13 @@ struct step_loop;
 struct server;
 
 struct server_options {
-    struct http_options http;   // routes, context and callbacks are the server's to fill
-    const char *model_name;     // shown as the model's id; NULL: the model's own name
-    bool any_model;             // accept any model name in requests
-    bool strict;                // unknown request fields are a 400
-    int n_choices_max;          // 0: 8
-    double drain_s;             // deadline of a graceful drain; 0: 30
-    const char *ledger_text;    // printed by /advisor/memory later; may be NULL
+    struct http_options http;                  // routes, context and callbacks are the server's to fill
+    const char *model_name;                    // shown as the model's id; NULL: the model's own name
+    bool any_model;                            // accept any model name in requests
+    bool strict;                               // unknown request fields are a 400
+    int n_choices_max;                         // 0: 8
+    double drain_s;                            // deadline of a graceful drain; 0: 30
+    const char *ledger_text;                   // printed by /advisor/memory later; may be NULL
     void (*on_ready)(void *context, int port); // called once when the socket listens
     void *on_ready_context;
 };
