@@ -121,14 +121,14 @@ static int check_word(struct validator *v, const char *word) {
 
 static int check_value(struct validator *v, int depth);
 
-// The key's characters with escapes resolved, so that "a" and "\u0061" count as one key.
-static void unescape_key(const char *text, size_t n_bytes, struct str *out) {
-    str_clear(out);
+// The characters of a valid literal with escapes resolved. For keys, so that "a" and "\u0061" count as one key.
+static void append_unescaped(const char *text, size_t n_bytes, struct str *out) {
     for (size_t i = 0; i < n_bytes;) {
-        if (text[i] != '\\') {
-            str_append_char(out, text[i++]);
-            continue;
-        }
+        const char *escape_at = memchr(text + i, '\\', n_bytes - i);
+        size_t n_plain = escape_at ? (size_t)(escape_at - text) - i : n_bytes - i;
+        str_append(out, text + i, n_plain);
+        i += n_plain;
+        if (i == n_bytes) break;
         static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
         char escape = text[i + 1];
         const char *simple = strchr(from, escape);
@@ -154,7 +154,8 @@ static int check_key(struct validator *v, struct map *keys, struct str *scratch)
     size_t start = v->i + 1;
     if (check_string(v)) return ERR_FORMAT;
     if (v->limits->allow_duplicates) return 0;
-    unescape_key(v->text + start, v->i - 1 - start, scratch);
+    str_clear(scratch);
+    append_unescaped(v->text + start, v->i - 1 - start, scratch);
     if (!keys->slots) map_open(keys, 8, true);
     if (!map_put(keys, str_text(scratch), scratch->n_bytes, 0)) return fail(v, "a key that its object has already");
     return 0;
@@ -236,32 +237,130 @@ int json_parse(cJSON **out, const char *text, size_t n_bytes, const struct json_
     return *out ? 0 : err_set(err, ERR_FORMAT, "the text cannot be parsed");
 }
 
-bool json_find_member(const char *text, size_t n_bytes, const char *key, struct str_view *value) {
-    struct json_limits limits = {.depth = 1000, .elements = SIZE_MAX, .allow_nul = true, .allow_duplicates = true};
-    struct validator v = {.text = text, .n = n_bytes, .limits = &limits};
-    struct str name = STR_INIT;
-    bool found = false;
-    skip_blanks(&v);
-    if (!take(&v, '{')) return false;
-    skip_blanks(&v);
-    while (!found && v.i < v.n && v.text[v.i] == '"') {
-        size_t start = v.i + 1;
-        if (check_string(&v)) break;
-        unescape_key(text + start, v.i - 1 - start, &name);
-        skip_blanks(&v);
-        if (!take(&v, ':')) break;
-        skip_blanks(&v);
-        size_t value_start = v.i;
-        if (check_value(&v, 1)) break;
-        size_t end = v.i;
-        while (end > value_start && strchr(" \t\n\r", text[end - 1])) end--;
-        found = name.n_bytes == strlen(key) && memcmp(str_text(&name), key, name.n_bytes) == 0;
-        if (found) *value = (struct str_view){text + value_start, end - value_start};
-        if (!take(&v, ',')) break;
-        skip_blanks(&v);
+static const char *after_blanks(const char *at, const char *end) {
+    while (at < end && (*at == ' ' || *at == '\t' || *at == '\n' || *at == '\r')) at++;
+    return at;
+}
+
+static const char *after_string(const char *at, const char *end) { // at the opening quote
+    for (at++; at < end && *at != '"'; at++)
+        if (*at == '\\' && at + 1 < end) at++;
+    return at < end ? at + 1 : end;
+}
+
+static const char *after_value(const char *at, const char *end) {
+    size_t depth = 0;
+    while (at < end) {
+        char c = *at;
+        if (c == '"') {
+            at = after_string(at, end);
+        } else if (c == '{' || c == '[') {
+            depth++, at++;
+        } else if (c == '}' || c == ']') {
+            if (!depth) return at; // of the container around a number or word
+            depth--, at++;
+        } else if (depth) {
+            at++;
+            continue;
+        } else {
+            while (at < end && !strchr(",]} \t\n\r", *at)) at++;
+        }
+        if (!depth) return at;
     }
-    str_close(&name);
-    return found;
+    return at;
+}
+
+struct json_cursor json_enter(struct str_view container) {
+    const char *end = container.data + container.n_bytes;
+    return (struct json_cursor){container.n_bytes ? container.data + 1 : end, end};
+}
+
+static bool take_value(struct json_cursor *cursor, struct str_view *value) {
+    const char *start = after_blanks(cursor->at, cursor->end);
+    const char *stop = after_value(start, cursor->end);
+    *value = (struct str_view){start, (size_t)(stop - start)};
+    cursor->at = after_blanks(stop, cursor->end);
+    if (cursor->at < cursor->end && *cursor->at == ',') cursor->at++;
+    return stop > start;
+}
+
+bool json_next_element(struct json_cursor *cursor, struct str_view *value) {
+    cursor->at = after_blanks(cursor->at, cursor->end);
+    if (cursor->at >= cursor->end || *cursor->at == ']') return false;
+    return take_value(cursor, value);
+}
+
+bool json_next_member(struct json_cursor *cursor, struct str_view *key, struct str_view *value) {
+    cursor->at = after_blanks(cursor->at, cursor->end);
+    if (cursor->at >= cursor->end || *cursor->at != '"') return false;
+    const char *stop = after_string(cursor->at, cursor->end);
+    *key = (struct str_view){cursor->at, (size_t)(stop - cursor->at)};
+    cursor->at = after_blanks(stop, cursor->end);
+    if (cursor->at >= cursor->end || *cursor->at != ':') return false;
+    cursor->at++;
+    return take_value(cursor, value);
+}
+
+void json_unescape(struct str_view literal, struct str *out) {
+    assert(literal.n_bytes >= 2 && literal.data[0] == '"');
+    append_unescaped(literal.data + 1, literal.n_bytes - 2, out);
+}
+
+bool json_string_is(struct str_view literal, const char *text) {
+    size_t n = strlen(text);
+    if (literal.n_bytes < 2 || literal.data[0] != '"') return false;
+    if (!memchr(literal.data, '\\', literal.n_bytes))
+        return literal.n_bytes - 2 == n && memcmp(literal.data + 1, text, n) == 0;
+    struct str plain = STR_INIT;
+    json_unescape(literal, &plain);
+    bool equal = plain.n_bytes == n && memcmp(str_text(&plain), text, n) == 0;
+    str_close(&plain);
+    return equal;
+}
+
+double json_read_double(struct str_view number) {
+    char digits[64]; // the view is not NUL-terminated
+    char *copy = number.n_bytes < sizeof digits ? digits : mem_alloc(number.n_bytes + 1);
+    memcpy(copy, number.data, number.n_bytes);
+    copy[number.n_bytes] = 0;
+    double value = strtod(copy, NULL);
+    if (copy != digits) free(copy);
+    return value;
+}
+
+int json_read_int(struct str_view number, int64_t *out) {
+    size_t i = 0, n = number.n_bytes;
+    if (!n || (number.data[0] != '-' && (number.data[0] < '0' || number.data[0] > '9'))) return ERR_INVALID;
+    bool negative = number.data[0] == '-', fits = true;
+    int64_t value = 0;
+    for (i = negative; i < n && number.data[i] >= '0' && number.data[i] <= '9'; i++) {
+        int64_t digit = number.data[i] - '0';
+        fits = fits && !__builtin_mul_overflow(value, 10, &value) &&
+               !__builtin_sub_overflow(value, digit, &value); // negative numbers reach one further
+    }
+    if (i == n) {
+        if (!fits || (!negative && value == INT64_MIN)) return ERR_LIMIT;
+        *out = negative ? value : -value;
+        return 0;
+    }
+    double real = json_read_double(number);
+    if (real != floor(real)) return ERR_INVALID;
+    if (fabs(real) > 0x1p53) return ERR_LIMIT;
+    *out = (int64_t)real;
+    return 0;
+}
+
+bool json_find_member(const char *text, size_t n_bytes, const char *key, struct str_view *value) {
+    const char *start = after_blanks(text, text + n_bytes);
+    if (start == text + n_bytes || *start != '{') return false;
+    struct json_cursor cursor = {start + 1, text + n_bytes};
+    struct str_view name, found;
+    while (json_next_member(&cursor, &name, &found)) {
+        if (!json_string_is(name, key)) continue;
+        *value = found;
+        return true;
+    }
+    return false;
 }
 
 static const cJSON *member(const cJSON *object, const char *key) {

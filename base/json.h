@@ -35,6 +35,23 @@ int json_parse(cJSON **out, const char *text, size_t n_bytes, const struct json_
 // False when the object has no such key.
 bool json_find_member(const char *text, size_t n_bytes, const char *key, struct str_view *value);
 
+// Walking the text of a valid document without building a tree: nothing is copied and numbers keep every digit.
+// A value is a view of its raw bytes; its first byte tells its kind.
+struct json_cursor {
+    const char *at, *end;
+};
+struct json_cursor json_enter(struct str_view container); // an array or object, at its first entry
+bool json_next_element(struct json_cursor *cursor, struct str_view *value); // of an array; false: no more
+// Of an object; key is the string literal with its quotes.
+bool json_next_member(struct json_cursor *cursor, struct str_view *key, struct str_view *value);
+
+// The characters of a string literal, escapes resolved, appended to out.
+void json_unescape(struct str_view literal, struct str *out);
+bool json_string_is(struct str_view literal, const char *text); // false too when the value is no string
+// 0 with the exact value (1e3 and 5.0 count as integers); ERR_INVALID: no integer; ERR_LIMIT: beyond int64.
+int json_read_int(struct str_view number, int64_t *out) __attribute__((warn_unused_result));
+double json_read_double(struct str_view number); // may be infinite
+
 // Getters on an object: a missing key or an explicit null gives 0 and leaves *out as it was; a wrong type or a value
 // out of range gives ERR_INVALID and text that names the key.
 int json_get_int(const cJSON *object, const char *key, int64_t min, int64_t max, int64_t *out, struct err *err)

@@ -89,6 +89,59 @@ static void members_are_found_raw(void **state) {
     assert_false(json_find_member(text, strlen(text), "y", &value));
 }
 
+static void documents_are_walked_without_a_tree(void **state) {
+    (void)state;
+    const char *text = " {\"a\" : [1, \"x]\\\"\", {\"b\":[]} , -2.5e1 ] ,\"\\u0063\":true, \"d\":{\"e\":0}}";
+    struct str_view key, value, element;
+    struct json_cursor members = json_enter(str_view_of(text + 1));
+    assert_true(json_next_member(&members, &key, &value));
+    assert_true(json_string_is(key, "a"));
+    struct json_cursor elements = json_enter(value);
+    const char *const expected[] = {"1", "\"x]\\\"\"", "{\"b\":[]}", "-2.5e1"};
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(json_next_element(&elements, &element));
+        assert_true(str_view_equal(element, str_view_of(expected[i])));
+    }
+    assert_false(json_next_element(&elements, &element));
+    assert_true(json_next_member(&members, &key, &value));
+    assert_true(json_string_is(key, "c"));
+    assert_true(str_view_equal(value, STR_VIEW("true")));
+    assert_true(json_next_member(&members, &key, &value));
+    assert_true(str_view_equal(value, STR_VIEW("{\"e\":0}")));
+    assert_false(json_next_member(&members, &key, &value));
+}
+
+static void integers_keep_every_digit(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int rc;
+        int64_t value;
+    } rows[] = {
+        {"0", 0, 0},
+        {"-0", 0, 0},
+        {"-7", 0, -7},
+        {"9007199254740993", 0, 9007199254740993},
+        {"9223372036854775807", 0, INT64_MAX},
+        {"-9223372036854775808", 0, INT64_MIN},
+        {"9223372036854775808", ERR_LIMIT, 0},
+        {"-9223372036854775809", ERR_LIMIT, 0},
+        {"1e3", 0, 1000},
+        {"5.0", 0, 5},
+        {"-0.0", 0, 0},
+        {"0.5", ERR_INVALID, 0},
+        {"1e9999", ERR_LIMIT, 0},
+        {"1e308", ERR_LIMIT, 0},
+        {"true", ERR_INVALID, 0},
+        {"\"1\"", ERR_INVALID, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int64_t value = 0;
+        assert_int_equal(json_read_int(str_view_of(rows[i].text), &value), rows[i].rc);
+        if (!rows[i].rc) assert_true(value == rows[i].value);
+    }
+}
+
 static void strings_are_written_safely(void **state) {
     (void)state;
     struct str out = STR_INIT;
@@ -102,7 +155,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(documents_are_told_apart),   cmocka_unit_test(limits_hold),
         cmocka_unit_test(suite_is_judged_as_it_asks), cmocka_unit_test(members_are_found_raw),
-        cmocka_unit_test(strings_are_written_safely),
+        cmocka_unit_test(strings_are_written_safely), cmocka_unit_test(documents_are_walked_without_a_tree),
+        cmocka_unit_test(integers_keep_every_digit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
