@@ -1,7 +1,6 @@
 #include "server/api_error.h"
 
 #include "base/json.h"
-#include "server/http.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,12 +45,4 @@ void api_error_body(const struct api_error *error, struct str *out) {
 
 void api_error_http_body(struct str *out, int status, const char *type, const char *code, const char *message) {
     append_body(out, message, type ? type : api_error_type(status), NULL, code);
-}
-
-void api_error_reply(const struct api_error *error, struct http_exchange *exchange) {
-    struct str body = STR_INIT;
-    api_error_body(error, &body);
-    if (error->status == 500) http_exchange_header(exchange, "x-should-retry", "false");
-    http_exchange_reply(exchange, error->status, "application/json", str_text(&body), body.n_bytes);
-    str_close(&body);
 }

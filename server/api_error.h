@@ -5,8 +5,6 @@
 
 #include "base/str.h"
 
-struct http_exchange;
-
 struct api_error {
     int status;        // 0: no error
     const char *code;  // a literal such as "invalid_value", or NULL
@@ -22,7 +20,6 @@ int api_error_set(struct api_error *error, int status, const char *code, const c
 const char *api_error_type(int status);
 
 void api_error_body(const struct api_error *error, struct str *out); // appends the JSON object
-void api_error_reply(const struct api_error *error, struct http_exchange *exchange);
 
 // The same body from loose parts, as http_options.error_body wants it.
 void api_error_http_body(struct str *out, int status, const char *type, const char *code, const char *message);
