@@ -23,8 +23,8 @@ int err_prefix(struct err *err, const char *format, ...) {
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
-    strncat(err->text, ": ", sizeof err->text - strlen(err->text) - 1);
-    strncat(err->text, old, sizeof err->text - strlen(err->text) - 1);
+    size_t n = strlen(err->text);
+    if (snprintf(err->text + n, sizeof err->text - n, ": %s", old) < 0) err->text[n] = 0;
     return err->code;
 }
 

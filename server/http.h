@@ -32,24 +32,38 @@ struct http_route {
     bool open; // answered without a key (only /health)
 };
 
+// What a connection may cost. 0 means the default that is named.
+struct http_limits {
+    uint64_t header_ms;        // from the first byte of a request to the end of its head: 15 s
+    uint64_t body_window_ms;   // a body brings 1 KiB/s in each such window: 10 s
+    uint64_t idle_ms;          // between requests: 75 s
+    uint64_t stall_ms;         // a reader that takes nothing is dropped: 60 s
+    uint64_t linger_ms;        // reading on after the last response, so that the client sees it: 2 s
+    size_t pending_bytes_max;  // of a stream that the socket has not taken: 1 MiB
+    int untrusted_per_address; // connections of one address that have not brought a complete request: 16
+};
+
 struct http_options {
     const char *host;          // numeric address or "localhost"; default 127.0.0.1
     int port;                  // 0: any free one
     const char *keys_path;     // file with one key a line; NULL: no keys
     bool insecure;             // allow a public address without keys
-    const char *allowed_hosts; // further names for the Host header, comma-separated; NULL: none
+    const char *allowed_hosts; // further names for the Host header when bound to loopback, comma-separated; "*": any
     size_t body_bytes_max;     // 0: 32 MiB
     int connections_max;       // 0: 1024
+    struct http_limits limits;
     const struct http_route *routes;
     size_t n_routes;
     void *context; // for the handlers
     // Turns an HTTP-level failure into a response body; the content type is application/json. type and code as in
-    // OpenAI's error object; code may be NULL.
+    // OpenAI's error object; code may be NULL. All texts are fixed. Required.
     void (*error_body)(struct str *out, int status, const char *type, const char *code, const char *message);
-    // Called once for each finished exchange, for http_requests_total; path is the route's, or NULL when none fitted.
+    // Called once for each finished exchange, for http_requests_total. method is "GET", "HEAD", "POST", "OPTIONS" or
+    // "other"; path is the route's, or NULL when none fitted; status is 499 when the client went away. May be NULL.
     void (*on_finished)(void *context, const char *method, const char *path, int status);
 };
 
+// Resolves the address, reads the keys and listens. Refuses a public address without keys unless insecure.
 int http_server_open(struct http_server **out, uv_loop_t *loop, const struct http_options *options, struct err *err)
     __attribute__((warn_unused_result));
 int http_server_port(const struct http_server *server);        // the bound port
@@ -76,7 +90,9 @@ void http_exchange_stream_write(struct http_exchange *exchange, const char *byte
 void http_exchange_stream_end(struct http_exchange *exchange);             // ends the exchange
 size_t http_exchange_stream_pending(const struct http_exchange *exchange); // bytes that the socket has not taken yet
 
-// Called when the client has gone (end of input, reset, write error, timeout of a stalled reader) before the exchange
-// ended; the exchange must not be used after the callback returns. on_drain: pending fell to 0 after a write.
+// on_gone: the client has gone (end of input, reset, write error, stalled reader) before the exchange ended; always
+// called from the loop, never inside a call of this header; the exchange must not be used after it returns. A handler
+// that answers later watches before it returns; without a watch the exchange stays usable, what it writes is dropped.
+// on_drain: pending fell to 0 after a write. Either may be NULL.
 void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *context),
                          void (*on_drain)(void *context), void *context);
