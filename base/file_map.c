@@ -10,11 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int file_map_open(struct file_map *map, const char *path, struct err *err) {
+int file_map_open_fd(struct file_map *map, int fd, const char *path, struct err *err) {
     *map = (struct file_map){0};
-    // O_NONBLOCK: opening a pipe must not wait for its writer.
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
     struct stat info;
     int rc = 0;
     if (fstat(fd, &info) != 0) {
@@ -30,6 +27,15 @@ int file_map_open(struct file_map *map, const char *path, struct err *err) {
     }
     close(fd);
     return rc;
+}
+
+int file_map_open(struct file_map *map, const char *path, struct err *err) {
+    *map = (struct file_map){0};
+    // O_NONBLOCK: opening a pipe must not wait for its writer.
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
+    return file_map_open_fd(map, fd, path, err);
 }
 
 void file_map_close(struct file_map *map) {
