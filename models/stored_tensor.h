@@ -1,0 +1,29 @@
+// A tensor as a file describes it, before anything is converted: the same for safetensors and GGUF.
+#pragma once
+
+#include "base/mem.h"
+#include <stddef.h>
+#include <stdint.h>
+
+enum stored_format {
+    STORED_F32,
+    STORED_F16,
+    STORED_BF16,
+    STORED_Q8_0,  // GGUF: 32 values in 34 bytes
+    STORED_Q4_0,  // GGUF: 32 values in 18 bytes
+    STORED_OTHER, // known to the file format, of no use as a weight here
+};
+
+enum { STORED_DIMS_MAX = 8 };
+
+struct stored_tensor {
+    const char *name;        // NUL-terminated
+    const char *format_name; // as the file calls it: "BF16", "Q4_K"
+    enum stored_format format;
+    int n_dims;
+    int64_t shape[STORED_DIMS_MAX]; // outermost first, whatever the file's own order
+    const char *data;               // inside the file, any alignment
+    size_t n_bytes;
+};
+
+typedef VEC_OF(struct stored_tensor) stored_tensor_vec;
