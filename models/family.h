@@ -1,0 +1,42 @@
+// Families of models: what each calls its tensors and what it does differently. Adding one is one file and one line in
+// the table of family.c.
+#pragma once
+
+#include "base/err.h"
+#include "models/config.h"
+#include "models/model.h"
+
+// Dimensions of tensors by name, so that a family's list is a table.
+enum model_dim { DIM_ONE, DIM_HIDDEN, DIM_QUERY, DIM_KV, DIM_HEAD, DIM_MLP, DIM_VOCAB };
+
+// One tensor of every layer.
+struct layer_tensor {
+    const char *hf, *gguf;     // behind "model.layers.N." and "blk.N."
+    size_t offset;             // of the field in struct layer_spec: a struct tensor, or a const float * for vectors
+    enum model_dim rows, cols; // rows DIM_ONE: a vector, converted to F32
+    unsigned trait;            // enum model_trait: only when the model has it; 0: always
+};
+
+struct model_family {
+    const char *name;
+    const char *const *architectures; // names in config.json's "architectures", NULL at the end
+    const char *model_type;           // config.json's "model_type"
+    const char *gguf_architecture;    // general.architecture; NULL: not in GGUF
+    bool gguf_interleaved;            // its GGUF files store q and k rows permuted for pairs (2i, 2i+1)
+    const struct layer_tensor *layer_tensors;
+    size_t n_layer_tensors;
+    // Sets traits and window rule; refuses what the family cannot do.
+    int (*configure)(struct model_config *config, struct err *err);
+};
+
+extern const struct model_family family_llama, family_mistral, family_qwen2, family_qwen3;
+
+// The tensors of the block that Llama began and most families share: norms before, gated feed-forward.
+enum { N_LLAMA_LAYER_TENSORS = 18 };
+extern const struct layer_tensor llama_layer_tensors[N_LLAMA_LAYER_TENSORS];
+
+// NULL when there is none. Either argument of the first may be NULL.
+const struct model_family *family_find(const char *architecture, const char *model_type);
+const struct model_family *family_find_gguf(struct str_view architecture);
+// "LlamaForCausalLM, MistralForCausalLM, ...": for error texts.
+void family_list(struct str *out);
