@@ -1,0 +1,316 @@
+#include "models/checkpoint.h"
+
+#include "base/json.h"
+#include "base/map.h"
+#include "base/number.h"
+#include "models/fill.h"
+#include "models/safetensors.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { SHARDS_MAX = 4096, INDEX_ELEMENTS_MAX = 4000000 };
+
+enum source { SOURCE_FILES, SOURCE_GGUF, SOURCE_RANDOM };
+
+struct checkpoint {
+    enum source kind;
+    const char *path; // for error texts
+    struct arena arena;
+    VEC_OF(struct folder_file) files;
+    stored_tensor_vec tensors; // of the files; GGUF: a copy of its list
+    struct map names;          // index into tensors
+    bool *used;                // [tensors.count]
+    struct fill fill;
+    enum tensor_format random_format;
+    uint64_t random_seed, n_random;
+    uint64_t n_parameters, n_bytes;
+};
+
+static struct checkpoint *new_checkpoint(enum source kind, const char *path) {
+    struct checkpoint *checkpoint = mem_alloc_zero(1, sizeof *checkpoint);
+    checkpoint->kind = kind;
+    checkpoint->path = arena_copy_string(&checkpoint->arena, path, strlen(path));
+    map_open(&checkpoint->names, 256, false);
+    return checkpoint;
+}
+
+void checkpoint_close(struct checkpoint *checkpoint) {
+    if (!checkpoint) return;
+    for (size_t i = 0; i < checkpoint->files.count; i++) folder_file_close(&checkpoint->files.items[i]);
+    vec_free(&checkpoint->files);
+    vec_free(&checkpoint->tensors);
+    map_close(&checkpoint->names);
+    free(checkpoint->used);
+    fill_close(&checkpoint->fill);
+    arena_close(&checkpoint->arena);
+    free(checkpoint);
+}
+
+static int add_names(struct checkpoint *checkpoint, size_t first, const char *file, struct err *err) {
+    for (size_t i = first; i < checkpoint->tensors.count; i++) {
+        const char *name = checkpoint->tensors.items[i].name;
+        if (!map_put(&checkpoint->names, name, strlen(name), i))
+            return err_set(err, ERR_FORMAT, "%s/%s: tensor \"%.100s\" is in another file too", checkpoint->path, file,
+                           name);
+    }
+    return 0;
+}
+
+static int add_file(struct checkpoint *checkpoint, const struct folder *folder, const char *name, struct err *err) {
+    struct folder_file file;
+    int rc = folder_file_open(folder, name, &file, err);
+    if (rc) return rc;
+    vec_push(&checkpoint->files, file);
+    // Reading ahead begins now and is over by the time that the first step needs the pages.
+    if (file.map.data) madvise((void *)(uintptr_t)file.map.data, file.n_bytes, MADV_WILLNEED);
+    size_t first = checkpoint->tensors.count;
+    rc = safetensors_read(&checkpoint->tensors, &checkpoint->arena, file.data, file.n_bytes, err);
+    if (rc) return err_prefix(err, "%s/%s", folder->path, name);
+    return add_names(checkpoint, first, name, err);
+}
+
+// Opens each file that the index names, once, and checks that every tensor of the index is in some file.
+static int add_shards(struct checkpoint *checkpoint, const struct folder *folder, const cJSON *weight_map,
+                      struct err *err) {
+    struct map seen;
+    map_open(&seen, 64, false);
+    int rc = 0;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, weight_map) {
+        if (!cJSON_IsString(item)) {
+            rc = err_set(err, ERR_FORMAT, "%s: weight_map holds something that is no file name", folder->path);
+            break;
+        }
+        if (!map_put(&seen, item->valuestring, strlen(item->valuestring), 1)) continue;
+        if (seen.count > SHARDS_MAX) rc = err_set(err, ERR_LIMIT, "%s: more than %d files", folder->path, SHARDS_MAX);
+        if (!rc) rc = add_file(checkpoint, folder, item->valuestring, err);
+        if (rc) break;
+    }
+    map_close(&seen);
+    if (rc) return rc;
+    cJSON_ArrayForEach(item, weight_map) {
+        if (!checkpoint_has(checkpoint, item->string))
+            return err_set(err, ERR_FORMAT, "%s/%s: no tensor \"%.100s\", which the index puts there", folder->path,
+                           item->valuestring, item->string);
+    }
+    return 0;
+}
+
+static int add_indexed(struct checkpoint *checkpoint, const struct folder *folder, struct folder_file *index,
+                       struct err *err) {
+    struct json_limits limits = {.depth = 8, .elements = INDEX_ELEMENTS_MAX};
+    cJSON *root = NULL;
+    int rc = json_parse(&root, index->data ? index->data : "", index->n_bytes, &limits, err);
+    if (rc) return err_prefix(err, "%s/model.safetensors.index.json", folder->path);
+    const cJSON *weight_map = cJSON_GetObjectItemCaseSensitive(root, "weight_map");
+    if (cJSON_IsObject(weight_map) && weight_map->child)
+        rc = add_shards(checkpoint, folder, weight_map, err);
+    else
+        rc = err_set(err, ERR_FORMAT, "%s/model.safetensors.index.json: no weight_map", folder->path);
+    cJSON_Delete(root);
+    return rc;
+}
+
+static int add_folder(struct checkpoint *checkpoint, const struct folder *folder, struct err *err) {
+    struct folder_file index;
+    int rc = folder_file_open(folder, "model.safetensors.index.json", &index, err);
+    if (!rc) {
+        rc = add_indexed(checkpoint, folder, &index, err);
+        folder_file_close(&index);
+        return rc;
+    }
+    if (rc != ERR_NOT_FOUND) return rc;
+    rc = add_file(checkpoint, folder, "model.safetensors", err);
+    if (rc != ERR_NOT_FOUND) return rc;
+    char name[256];
+    rc = folder_find_suffix(folder, ".safetensors", "consolidated", name, err);
+    return rc ? rc : add_file(checkpoint, folder, name, err);
+}
+
+int checkpoint_open_folder(struct checkpoint **out, const struct folder *folder, struct err *err) {
+    struct checkpoint *checkpoint = new_checkpoint(SOURCE_FILES, folder->path);
+    int rc = add_folder(checkpoint, folder, err);
+    if (rc) {
+        checkpoint_close(checkpoint);
+        return rc;
+    }
+    checkpoint->used = mem_alloc_zero(checkpoint->tensors.count, sizeof *checkpoint->used);
+    *out = checkpoint;
+    return 0;
+}
+
+void checkpoint_open_gguf(struct checkpoint **out, const struct gguf *gguf, const char *path) {
+    struct checkpoint *checkpoint = new_checkpoint(SOURCE_GGUF, path);
+    for (size_t i = 0; i < gguf->tensors.count; i++) vec_push(&checkpoint->tensors, gguf->tensors.items[i]);
+    int rc = add_names(checkpoint, 0, "", NULL);
+    assert(rc == 0); // gguf_open refuses names that are there twice
+    checkpoint->used = mem_alloc_zero(checkpoint->tensors.count, sizeof *checkpoint->used);
+    *out = checkpoint;
+}
+
+void checkpoint_open_random(struct checkpoint **out, enum tensor_format format, uint64_t seed, const char *path) {
+    *out = new_checkpoint(SOURCE_RANDOM, path);
+    (*out)->random_format = format;
+    (*out)->random_seed = seed;
+}
+
+bool checkpoint_has(const struct checkpoint *checkpoint, const char *name) {
+    uint64_t index = 0;
+    return checkpoint->kind == SOURCE_RANDOM || map_get(&checkpoint->names, name, strlen(name), &index);
+}
+
+static void print_shape(struct str *out, const struct stored_tensor *tensor) {
+    str_append_char(out, '[');
+    for (int i = 0; i < tensor->n_dims; i++) str_printf(out, "%s%lld", i ? ", " : "", (long long)tensor->shape[i]);
+    str_append_char(out, ']');
+}
+
+// Finds a tensor and holds it to the expectation; n_rows 0 means a vector.
+static int find_tensor(struct checkpoint *checkpoint, const char *name, int32_t n_rows, int32_t n_cols,
+                       const struct stored_tensor **out, struct err *err) {
+    uint64_t index = 0;
+    char expected[64];
+    if (n_rows)
+        snprintf(expected, sizeof expected, "[%d, %d]", n_rows, n_cols);
+    else
+        snprintf(expected, sizeof expected, "[%d]", n_cols);
+    if (!map_get(&checkpoint->names, name, strlen(name), &index))
+        return err_set(err, ERR_FORMAT, "%s: expected a tensor \"%s\" %s, there is none", checkpoint->path, name,
+                       expected);
+    const struct stored_tensor *tensor = &checkpoint->tensors.items[index];
+    checkpoint->used[index] = true;
+    bool fits = n_rows ? tensor->n_dims == 2 && tensor->shape[0] == n_rows && tensor->shape[1] == n_cols
+                       : tensor->n_dims == 1 && tensor->shape[0] == n_cols;
+    if (!fits) {
+        struct str shape = STR_INIT;
+        print_shape(&shape, tensor);
+        int rc = err_set(err, ERR_FORMAT, "%s: tensor \"%s\": expected %s, found %s", checkpoint->path, name, expected,
+                         str_text(&shape));
+        str_close(&shape);
+        return rc;
+    }
+    if (tensor->format == STORED_OTHER)
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor \"%s\": the format %s is not supported (F32, F16, BF16, %s)",
+                       checkpoint->path, name, tensor->format_name,
+                       checkpoint->kind == SOURCE_GGUF ? "Q8_0 and Q4_0 are" : "nothing else");
+    *out = tensor;
+    return 0;
+}
+
+static void count(struct checkpoint *checkpoint, size_t n_elements, size_t element_bytes) {
+    checkpoint->n_parameters += n_elements;
+    checkpoint->n_bytes += n_elements * element_bytes;
+}
+
+int checkpoint_matrix(struct checkpoint *checkpoint, const char *name, int32_t n_rows, int32_t n_cols,
+                      struct tensor *out, struct err *err) {
+    *out = (struct tensor){.format = TENSOR_F32, .n_rows = n_rows, .n_cols = n_cols};
+    size_t n_elements = (size_t)n_rows * (size_t)n_cols;
+    if (checkpoint->kind == SOURCE_RANDOM) {
+        out->format = checkpoint->random_format;
+        uint64_t key = rng_key(checkpoint->random_seed, checkpoint->n_random++, 0);
+        out->data = fill_random(&checkpoint->fill, out->format, key, n_elements, err);
+    } else {
+        const struct stored_tensor *tensor = NULL;
+        int rc = find_tensor(checkpoint, name, n_rows, n_cols, &tensor, err);
+        if (rc) return rc;
+        if (dequant_knows(tensor->format)) {
+            out->data = fill_dequant(&checkpoint->fill, tensor->format, tensor->data, n_elements, err);
+        } else {
+            out->data = tensor->data;
+            out->format = tensor->format == STORED_F32   ? TENSOR_F32
+                          : tensor->format == STORED_F16 ? TENSOR_F16
+                                                         : TENSOR_BF16;
+        }
+    }
+    if (!out->data) return err_prefix(err, "%s", checkpoint->path);
+    count(checkpoint, n_elements, tensor_format_bytes(out->format));
+    return 0;
+}
+
+static void convert_vector(const struct stored_tensor *tensor, int32_t n, float *out) {
+    if (dequant_knows(tensor->format)) {
+        dequant(tensor->format, tensor->data, (size_t)n, out);
+        return;
+    }
+    if (tensor->format == STORED_F32) {
+        memcpy(out, tensor->data, (size_t)n * sizeof *out);
+        return;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        uint16_t bits;
+        memcpy(&bits, tensor->data + (size_t)i * sizeof bits, sizeof bits);
+        out[i] = tensor->format == STORED_F16 ? f32_from_f16(bits) : f32_from_bf16(bits);
+    }
+}
+
+int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n, const float **out, struct err *err) {
+    const struct stored_tensor *tensor = NULL;
+    int rc = checkpoint->kind == SOURCE_RANDOM ? 0 : find_tensor(checkpoint, name, 0, n, &tensor, err);
+    if (rc) return rc;
+    float *values = arena_alloc(&checkpoint->arena, (size_t)n * sizeof *values);
+    if (tensor)
+        convert_vector(tensor, n, values);
+    else
+        fill_random_vector(strstr(name, ".bias") ? rng_key(checkpoint->random_seed, checkpoint->n_random++, 0) : 0, n,
+                           values);
+    *out = values;
+    count(checkpoint, (size_t)n, sizeof *values);
+    return 0;
+}
+
+static bool matches(const char *pattern, const char *name) {
+    size_t n = strlen(pattern), m = strlen(name);
+    if (pattern[0] == '*') return m >= n - 1 && strcmp(name + m - (n - 1), pattern + 1) == 0;
+    if (pattern[n - 1] == '*') return strncmp(name, pattern, n - 1) == 0;
+    return strcmp(name, pattern) == 0;
+}
+
+static bool is_ignored(const char *const *ignored, const char *name) {
+    for (; *ignored; ignored++)
+        if (matches(*ignored, name)) return true;
+    return false;
+}
+
+int checkpoint_refuse_unused(const struct checkpoint *checkpoint, const char *const *ignored, struct err *err) {
+    size_t n_unused = 0;
+    const struct stored_tensor *first = NULL;
+    for (size_t i = 0; i < checkpoint->tensors.count; i++) {
+        const struct stored_tensor *tensor = &checkpoint->tensors.items[i];
+        if (checkpoint->used[i] || is_ignored(ignored, tensor->name)) continue;
+        if (!n_unused++) first = tensor;
+    }
+    if (!n_unused) return 0;
+    struct str shape = STR_INIT;
+    print_shape(&shape, first);
+    int rc =
+        err_set(err, ERR_UNSUPPORTED, "%s: %zu tensors that this architecture does not have, the first \"%.100s\" %s",
+                checkpoint->path, n_unused, first->name, str_text(&shape));
+    str_close(&shape);
+    return rc;
+}
+
+int checkpoint_load(struct checkpoint *checkpoint, void (*progress)(void *context, uint64_t done, uint64_t total),
+                    void *context, struct err *err) {
+    int rc = fill_run(&checkpoint->fill, progress, context, err);
+    return rc ? err_prefix(err, "%s", checkpoint->path) : 0;
+}
+
+uint64_t checkpoint_parameters(const struct checkpoint *checkpoint) {
+    return checkpoint->n_parameters;
+}
+uint64_t checkpoint_bytes(const struct checkpoint *checkpoint) {
+    return checkpoint->n_bytes;
+}
+size_t checkpoint_n_files(const struct checkpoint *checkpoint) {
+    return checkpoint->kind == SOURCE_GGUF ? 1 : checkpoint->files.count;
+}
+
+const struct stored_tensor *checkpoint_tensors(const struct checkpoint *checkpoint, size_t *n) {
+    *n = checkpoint->tensors.count;
+    return checkpoint->tensors.items;
+}

@@ -1,0 +1,53 @@
+// The weights of a model by name, wherever they come from: safetensors, GGUF, or random numbers.
+//
+// Single-precision, half and bfloat16 matrices stay where the file is mapped. Block formats become F32 and random
+// weights are drawn in memory of the checkpoint, all at once in checkpoint_load, with every core.
+//
+// Owner: the model; everything that it hands out lives until checkpoint_close. One thread.
+#pragma once
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "kernels/tensor.h"
+#include "models/folder.h"
+#include "models/gguf.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct checkpoint;
+
+// All *.safetensors of a folder: those that model.safetensors.index.json names, else model.safetensors, else the only
+// one.
+int checkpoint_open_folder(struct checkpoint **out, const struct folder *folder, struct err *err)
+    __attribute__((warn_unused_result));
+// The tensors of an open GGUF file, which outlives the checkpoint. path is for error texts.
+void checkpoint_open_gguf(struct checkpoint **out, const struct gguf *gguf, const char *path);
+// Every tensor that is asked for exists: normal with standard deviation 0.02, norms 1. The same for one seed
+// everywhere.
+void checkpoint_open_random(struct checkpoint **out, enum tensor_format format, uint64_t seed, const char *path);
+void checkpoint_close(struct checkpoint *checkpoint);
+
+bool checkpoint_has(const struct checkpoint *checkpoint, const char *name); // random: always
+
+// A tensor must be there with this shape and in a format that can be used; the error gives expected and actual.
+// Matrices are [n_rows, n_cols]; their data may be filled only by checkpoint_load.
+int checkpoint_matrix(struct checkpoint *checkpoint, const char *name, int32_t n_rows, int32_t n_cols,
+                      struct tensor *out, struct err *err) __attribute__((warn_unused_result));
+// [n], converted to F32 in the checkpoint's memory.
+int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n, const float **out, struct err *err)
+    __attribute__((warn_unused_result));
+
+// Refuses tensors that nobody asked for, unless one of the patterns (NULL at the end) matches: "*x" ends in x, "x*"
+// begins with x, otherwise equal.
+int checkpoint_refuse_unused(const struct checkpoint *checkpoint, const char *const *ignored, struct err *err)
+    __attribute__((warn_unused_result));
+
+// Fills the memory behind what was asked for. progress may be NULL; it is called on this thread, in bytes.
+int checkpoint_load(struct checkpoint *checkpoint, void (*progress)(void *context, uint64_t done, uint64_t total),
+                    void *context, struct err *err) __attribute__((warn_unused_result));
+
+uint64_t checkpoint_parameters(const struct checkpoint *checkpoint); // elements of all tensors that were asked for
+uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);      // as held in memory
+size_t checkpoint_n_files(const struct checkpoint *checkpoint);
+// All tensors of the files, in their order; none for random weights.
+const struct stored_tensor *checkpoint_tensors(const struct checkpoint *checkpoint, size_t *n);
