@@ -5,6 +5,7 @@
 // key. Keys pass rng_key first, which spreads any seed over irregular bits.
 #pragma once
 
+#include <math.h>
 #include <stdint.h>
 
 // SplitMix64's finaliser: a bijection that mixes all bits.
@@ -31,7 +32,10 @@ static inline uint32_t rng_u32(uint64_t key, uint64_t counter) {
     return (uint32_t)((x * x + z) >> 32);
 }
 
-// Uniform in (0, 1]: fine near 0, where the exponential of the Gumbel trick needs it.
+// Uniform in (0, 1], fine near 0.
 static inline float rng_uniform(uint64_t key, uint64_t counter) {
     return ((float)rng_u32(key, counter) + 0.5f) * 0x1p-32f;
 }
+
+// Exponential with mean 1, fine near 0, where the smallest of many decides a draw; -logf of it is Gumbel noise.
+static inline float rng_exponential(uint64_t key, uint64_t counter) { return -log1pf(-rng_uniform(key, counter)); }

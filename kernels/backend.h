@@ -80,9 +80,12 @@ int backend_kv_open(struct backend *backend, const struct kv_shape *shape, struc
 
 // --------------------------------------------------------------------------------------------------- one step
 
+// Temperatures below this one, 0 above all, take the largest logit.
+#define SAMPLE_TEMPERATURE_MIN 1e-5f
+
 // What to draw from one row of logits.
 struct sample_params {
-    float temperature;         // 0: the largest logit (lowest id on a tie)
+    float temperature;         // below SAMPLE_TEMPERATURE_MIN: the largest logit (lowest id on a tie)
     int32_t top_k;             // keep the k largest; 0: all
     float top_p;               // keep the smallest set whose probability reaches top_p; 1: all
     float min_p;               // keep tokens with p >= min_p * p_max; 0: all
@@ -109,8 +112,8 @@ struct seen_token {
 };
 
 // Order: raw logprobs are taken; edits; repetition, presence, frequency penalties; temperature; min_p, top_k, top_p
-// (each on the distribution that the one before left, renormalised); then Gumbel-max with rng_uniform(rng_key(seed,
-// choice_index, position), token). The draw depends on nothing else.
+// (each on the distribution that the one before left, renormalised); then Gumbel-max: the token with the largest
+// scaled logit - log(rng_exponential(rng_key(seed, choice_index, position), token)). The draw depends on nothing else.
 
 enum { TOP_LOGPROBS_MAX = 20 };
 
@@ -227,7 +230,7 @@ struct op_head {
 
 // RESULTS[l] from LOGITS[l] by sample[l].
 struct op_sample {
-    int32_t vocab; // ids at and beyond it (padding rows of the head) are never drawn
+    int32_t vocab; // ids at and beyond it (padding rows of the head) are never drawn and have no probability
 };
 
 enum op_kind { OP_EMBED, OP_ATTENTION_IN, OP_ATTENTION, OP_LINEAR_ADD, OP_MLP_IN, OP_HEAD, OP_SAMPLE, OP_KINDS };

@@ -1,0 +1,463 @@
+// One step on the CPU: the workers go through the program together, with a barrier behind each stage. In a stage they
+// take items (output rows, heads, tiles of attention) from a shared counter; who computes an item changes nothing.
+#include "base/clock.h"
+#include "kernels/cpu/cpu.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    MATMUL_ROUND = 16,                // matrix rows are taken in multiples of this
+    MATMUL_CACHED_BYTES = 256 * 1024, // of a matrix, to stay in L2 while many activation rows pass
+    MATMUL_FEW_ROWS = 8,              // up to here the weights are read once
+    TIMES_EVERY = 16,                 // small steps report the time of operations this often
+};
+static const double SMALL_STEP_NS = 200e3;
+
+struct step {
+    struct program *program;
+    const struct step_input *input;
+    const struct sample_result *before;
+    struct step_times *times; // NULL: not sampled
+    int32_t n_tiles;          // of rows that attend together
+    int32_t n_splits;         // 1, or ranges of positions that workers share out
+};
+
+// One worker's way through a step.
+struct run {
+    const struct step *step;
+    struct program *program;
+    const struct kernel_table *kernels;
+    const struct step_input *input;
+    int worker, n_workers;
+    int32_t stage;
+};
+
+// Takes up to `chunk` of n items: true and [*first, *first + *count), or false when none are left in this stage.
+static bool take(const struct run *run, int32_t n, int32_t chunk, int32_t *first, int32_t *count) {
+    int32_t taken = atomic_fetch_add_explicit(&run->program->taken[run->stage], chunk, memory_order_relaxed);
+    *first = taken;
+    *count = taken + chunk <= n ? chunk : n - taken;
+    return taken < n;
+}
+
+static void stage_end(struct run *run) {
+    pool_barrier(run->program->backend->pool);
+    run->stage++;
+}
+
+static int32_t chunk_rows(const struct run *run, int32_t n) {
+    int32_t chunk = n / (4 * run->n_workers);
+    return chunk < 1 ? 1 : chunk;
+}
+
+// How many rows of a matrix a worker takes at once.
+static int32_t chunk_outputs(const struct run *run, int32_t n, size_t row_bytes, int32_t n_rows) {
+    int32_t chunk = run->n_workers == 1 ? n : n / (4 * run->n_workers);
+    int32_t cached = (int32_t)(MATMUL_CACHED_BYTES / row_bytes);
+    if (n_rows > MATMUL_FEW_ROWS && chunk > cached) chunk = cached;
+    return (chunk + MATMUL_ROUND - 1) / MATMUL_ROUND * MATMUL_ROUND + (chunk == 0 ? MATMUL_ROUND : 0);
+}
+
+// ------------------------------------------------------------------------------------------------ inputs of products
+
+// Rows that matrices multiply, optionally normed, in the forms that their formats need.
+struct operand {
+    const float *source;    // F32 rows
+    const int32_t *rows;    // which, NULL: 0 .. n_rows-1
+    const float *norm_weight;
+    float norm_eps;
+    int32_t n_rows, n;
+    bool rounded; // some matrix is BF16
+    const float *exact; // result: F32 rows, contiguous
+};
+
+static void operand_row(const struct run *run, const struct operand *operand, int32_t r) {
+    const struct program *p = run->program;
+    size_t n = (size_t)operand->n, stride = run->kernels->activation_bytes(TENSOR_BF16, operand->n);
+    const float *from = operand->source + (size_t)(operand->rows ? operand->rows[r] : r) * n;
+    float *normed = p->normed + (size_t)r * n;
+    if (operand->norm_weight) run->kernels->norm_rms(normed, from, operand->norm_weight, operand->norm_eps, operand->n);
+    else if (operand->rows) memcpy(normed, from, n * sizeof *normed);
+    if (operand->norm_weight || operand->rows) from = normed;
+    if (operand->rounded)
+        run->kernels->activation_prepare(p->rounded + (size_t)r * stride, from, TENSOR_BF16, operand->n);
+}
+
+static void operand_make(struct run *run, struct operand *operand) {
+    bool copies = operand->norm_weight || operand->rows;
+    operand->exact = copies ? run->program->normed : operand->source;
+    if (!copies && !operand->rounded) return;
+    int32_t first, count;
+    while (take(run, operand->n_rows, chunk_rows(run, operand->n_rows), &first, &count))
+        for (int32_t r = first; r < first + count; r++) operand_row(run, operand, r);
+    stage_end(run);
+}
+
+struct output {
+    const struct tensor *weight;
+    const float *bias;
+    float *to; // [n_rows, n_out]
+};
+
+static void multiply(const struct run *run, const struct operand *operand, const struct output *output, int32_t first,
+                     int32_t count) {
+    bool rounded = output->weight->format == TENSOR_BF16;
+    struct matmul m = {.weight = output->weight,
+                       .bias = output->bias,
+                       .activations = rounded ? (const void *)run->program->rounded : (const void *)operand->exact,
+                       .activation_stride = rounded ? run->kernels->activation_bytes(TENSOR_BF16, operand->n)
+                                                    : (size_t)operand->n * sizeof(float),
+                       .out = output->to,
+                       .out_stride = (size_t)output->weight->n_rows,
+                       .n_rows = operand->n_rows,
+                       .out_first = first,
+                       .out_count = count};
+    run->kernels->matmul(&m);
+}
+
+static size_t row_bytes(const struct tensor *weight) {
+    return (size_t)weight->n_cols * tensor_format_bytes(weight->format);
+}
+
+// -------------------------------------------------------------------------------------------------------- operations
+
+static void make_rope_row(struct program *p, int32_t row, int32_t position) {
+    for (int32_t i = 0; i < p->shape.n_ropes; i++) {
+        const struct rope_spec *rope = &p->ropes[i];
+        size_t half = (size_t)rope->n_dims / 2;
+        float *cosine = p->rope_cosine[i] + (size_t)row * half, *sine = p->rope_sine[i] + (size_t)row * half;
+        for (size_t d = 0; d < half; d++) {
+            float angle = (float)position * rope->inverse_frequency[d];
+            cosine[d] = cosf(angle) * rope->scale;
+            sine[d] = sinf(angle) * rope->scale;
+        }
+    }
+}
+
+static void run_embed(struct run *run, const struct op_embed *op) {
+    struct program *p = run->program;
+    int32_t first, count;
+    while (take(run, run->input->n_rows, chunk_rows(run, run->input->n_rows), &first, &count))
+        for (int32_t r = first; r < first + count; r++) {
+            float *out = p->residual + (size_t)r * (size_t)p->shape.hidden;
+            run->kernels->embed_row(out, &op->table, p->token[r], op->scale);
+            make_rope_row(p, r, run->input->position[r]);
+        }
+    stage_end(run);
+}
+
+static void finish_head(const struct run *run, const struct op_attention_in *op, int32_t row, float *head,
+                        const float *norm) {
+    if (norm) run->kernels->norm_rms(head, head, norm, op->norm_eps, op->head_dim);
+    if (op->rope < 0) return;
+    const struct rope_spec *rope = &run->program->ropes[op->rope];
+    size_t at = (size_t)row * (size_t)rope->n_dims / 2;
+    run->kernels->rope_head(head, run->program->rope_cosine[op->rope] + at, run->program->rope_sine[op->rope] + at,
+                            rope->n_dims, rope->interleaved);
+}
+
+// Norms and rotates the heads of a row and stores its keys and values.
+static void finish_row(const struct run *run, const struct op_attention_in *op, const struct kv_layer *kv, int32_t row) {
+    const struct program *p = run->program;
+    const struct step_input *input = run->input;
+    float *query = p->query + (size_t)row * (size_t)p->shape.q_width;
+    float *key = p->key + (size_t)row * (size_t)p->shape.kv_width;
+    float *value = p->value + (size_t)row * (size_t)p->shape.kv_width;
+    for (int32_t h = 0; h < op->n_heads; h++) finish_head(run, op, row, query + h * op->head_dim, op->q_norm);
+    int32_t position = input->position[row];
+    int32_t block_first = input->sequences[input->sequence[row]].block_first;
+    int32_t block = input->block_table[block_first + position / KV_BLOCK_TOKENS];
+    for (int32_t h = 0; h < op->n_kv_heads; h++) {
+        float *head = key + h * op->head_dim;
+        finish_head(run, op, row, head, op->k_norm);
+        run->kernels->kv_write(kv, block, h, position % KV_BLOCK_TOKENS, head, value + h * op->head_dim);
+    }
+}
+
+static void run_attention_in(struct run *run, const struct op_attention_in *op) {
+    struct program *p = run->program;
+    int32_t n_rows = run->input->n_rows, n_out = p->shape.q_width + 2 * p->shape.kv_width, first, count;
+    const struct output outputs[] = {
+        {&op->wq, op->bq, p->query}, {&op->wk, op->bk, p->key}, {&op->wv, op->bv, p->value}};
+    struct operand operand = {.source = p->residual,
+                              .norm_weight = op->norm_weight,
+                              .norm_eps = op->norm_eps,
+                              .n_rows = n_rows,
+                              .n = p->shape.hidden};
+    for (int i = 0; i < 3; i++) operand.rounded |= outputs[i].weight->format == TENSOR_BF16;
+    operand_make(run, &operand);
+    int32_t chunk = chunk_outputs(run, n_out, row_bytes(&op->wq), n_rows);
+    while (take(run, n_out, chunk, &first, &count)) {
+        // The three matrices are one range of outputs.
+        for (int32_t i = 0, begin = 0; i < 3; begin += outputs[i++].weight->n_rows) {
+            int32_t low = first > begin ? first - begin : 0, high = first + count - begin;
+            if (high > outputs[i].weight->n_rows) high = outputs[i].weight->n_rows;
+            if (high > low) multiply(run, &operand, &outputs[i], low, high - low);
+        }
+    }
+    stage_end(run);
+    struct kv_layer kv = cpu_kv_layer(p->backend, op->layer);
+    while (take(run, n_rows, chunk_rows(run, n_rows), &first, &count))
+        for (int32_t r = first; r < first + count; r++) finish_row(run, op, &kv, r);
+    stage_end(run);
+}
+
+static struct attention_task make_task(const struct run *run, const struct op_attention *op, int32_t item) {
+    const struct program *p = run->program;
+    const struct attention_tile *tile = &p->tiles[item / op->n_kv_heads];
+    int32_t kv_head = item % op->n_kv_heads, group = op->n_heads / op->n_kv_heads;
+    return (struct attention_task){
+        .kv = cpu_kv_layer(p->backend, op->layer),
+        .block_table = run->input->block_table + run->input->sequences[tile->sequence].block_first,
+        .query = p->query + (size_t)tile->row_first * (size_t)p->shape.q_width + kv_head * group * op->head_dim,
+        .query_stride = (size_t)p->shape.q_width,
+        .kv_head = kv_head,
+        .n_group = group,
+        .n_rows = tile->n_rows,
+        .position = run->input->position[tile->row_first],
+        .scale = op->scale,
+        .soft_cap = op->soft_cap,
+        .window = op->window};
+}
+
+// The ranges of positions that any query of the task sees.
+static void task_splits(const struct attention_task *task, int32_t *first, int32_t *end) {
+    int32_t oldest = task->window ? task->position - task->window + 1 : 0;
+    *first = oldest > 0 ? oldest / ATTENTION_SPLIT_TOKENS : 0;
+    *end = (task->position + task->n_rows - 1) / ATTENTION_SPLIT_TOKENS + 1;
+}
+
+static void finish_task(const struct run *run, const struct attention_task *task, struct attention_partial *total,
+                        int32_t item, int32_t n_kv_heads) {
+    const struct program *p = run->program;
+    size_t row = (size_t)p->tiles[item / n_kv_heads].row_first;
+    float *out = p->attention + row * (size_t)p->shape.q_width + task->kv_head * task->n_group * task->kv.head_dim;
+    run->kernels->attention_finish(task, total, out, (size_t)p->shape.q_width);
+}
+
+// One worker computes all positions of a task, range after range.
+static void attend_whole(const struct run *run, const struct op_attention *op, int32_t item) {
+    struct worker_scratch *scratch = &run->program->scratch[run->worker];
+    struct attention_task task = make_task(run, op, item);
+    int32_t first, end;
+    task_splits(&task, &first, &end);
+    run->kernels->attention_split(&task, first, &scratch->total);
+    for (int32_t split = first + 1; split < end; split++) {
+        run->kernels->attention_split(&task, split, &scratch->partial);
+        run->kernels->attention_merge(&scratch->total, &scratch->partial, task.n_rows * task.n_group, op->head_dim);
+    }
+    finish_task(run, &task, &scratch->total, item, op->n_kv_heads);
+}
+
+// Merges in the order of attend_whole what workers computed apart.
+static void attend_merged(const struct run *run, const struct op_attention *op, int32_t item) {
+    struct attention_partial *partials = run->program->partials + (size_t)item * (size_t)run->step->n_splits;
+    struct attention_task task = make_task(run, op, item);
+    int32_t first, end;
+    task_splits(&task, &first, &end);
+    for (int32_t split = first + 1; split < end; split++)
+        run->kernels->attention_merge(&partials[first], &partials[split], task.n_rows * task.n_group, op->head_dim);
+    finish_task(run, &task, &partials[first], item, op->n_kv_heads);
+}
+
+static void run_attention(struct run *run, const struct op_attention *op) {
+    int32_t n_items = run->step->n_tiles * op->n_kv_heads, n_splits = run->step->n_splits, item, count;
+    if (n_splits == 1) {
+        while (take(run, n_items, 1, &item, &count)) attend_whole(run, op, item);
+        stage_end(run);
+        return;
+    }
+    int32_t part;
+    while (take(run, n_items * n_splits, 1, &part, &count)) {
+        struct attention_task task = make_task(run, op, part / n_splits);
+        int32_t first, end, split = part % n_splits;
+        task_splits(&task, &first, &end);
+        if (split >= first && split < end) run->kernels->attention_split(&task, split, &run->program->partials[part]);
+    }
+    stage_end(run);
+    while (take(run, n_items, 1, &item, &count)) attend_merged(run, op, item);
+    stage_end(run);
+}
+
+static void run_linear_add(struct run *run, const struct op_linear_add *op) {
+    struct program *p = run->program;
+    int32_t n_rows = run->input->n_rows, hidden = p->shape.hidden, first, count;
+    struct operand operand = {.source = op->source == SOURCE_MLP ? p->gate : p->attention,
+                              .n_rows = n_rows,
+                              .n = op->weight.n_cols,
+                              .rounded = op->weight.format == TENSOR_BF16};
+    operand_make(run, &operand);
+    const struct output output = {&op->weight, op->bias, p->linear};
+    while (take(run, hidden, chunk_outputs(run, hidden, row_bytes(&op->weight), n_rows), &first, &count)) {
+        multiply(run, &operand, &output, first, count);
+        for (int32_t r = 0; r < n_rows && !op->post_norm_weight; r++) {
+            size_t at = (size_t)r * (size_t)hidden + (size_t)first;
+            run->kernels->add_scaled(p->residual + at, p->linear + at, op->scale, count);
+        }
+    }
+    stage_end(run);
+    if (!op->post_norm_weight) return;
+    while (take(run, n_rows, chunk_rows(run, n_rows), &first, &count))
+        for (int32_t r = first; r < first + count; r++) {
+            float *linear = p->linear + (size_t)r * (size_t)hidden;
+            run->kernels->norm_rms(linear, linear, op->post_norm_weight, op->post_norm_eps, hidden);
+            run->kernels->add_scaled(p->residual + (size_t)r * (size_t)hidden, linear, op->scale, hidden);
+        }
+    stage_end(run);
+}
+
+static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
+    struct program *p = run->program;
+    int32_t n_rows = run->input->n_rows, width = p->shape.mlp_width, first, count;
+    struct operand operand = {.source = p->residual,
+                              .norm_weight = op->norm_weight,
+                              .norm_eps = op->norm_eps,
+                              .n_rows = n_rows,
+                              .n = p->shape.hidden,
+                              .rounded = op->gate.format == TENSOR_BF16 || op->up.format == TENSOR_BF16};
+    operand_make(run, &operand);
+    const struct output gate = {&op->gate, op->gate_bias, p->gate}, up = {&op->up, op->up_bias, p->up};
+    int32_t chunk = chunk_outputs(run, width, 2 * row_bytes(&op->gate), n_rows);
+    while (take(run, width, chunk, &first, &count)) {
+        multiply(run, &operand, &gate, first, count);
+        multiply(run, &operand, &up, first, count);
+        for (int32_t r = 0; r < n_rows; r++) {
+            size_t at = (size_t)r * (size_t)width + (size_t)first;
+            run->kernels->gate_mul(p->gate + at, p->up + at, op->activation, count);
+        }
+    }
+    stage_end(run);
+}
+
+static void run_head(struct run *run, const struct op_head *op) {
+    struct program *p = run->program;
+    int32_t n_rows = run->input->n_logit_rows, vocab = p->shape.vocab, first, count;
+    struct operand operand = {.source = p->residual,
+                              .rows = run->input->logit_row,
+                              .norm_weight = op->norm_weight,
+                              .norm_eps = op->norm_eps,
+                              .n_rows = n_rows,
+                              .n = p->shape.hidden,
+                              .rounded = op->weight.format == TENSOR_BF16};
+    operand_make(run, &operand);
+    const struct output output = {&op->weight, NULL, p->logits};
+    while (take(run, vocab, chunk_outputs(run, vocab, row_bytes(&op->weight), n_rows), &first, &count)) {
+        multiply(run, &operand, &output, first, count);
+        for (int32_t r = 0; r < n_rows && (op->scale != 1 || op->soft_cap > 0); r++)
+            run->kernels->scale_cap(p->logits + (size_t)r * (size_t)vocab + first, op->scale, op->soft_cap, count);
+    }
+    stage_end(run);
+}
+
+static void run_sample(struct run *run, const struct op_sample *op) {
+    struct program *p = run->program;
+    int32_t row, count;
+    while (take(run, run->input->n_logit_rows, 1, &row, &count))
+        run->kernels->sample(&p->results[row], p->logits + (size_t)row * (size_t)p->shape.vocab, op->vocab,
+                             &run->input->sample[row], run->input, &p->scratch[run->worker].sample);
+    stage_end(run);
+}
+
+static void run_op(struct run *run, const struct op *op) {
+    switch (op->kind) {
+    case OP_EMBED: run_embed(run, &op->embed); break;
+    case OP_ATTENTION_IN: run_attention_in(run, &op->attention_in); break;
+    case OP_ATTENTION: run_attention(run, &op->attention); break;
+    case OP_LINEAR_ADD: run_linear_add(run, &op->linear_add); break;
+    case OP_MLP_IN: run_mlp_in(run, &op->mlp_in); break;
+    case OP_HEAD: run_head(run, &op->head); break;
+    case OP_SAMPLE: run_sample(run, &op->sample); break;
+    case OP_KINDS: assert(false);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ a step
+
+static void step_worker(void *argument, int worker, int n_workers) {
+    const struct step *step = argument;
+    struct program *p = step->program;
+    struct run run = {.step = step,
+                      .program = p,
+                      .kernels = p->backend->kernels,
+                      .input = step->input,
+                      .worker = worker,
+                      .n_workers = n_workers};
+    bool timed = step->times && worker == 0;
+    uint64_t before = timed ? clock_now_ns() : 0;
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        run.stage = i * STAGES_MAX;
+        run_op(&run, &p->ops[i]);
+        if (!timed) continue;
+        uint64_t now = clock_now_ns();
+        step->times->op_ns[p->ops[i].kind] += now - before;
+        before = now;
+    }
+}
+
+static void resolve_tokens(const struct step *step) {
+    const struct step_input *input = step->input;
+    struct program *p = step->program;
+    for (int32_t r = 0; r < input->n_rows; r++) {
+        int32_t token = input->token[r];
+        if (token < 0) {
+            assert(step->before);
+            token = step->before[-1 - token].token;
+        }
+        assert(token >= 0 && token < p->shape.vocab);
+        p->token[r] = token;
+    }
+}
+
+// Cuts the rows of each sequence into tiles.
+static int32_t make_tiles(struct program *p, const struct step_input *input) {
+    int32_t rows = ATTENTION_QUERIES_MAX / p->group_max, n = 0;
+    for (int32_t s = 0; s < input->n_sequences; s++) {
+        const struct step_sequence *sequence = &input->sequences[s];
+        for (int32_t done = 0; done < sequence->row_count; done += rows) {
+            int32_t left = sequence->row_count - done;
+            p->tiles[n++] = (struct attention_tile){
+                .sequence = s, .row_first = sequence->row_first + done, .n_rows = left < rows ? left : rows};
+        }
+    }
+    return n;
+}
+
+// Into how many ranges of positions tiles are split, so that all workers have a part.
+static int32_t count_splits(const struct program *p, const struct step_input *input, int32_t n_tiles, int n_workers) {
+    int32_t n_items = n_tiles * p->backend->kv.n_kv_heads, longest = 0;
+    if (n_workers == 1 || n_items >= SPLIT_TILES_PER_WORKER * n_workers) return 1;
+    for (int32_t s = 0; s < input->n_sequences; s++)
+        if (input->sequences[s].kv_len > longest) longest = input->sequences[s].kv_len;
+    int32_t n_splits = (longest + ATTENTION_SPLIT_TOKENS - 1) / ATTENTION_SPLIT_TOKENS;
+    return n_splits * n_items <= p->n_partials ? n_splits : 1;
+}
+
+// Rough time of a step on one worker: weights and activations at the speed of one core.
+static double step_cost_ns(const struct program *p, const struct step_input *input) {
+    return p->weight_bytes / 30 + p->row_flops * input->n_rows / 60;
+}
+
+static int choose_workers(const struct program *p, double cost_ns) {
+    const double worth_ns = 40e3; // of one worker's time, to wake another
+    int n = pool_size(p->backend->pool);
+    return cost_ns / worth_ns < n ? (int)(cost_ns / worth_ns) + 1 : n;
+}
+
+void program_run(struct program *p, const struct step_input *input, const struct sample_result *before,
+                 struct step_times *times) {
+    const struct program_shape *shape = &p->shape;
+    assert(input->n_rows > 0 && input->n_rows <= shape->rows_max && input->n_sequences <= shape->sequences_max);
+    assert(input->n_logit_rows >= 0 && input->n_logit_rows <= shape->logit_rows_max);
+    double cost_ns = step_cost_ns(p, input);
+    bool timed = cost_ns > SMALL_STEP_NS || p->n_steps % TIMES_EVERY == 0;
+    struct step step = {.program = p, .input = input, .before = before, .times = timed ? times : NULL};
+    int n_workers = choose_workers(p, cost_ns);
+    resolve_tokens(&step);
+    step.n_tiles = make_tiles(p, input);
+    step.n_splits = count_splits(p, input, step.n_tiles, n_workers);
+    memset((void *)p->taken, 0, (size_t)p->n_ops * STAGES_MAX * sizeof *p->taken);
+    pool_run(p->backend->pool, n_workers, step_worker, &step);
+    p->n_steps++;
+}

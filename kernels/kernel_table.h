@@ -1,0 +1,126 @@
+// The operations of a CPU, each a function on one row, one head, one tile or one range of outputs.
+//
+// Every operation exists once in plain C (kernels/ref/, prefix ref_: the specification) and once per instruction set
+// (kernels/cpu/, prefixes avx2_ and avx512_), with the same arguments. A kernel uses no threads and no memory of its
+// own, and what it computes for a row does not depend on the rows beside it.
+// Letters: n a width, D head width, B = KV_BLOCK_TOKENS.
+#pragma once
+
+#include "kernels/backend.h"
+
+enum {
+    KV_BLOCK_TOKENS = 16,
+    ATTENTION_TILE_TOKENS = 64,    // scores are computed and the softmax is rescaled in tiles of this many positions
+    ATTENTION_SPLIT_TOKENS = 1024, // positions whose partial result is merged as one; both are aligned to position 0
+    ATTENTION_QUERIES_MAX = 16,    // queries (rows times heads of one group) of one attention task
+    HEAD_DIM_MAX = 512,
+};
+
+// out[r * out_stride + i] = bias[i] + sum over k of weight[i][k] * activation[r][k], for i in
+// [out_first, out_first + out_count). The order of the sum is one for all row counts, ranges and strides.
+struct matmul {
+    const struct tensor *weight;  // [n_out, n_in]
+    const float *bias;            // [n_out] or NULL
+    const void *activations;      // n_rows prepared rows (see activation_prepare), or F32 rows for F32 and F16 weights
+    size_t activation_stride;     // bytes
+    float *out;                   // [n_rows, n_out]
+    size_t out_stride;            // elements
+    int32_t n_rows, out_first, out_count;
+};
+
+// Where one layer's part of a KV cache lies. Block b, head h starts at
+// (b * n_kv_heads + h) * 2 * B * D elements: K as [D][B] (positions are lanes), then V as [B][D].
+struct kv_layer {
+    void *data;
+    enum kv_format format;
+    int32_t n_kv_heads, head_dim;
+};
+
+// Neighbouring rows of one sequence, all query heads of one key/value head.
+struct attention_task {
+    struct kv_layer kv;
+    const int32_t *block_table; // of the sequence
+    const float *query;         // of the first row's first head in the group
+    size_t query_stride;        // elements between rows
+    int32_t kv_head, n_group;   // heads that share the key/value head
+    int32_t n_rows, position;   // of the first row; n_rows * n_group <= ATTENTION_QUERIES_MAX
+    float scale, soft_cap;      // soft_cap 0: none
+    int32_t window;             // 0: none
+};
+
+// The softmax over some positions, not yet divided by its sum. Query i = row * n_group + head.
+struct attention_partial {
+    float max[ATTENTION_QUERIES_MAX]; // -INFINITY: no position was visible
+    float sum[ATTENTION_QUERIES_MAX];
+    float *out;                       // [ATTENTION_QUERIES_MAX, D]
+};
+
+struct sample_candidate {
+    float logit;  // scaled: (logit - largest) / temperature
+    float weight; // exp(logit)
+    int32_t token;
+};
+
+struct sample_scratch {
+    float *logits;                       // [V]
+    struct sample_candidate *candidates; // [V]
+};
+
+// result, name, arguments
+#define KERNELS(X)                                                                                           \
+    /* Bytes of one prepared row for weights of this format; a multiple of 64. */                            \
+    X(size_t, activation_bytes, (enum tensor_format format, int32_t n))                                      \
+    /* F32 for F32 and F16 weights; rounded to BF16 for BF16 weights, in the form that matmul reads. */      \
+    X(void, activation_prepare, (void *out, const float *x, enum tensor_format format, int32_t n))           \
+    X(void, matmul, (const struct matmul *m))                                                                \
+    /* out[n] = x * rsqrt(mean(x^2) + eps) * weight; out may be x. */                                        \
+    X(void, norm_rms, (float *out, const float *x, const float *weight, float eps, int32_t n))               \
+    /* out[n_cols] = table[token] * scale */                                                                 \
+    X(void, embed_row, (float *out, const struct tensor *table, int32_t token, float scale))                 \
+    /* x[n] += y[n] * scale */                                                                               \
+    X(void, add_scaled, (float *x, const float *y, float scale, int32_t n))                                  \
+    /* gate[n] = activation(gate) * up */                                                                    \
+    X(void, gate_mul, (float *gate, const float *up, enum activation activation, int32_t n))                 \
+    /* x[n] = cap * tanh(x * scale / cap); cap 0: x * scale */                                               \
+    X(void, scale_cap, (float *x, float scale, float cap, int32_t n))                                        \
+    /* Rotates the first n_dims of one head in place by cosine[n_dims/2], sine[n_dims/2]. */                 \
+    X(void, rope_head,                                                                                       \
+      (float *x, const float *cosine, const float *sine, int32_t n_dims, bool interleaved))                  \
+    /* Stores one head's key[D] and value[D] at slot (0..B-1) of a block. */                                 \
+    X(void, kv_write,                                                                                        \
+      (const struct kv_layer *kv, int32_t block, int32_t kv_head, int32_t slot, const float *key,            \
+       const float *value))                                                                                  \
+    /* Positions [split, split + 1) * ATTENTION_SPLIT_TOKENS of every query of the task. */                  \
+    X(void, attention_split,                                                                                 \
+      (const struct attention_task *task, int32_t split, struct attention_partial *partial))                 \
+    /* total = total and next, which holds later positions. */                                               \
+    X(void, attention_merge,                                                                                 \
+      (struct attention_partial *total, const struct attention_partial *next, int32_t n_queries,             \
+       int32_t head_dim))                                                                                    \
+    /* out of query i = total / sum; zeros when nothing was visible. */                                      \
+    X(void, attention_finish,                                                                                \
+      (const struct attention_task *task, const struct attention_partial *total, float *out,                 \
+       size_t out_stride))                                                                                   \
+    X(void, sample,                                                                                          \
+      (struct sample_result * result, const float *logits, int32_t vocab, const struct sample_params *params, \
+       const struct step_input *input, struct sample_scratch *scratch))                                      \
+    /* For the peaks: reads n_bytes (a multiple of 4096) once, and returns something that depends on them. */ \
+    X(uint32_t, peak_read, (const void *data, size_t n_bytes))                                               \
+    /* n rounds of nothing but multiply-adds: returns how many operations (two each); 0: not available. */   \
+    X(double, peak_f32, (int32_t n))                                                                         \
+    X(double, peak_bf16, (int32_t n))                                                                        \
+    X(double, peak_int8, (int32_t n))
+
+struct kernel_table {
+    const char *name;        // "ref", "avx2", "avx512"
+    const char *description; // name and what it uses: for people
+#define X(type, name, arguments) type(*name) arguments;
+    KERNELS(X)
+#undef X
+};
+
+#define X(type, name, arguments) type ref_##name arguments;
+KERNELS(X)
+#undef X
+
+extern const struct kernel_table ref_kernels;

@@ -1,0 +1,36 @@
+// Matrix products, norms and the preparation of activations: the plain definitions.
+#include "kernels/kernel_table.h"
+#include "kernels/ref/ref_load.h"
+
+#include <math.h>
+
+size_t ref_activation_bytes(enum tensor_format format, int32_t n) {
+    (void)format;
+    return ((size_t)n * sizeof(float) + 63) / 64 * 64;
+}
+
+// BF16 activations stay floats here, rounded.
+void ref_activation_prepare(void *out, const float *x, enum tensor_format format, int32_t n) {
+    float *rounded = out;
+    for (int32_t i = 0; i < n; i++) rounded[i] = format == TENSOR_BF16 ? f32_from_bf16(bf16_from_f32(x[i])) : x[i];
+}
+
+void ref_matmul(const struct matmul *m) {
+    int32_t n_in = m->weight->n_cols;
+    for (int32_t r = 0; r < m->n_rows; r++) {
+        const float *x = (const float *)((const char *)m->activations + (size_t)r * m->activation_stride);
+        for (int32_t i = m->out_first; i < m->out_first + m->out_count; i++) {
+            size_t row = (size_t)i * (size_t)n_in;
+            float sum = 0;
+            for (int32_t k = 0; k < n_in; k++) sum += ref_weight(m->weight, row + (size_t)k) * x[k];
+            m->out[(size_t)r * m->out_stride + (size_t)i] = m->bias ? sum + m->bias[i] : sum;
+        }
+    }
+}
+
+void ref_norm_rms(float *out, const float *x, const float *weight, float eps, int32_t n) {
+    float sum = 0;
+    for (int32_t i = 0; i < n; i++) sum += x[i] * x[i];
+    float factor = 1 / sqrtf(sum / (float)n + eps);
+    for (int32_t i = 0; i < n; i++) out[i] = x[i] * factor * weight[i];
+}
