@@ -1,0 +1,93 @@
+"""Tiny random models of every supported family, with the logits that Hugging Face transformers computes for them.
+
+    make.py [FOLDER]          needs torch and transformers (PyPI); writes one folder a model below FOLDER (default: here)
+
+Each folder holds config.json as transformers 5 writes it, config_transformers4.json with the same content in the spelling
+of version 4, model.safetensors (float32), tokens.json (a list of ids) and logits.f32 (little-endian float32,
+[len(tokens), vocab_size]: logits of every position in one causal pass, eager attention, float32, on the CPU).
+"""
+
+import json
+import pathlib
+import sys
+
+import torch
+import transformers
+
+SEED, N_TOKENS = 20240607, 36
+SHAPE = dict(vocab_size=128, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=2)
+# Original contexts are short, so that 36 tokens pass them and every branch of the scaling shows.
+LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=16)
+# beta_slow puts one pair of dimensions inside the ramp.
+YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=16, beta_slow=0.05)
+LINEAR = dict(rope_type="linear", rope_theta=10000.0, factor=2.0)
+
+MODELS = {
+    "llama2": ("Llama", dict(num_key_value_heads=4, tie_word_embeddings=False)),
+    "llama3_tied": ("Llama", dict(rope_parameters=LLAMA3, tie_word_embeddings=True)),
+    "llama_linear_biases": ("Llama", dict(rope_parameters=LINEAR, attention_bias=True, mlp_bias=True)),
+    "llama_yarn": ("Llama", dict(rope_parameters=YARN)),
+    "mistral_window": ("Mistral", dict(sliding_window=7, head_dim=12)),
+    "mistral_full": ("Mistral", dict(sliding_window=None, head_dim=6, num_key_value_heads=1)),
+    "qwen2_tied": ("Qwen2", dict(tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1e6))),
+    "qwen2_upper_window": ("Qwen2", dict(use_sliding_window=True, sliding_window=5, max_window_layers=1,
+                                         rope_parameters=YARN)),
+    "qwen3": ("Qwen3", dict(head_dim=12, rope_parameters=dict(rope_type="default", rope_theta=1e6))),
+    "qwen3_tied_biases": ("Qwen3", dict(head_dim=8, tie_word_embeddings=True, attention_bias=True)),
+}
+
+
+def randomise(model, generator):
+    """Weights large enough that attention is far from uniform and every tensor leaves its mark on the logits."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.ndim == 2:
+                weight.copy_(noise * 1.5 / weight.shape[1] ** 0.5)
+            elif name.endswith("bias"):
+                weight.copy_(noise * 0.4)
+            else:
+                weight.copy_(1 + 0.3 * noise)
+
+
+def spell_as_version_4(config):
+    """rope_theta and rope_scaling instead of rope_parameters, torch_dtype instead of dtype."""
+    config = dict(config)
+    rope = dict(config.pop("rope_parameters"))
+    config["rope_theta"] = rope.pop("rope_theta")
+    config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
+    config["torch_dtype"] = config.pop("dtype")
+    config["transformers_version"] = "4.51.3"
+    config.pop("layer_types", None)
+    return config
+
+
+def make(name, family, options, folder):
+    config = getattr(transformers, f"{family}Config")(**{**SHAPE, **options})
+    config._attn_implementation = "eager"
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval().float()
+    generator = torch.Generator().manual_seed(SEED + sorted(MODELS).index(name))
+    randomise(model, generator)
+    tokens = torch.randint(3, SHAPE["vocab_size"], (N_TOKENS,), generator=generator).tolist()
+    with torch.no_grad():
+        logits = model(torch.tensor([tokens])).logits[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    (folder / "tokens.json").write_text(json.dumps(tokens) + "\n")
+    (folder / "logits.f32").write_bytes(logits.float().numpy().astype("<f4").tobytes())
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config_transformers4.json").write_text(json.dumps(spell_as_version_4(written), indent=2) + "\n")
+    print(f"{name}: logits from {logits.min():.2f} to {logits.max():.2f}")
+
+
+def main():
+    root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent
+    torch.set_num_threads(1)
+    for name, (family, options) in MODELS.items():
+        make(name, family, options, root / name)
+
+
+main()
