@@ -1,1 +1,0 @@
-#include "scheduler/step_loop.h"

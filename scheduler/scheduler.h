@@ -1,0 +1,58 @@
+// Decides what each step contains, and keeps account of sequences, blocks and cached prefixes.
+//
+// Plain data and integers: no clock, no device, no model. Life of a step: scheduler_plan fills its input, somebody
+// runs it, scheduler_commit takes its results; steps are committed in the order of planning, and up to
+// limits.steps_in_flight may be planned and not committed. What is planned never changes which tokens a request gets.
+// Thread: the step thread only.
+#pragma once
+
+#include "engine/engine.h"
+#include "scheduler/generation.h"
+#include "scheduler/sequence.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct scheduler;
+
+struct scheduler_options {
+    const struct engine_limits *limits; // copied
+    int32_t chunk_max;                  // rows of one prompt in one step; 0: no limit but rows_max
+    bool no_prefix_cache;               // prefixes are shared within a request only
+};
+
+struct scheduler *scheduler_open(const struct scheduler_options *options);
+void scheduler_close(struct scheduler *scheduler); // with all requests that live
+
+// Takes ownership of the request. What ends at once (nothing to draw or to report) is answered in *events.
+void scheduler_submit(struct scheduler *scheduler, struct request *request, struct generation_events *events);
+
+// Ends a choice (-1: all) with FINISH_ABORT, in whatever phase it is. Its rows in flight are dropped, and
+// its blocks are free when the last step that uses them is committed. Unknown ids and ended choices are ignored.
+void scheduler_cancel(struct scheduler *scheduler, uint64_t id, int32_t choice, struct generation_events *events);
+void scheduler_cancel_all(struct scheduler *scheduler, struct generation_events *events);
+
+// Fills the empty input of the next step: decoding sequences first, then prompt chunks. False: there is nothing to
+// run now; then either a step is in flight or nobody waits. True: the step must be run and committed.
+bool scheduler_plan(struct scheduler *scheduler, struct step_input *input, uint64_t now_ns);
+
+// results: of the oldest step that was planned and not committed, [n_logit_rows].
+void scheduler_commit(struct scheduler *scheduler, const struct sample_result *results, uint64_t now_ns,
+                      struct generation_events *events);
+
+// The longest chunk of prompts that one step may hold in all while other sequences decode, >= 1.
+void scheduler_set_prompt_rows_max(struct scheduler *scheduler, int32_t n_rows);
+
+struct scheduler_counters {
+    int32_t n_running, n_waiting; // sequences; preempted ones wait
+    int32_t n_blocks_used;        // owned by sequences
+    uint64_t n_finished;          // sequences that ended, aborted ones included
+    uint64_t n_preemptions;
+    uint64_t n_prompt_tokens; // of admitted sequences, n_prompt_tokens_cached of them from the prefix cache
+    uint64_t n_prompt_tokens_cached;
+    uint64_t n_generated_tokens;
+    uint64_t n_prefix_queries, n_prefix_hits; // tokens looked up, once a sequence, and found
+};
+void scheduler_counters(const struct scheduler *scheduler, struct scheduler_counters *out);
+
+// Asserts that every block, sequence, queue and sum is as it must be. Linear in the number of blocks.
+void scheduler_check_integrity(const struct scheduler *scheduler);
