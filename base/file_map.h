@@ -12,7 +12,8 @@ struct file_map {
 // Opens a regular file (not a device, pipe or folder). err names the path and the reason.
 int file_map_open(struct file_map *map, const char *path, struct err *err) __attribute__((warn_unused_result));
 // The same for an open descriptor, which is closed in any case. `path` is for the error text.
-int file_map_open_fd(struct file_map *map, int fd, const char *path, struct err *err) __attribute__((warn_unused_result));
+int file_map_open_fd(struct file_map *map, int fd, const char *path, struct err *err)
+    __attribute__((warn_unused_result));
 void file_map_close(struct file_map *map);
 
 // Reads everything from a descriptor that is not seekable (standard input), at most limit bytes.

@@ -91,10 +91,161 @@ static void gguf_files_hold_the_folders_weights(void **state) {
     model_close(folder);
 }
 
+static const char *const golden[] = {"llama2",         "llama3_tied",      "llama_linear_biases", "llama_yarn",
+                                     "mistral_window", "mistral_full",     "qwen2_tied",          "qwen2_upper_window",
+                                     "qwen3",          "qwen3_tied_biases"};
+
+// transformers wrote exactly the tensors that each architecture has: all are found and none is left over.
+static void every_family_opens(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/tests/golden/%s", TEST_SOURCE_DIR, golden[i]);
+        struct model *model = open_model(path);
+        assert_string_equal(model->name, golden[i]);
+        assert_int_equal(model->spec.n_layers, 2);
+        assert_int_equal(model->spec.weight_bytes, model->spec.n_parameters * 4);
+        const struct layer_spec *layer = &model->spec.layers[1];
+        bool qwen3 = strncmp(golden[i], "qwen3", 5) == 0, qwen2 = strncmp(golden[i], "qwen2", 5) == 0;
+        bool biases = strstr(golden[i], "biases") != NULL;
+        assert_int_equal(layer->q_norm != NULL && layer->k_norm != NULL, qwen3);
+        assert_int_equal(layer->bq && layer->bk && layer->bv, biases || qwen2);
+        assert_int_equal(layer->bo != NULL, biases);
+        assert_int_equal(layer->down_bias != NULL, biases && !qwen3);
+        assert_int_equal(model->spec.tied, strstr(golden[i], "tied") != NULL);
+        model_close(model);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- refusals
+
+static char root[] = "/tmp/optima_test_XXXXXX";
+
+static void copy_golden(const char *folder, const char *name) {
+    char command[1024];
+    snprintf(command, sizeof command, "cp '%s/tests/golden/%s/%s' '%s/%s'", TEST_SOURCE_DIR, folder, name, root, name);
+    assert_int_equal(system(command), 0);
+}
+
+static int make_root(void **state) {
+    (void)state;
+    memcpy(root + sizeof root - 7, "XXXXXX", 6);
+    return mkdtemp(root) ? 0 : -1;
+}
+
+static int remove_root(void **state) {
+    (void)state;
+    char command[256];
+    snprintf(command, sizeof command, "rm -r '%s'", root);
+    return system(command);
+}
+
+static void write_config(const char *text) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/config.json", root);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+#define SHAPE(hidden, layers)                                                                                          \
+    "\"vocab_size\":128,\"hidden_size\":" #hidden ",\"intermediate_size\":48,\"num_hidden_layers\":" #layers           \
+    ",\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":12,\"rope_theta\":1000000.0"
+
+// The weights are those of the golden qwen3; the configuration says something else.
+static void wrong_tensors_are_named_with_expected_and_actual(void **state) {
+    (void)state;
+    static const struct {
+        const char *config, *expected;
+    } rows[] = {
+        {"{\"model_type\":\"qwen3\"," SHAPE(32, 2) "}", NULL},
+        {"{\"model_type\":\"qwen3\"," SHAPE(64, 2) "}",
+         "tensor \"model.embed_tokens.weight\": expected [128, 64], found [128, 32]"},
+        {"{\"model_type\":\"qwen3\"," SHAPE(32, 3) "}",
+         "expected a tensor \"model.layers.2.input_layernorm.weight\" [32], there is none"},
+        {"{\"model_type\":\"qwen3\"," SHAPE(32, 1) "}",
+         "11 tensors that this architecture does not have, the first \"model.layers.1."},
+        {"{\"model_type\":\"llama\"," SHAPE(32, 2) "}",
+         "4 tensors that this architecture does not have, the first \"model.layers."},
+        {"{\"model_type\":\"qwen2\"," SHAPE(32, 2) "}",
+         "expected a tensor \"model.layers.0.self_attn.q_proj.bias\" [48], there is none"},
+        {"{\"model_type\":\"qwen3\"", "config.json"},
+        {"{\"model_type\":\"opt\"," SHAPE(32, 2) "}", "config.json: architecture \"opt\""},
+    };
+    copy_golden("qwen3", "model.safetensors");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        write_config(rows[i].config);
+        struct model *model = NULL;
+        struct err err = {0};
+        struct model_options options = {.path = root};
+        int rc = model_open(&model, &options, &err);
+        model_close(model);
+        if (!rows[i].expected && rc) fail_msg("row %zu: %s", i, err.text);
+        if (rows[i].expected &&
+            (!rc || !strstr(err.text, rows[i].expected) || strncmp(err.text, root, strlen(root)) != 0))
+            fail_msg("row %zu: \"%s\"", i, err.text);
+    }
+}
+
+static void missing_things_are_named(void **state) {
+    (void)state;
+    static const char *const paths[] = {"/nonexistent", "/nonexistent.gguf", "/dev/null", "/dev/zero.gguf", "/"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct model *model = NULL;
+        struct err err = {0};
+        struct model_options options = {.path = paths[i]};
+        assert_int_not_equal(model_open(&model, &options, &err), 0);
+        assert_null(model);
+        assert_int_equal(strncmp(err.text, paths[i], strlen(paths[i])), 0);
+    }
+}
+
+// ----------------------------------------------------------------------------------------------- random weights
+
+static void random_weights_have_the_shape_and_spread(void **state) {
+    (void)state;
+    write_config("{\"model_type\":\"qwen3\",\"dtype\":\"bfloat16\"," SHAPE(512, 3) "}");
+    char path[256];
+    snprintf(path, sizeof path, "%s/config.json", root);
+    struct model *models[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        struct err err = {0};
+        struct model_options options = {.random_weights_path = path, .random_seed = i == 2 ? 8 : 7};
+        if (model_open(&models[i], &options, &err)) fail_msg("%s", err.text);
+    }
+    const struct model_spec *spec = &models[0]->spec;
+    assert_string_equal(models[0]->source_format, "random");
+    assert_int_equal(spec->embed.format, TENSOR_BF16);
+    assert_int_equal(spec->n_layers, 3);
+    assert_non_null(spec->layers[2].q_norm);
+    for (int i = 0; i < 12; i++) assert_true(spec->layers[2].q_norm[i] == 1);
+    const struct tensor *up = &spec->layers[1].up;
+    double sum = 0, sum2 = 0;
+    int n = up->n_rows * up->n_cols;
+    const uint16_t *bits = up->data;
+    for (int i = 0; i < n; i++) {
+        double x = (double)f32_from_bf16(bits[i]);
+        sum += x;
+        sum2 += x * x;
+    }
+    double mean = sum / n, deviation = sum2 / n - mean * mean;
+    assert_true(mean > -0.001 && mean < 0.001); // standard error: 0.02 / sqrt(24,576) = 0.00013
+    assert_true(deviation > 0.0199 * 0.0199 * 0.97 && deviation < 0.0201 * 0.0201 * 1.03);
+    assert_memory_equal(up->data, models[1]->spec.layers[1].up.data, tensor_bytes(up)); // the seed decides
+    assert_memory_not_equal(up->data, models[2]->spec.layers[1].up.data, tensor_bytes(up));
+    assert_memory_not_equal(up->data, spec->layers[1].gate.data, tensor_bytes(up));
+    for (int i = 0; i < 3; i++) model_close(models[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stories_folder_opens),
         cmocka_unit_test(gguf_files_hold_the_folders_weights),
+        cmocka_unit_test(every_family_opens),
+        cmocka_unit_test(missing_things_are_named),
+        cmocka_unit_test_setup_teardown(wrong_tensors_are_named_with_expected_and_actual, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(random_weights_have_the_shape_and_spread, make_root, remove_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
