@@ -365,12 +365,14 @@ static bool try_give_blocks(struct scheduler *scheduler, struct sequence *sequen
 
 void scheduler_admit(struct scheduler *scheduler) {
     if (scheduler->n_changes == scheduler->n_changes_refused) return;
+    scheduler->blocks_short = false;
     while (scheduler->n_running + scheduler->n_preempted + scheduler->n_resuming < scheduler->limits.sequences_max ||
            scheduler->n_preempted > 0) {
         // Nobody overtakes a preempted sequence, or the blocks that it waits for would go to others for ever.
         struct sequence *sequence = scheduler->n_preempted ? scheduler->preempted[0] : queue_first(&scheduler->queue);
         if (!sequence || scheduler->n_resuming) break;
-        if (!try_give_blocks(scheduler, sequence)) break;
+        scheduler->blocks_short = !try_give_blocks(scheduler, sequence);
+        if (scheduler->blocks_short) break;
         if (sequence->state == SEQUENCE_PREEMPTED)
             remove_from(scheduler->preempted, &scheduler->n_preempted, sequence);
         else
@@ -391,5 +393,6 @@ void scheduler_counters(const struct scheduler *scheduler, struct scheduler_coun
     *out = scheduler->counters;
     out->n_running = scheduler->n_running;
     out->n_waiting = scheduler->queue.n_queued + scheduler->n_held + scheduler->n_preempted + scheduler->n_resuming;
+    out->n_places = scheduler->blocks_short ? scheduler->n_running : scheduler->limits.sequences_max;
     out->n_blocks_used = scheduler->limits.n_blocks - block_pool_n_available(&scheduler->pool);
 }

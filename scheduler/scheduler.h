@@ -44,6 +44,7 @@ void scheduler_set_prompt_rows_max(struct scheduler *scheduler, int32_t n_rows);
 
 struct scheduler_counters {
     int32_t n_running, n_waiting; // sequences; preempted ones wait
+    int32_t n_places;             // sequences that can run: as many as do when blocks are short
     int32_t n_blocks_used;        // owned by sequences
     uint64_t n_finished;          // sequences that ended, aborted ones included
     uint64_t n_preemptions;

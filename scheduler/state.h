@@ -43,6 +43,7 @@ struct scheduler {
     int32_t first_step, n_in_flight;
     uint64_t n_changes;         // of anything that may let a waiting sequence in
     uint64_t n_changes_refused; // when admission last found no room
+    bool blocks_short;          // it was for lack of blocks
     struct scheduler_counters counters;
     int32_t *refs_expected; // [n_blocks] scratch of the integrity check
 };

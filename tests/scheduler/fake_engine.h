@@ -27,6 +27,9 @@ struct engine {
     struct sample_result *results[2]; // of the steps, in turn
     struct fake_slot *slots;          // [n_blocks, block_tokens]
     uint64_t n_submitted, n_collected;
+    uint64_t submitted_ns[2];
+    void (*before_collect)(void *context); // may be NULL
+    void *context;
 };
 
 // ---------------------------------------------------------------------------------------------------- the model
@@ -161,6 +164,7 @@ uint64_t engine_submit(struct engine *engine) {
         assert(!slot->pending);
         *slot = (struct fake_slot){0xdeadbeefdeadbeef, true};
     }
+    engine->submitted_ns[engine->n_submitted % 2] = clock_now_ns();
     return ++engine->n_submitted;
 }
 
@@ -202,6 +206,7 @@ static struct sample_result fake_sample(const struct engine *engine, const struc
 
 void engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record) {
     assert(engine_n_in_flight(engine) > 0);
+    if (engine->before_collect) engine->before_collect(engine->context);
     const struct step_input *input = &engine->inputs[engine->n_collected % 2];
     struct sample_result *out = engine->results[engine->n_collected % 2];
     const struct sample_result *before = engine->results[(engine->n_collected + 1) % 2];
@@ -215,7 +220,9 @@ void engine_collect(struct engine *engine, const struct sample_result **results,
         }
     }
     assert(l == input->n_logit_rows);
+    uint64_t submitted_ns = engine->submitted_ns[engine->n_collected % 2];
     *record = (struct step_record){.ticket = ++engine->n_collected,
+                                   .submitted_ns = submitted_ns,
                                    .collected_ns = clock_now_ns(),
                                    .n_rows = input->n_rows,
                                    .n_sequences = input->n_sequences,

@@ -1,0 +1,351 @@
+#include "scheduler/step_loop.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "scheduler/scheduler.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    RECORDS_KEPT = 4096,
+    QUEUE_AUTO_PER_SEQUENCE = 4, // waiting sequences for each that can run
+    RETRY_AFTER_S_MAX = 60,
+    PROMPT_ROWS_MIN = 16, // fewer rows of prompts are not worth reading the weights
+};
+// While others decode, prompts may make a step longer by this, or by as much as it takes without them.
+static const double PROMPT_EXTRA_NS = 100e6;
+
+struct cancellation {
+    uint64_t id;
+    int32_t choice;
+};
+
+struct mail {
+    struct request *first, *last;
+    int32_t n_sequences;
+    VEC_OF(struct cancellation) cancellations;
+};
+
+// Smoothed durations; 0: not measured yet.
+struct step_durations {
+    double decode_ns;     // a step without prompt rows
+    double prompt_row_ns; // what one prompt row adds
+};
+
+struct step_loop {
+    struct engine *engine;
+    struct scheduler *scheduler;
+    struct step_loop_options options;
+    int32_t queue_max;
+    pthread_t thread;
+
+    // The step thread's own.
+    struct generation_events made; // since the last exchange
+    struct mail taken;
+    struct step_loop_stats counted;
+    struct step_record last_record;
+    bool has_record;
+    struct step_durations durations;
+    uint64_t n_finished;
+
+    pthread_mutex_t mutex; // guards what follows
+    pthread_cond_t changed;
+    bool closing;
+    struct mail mail;
+    int32_t n_living, n_places; // sequences that have not ended; sequences that can run
+    struct generation_events ready, handed_over;
+    struct step_loop_stats stats;
+    struct step_record *records; // [RECORDS_KEPT] a ring
+    uint64_t n_records;
+    uint64_t last_finish_ns;
+    double finish_interval_ns; // smoothed time between ends of sequences; 0: none has ended
+};
+
+static void smooth(double *value, double sample) {
+    *value = *value > 0 ? *value + (sample - *value) / 8 : sample;
+}
+
+// ---------------------------------------------------------------------------------------------- the step thread
+
+static void count_finished(struct step_loop *loop, uint64_t n, uint64_t now_ns) {
+    if (n == 0) return;
+    loop->n_living -= (int32_t)n;
+    if (loop->last_finish_ns) smooth(&loop->finish_interval_ns, (double)(now_ns - loop->last_finish_ns) / (double)n);
+    loop->last_finish_ns = now_ns;
+}
+
+// Hands over what happened and takes what came. Calls wake when the receiver had nothing to read. False: closing.
+static bool exchange(struct step_loop *loop) {
+    struct scheduler_counters counters;
+    scheduler_counters(loop->scheduler, &counters);
+    struct step_loop_stats *stats = &loop->counted;
+    stats->n_running = counters.n_running;
+    stats->n_waiting = counters.n_waiting;
+    stats->n_blocks_used = counters.n_blocks_used;
+    stats->n_preemptions = counters.n_preemptions;
+    stats->n_prompt_tokens = counters.n_prompt_tokens;
+    stats->n_prompt_tokens_cached = counters.n_prompt_tokens_cached;
+    stats->n_generated_tokens = counters.n_generated_tokens;
+    stats->n_prefix_queries = counters.n_prefix_queries;
+    stats->n_prefix_hits = counters.n_prefix_hits;
+
+    pthread_mutex_lock(&loop->mutex);
+    bool wake = loop->ready.count == 0 && loop->made.count > 0;
+    vec_reserve(&loop->ready, loop->ready.count + loop->made.count);
+    for (size_t i = 0; i < loop->made.count; i++) loop->ready.items[loop->ready.count++] = loop->made.items[i];
+    if (loop->has_record) loop->records[loop->n_records++ % RECORDS_KEPT] = loop->last_record;
+    loop->stats = *stats;
+    loop->n_places = counters.n_places;
+    count_finished(loop, counters.n_finished - loop->n_finished, stats->last_step_ns);
+    struct mail taken = loop->mail;
+    loop->mail =
+        (struct mail){.cancellations = {loop->taken.cancellations.items, 0, loop->taken.cancellations.capacity}};
+    bool closing = loop->closing;
+    pthread_mutex_unlock(&loop->mutex);
+
+    loop->taken = taken;
+    loop->n_finished = counters.n_finished;
+    loop->made.count = 0;
+    loop->has_record = false;
+    if (wake && loop->options.wake) loop->options.wake(loop->options.wake_context);
+    return !closing;
+}
+
+// Requests first: a cancellation in the same mail may mean one of them.
+static void read_mail(struct step_loop *loop) {
+    struct mail *mail = &loop->taken;
+    while (mail->first) {
+        struct request *request = mail->first;
+        mail->first = request->next;
+        scheduler_submit(loop->scheduler, request, &loop->made);
+    }
+    for (size_t i = 0; i < mail->cancellations.count; i++) {
+        const struct cancellation *cancellation = &mail->cancellations.items[i];
+        scheduler_cancel(loop->scheduler, cancellation->id, cancellation->choice, &loop->made);
+    }
+    mail->cancellations.count = 0;
+}
+
+static bool submit_step(struct step_loop *loop) {
+    if (engine_n_in_flight(loop->engine) == engine_limits(loop->engine)->steps_in_flight) return false;
+    struct step_input *input = engine_next_input(loop->engine);
+    if (!scheduler_plan(loop->scheduler, input, clock_now_ns())) return false;
+    engine_submit(loop->engine);
+    return true;
+}
+
+static void count_step(struct step_loop *loop, const struct step_record *record) {
+    static const int32_t bounds[ITERATION_BUCKETS] = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+    struct step_loop_stats *stats = &loop->counted;
+    int bucket = 0;
+    while (bucket < ITERATION_BUCKETS && record->n_rows > bounds[bucket]) bucket++;
+    stats->iteration_rows[bucket]++;
+    stats->iteration_rows_sum += (uint64_t)record->n_rows;
+    stats->n_steps++;
+    uint64_t begin = record->submitted_ns > stats->last_step_ns ? record->submitted_ns : stats->last_step_ns;
+    stats->busy_ns += record->collected_ns - begin;
+    stats->last_step_ns = record->collected_ns;
+}
+
+// Learns how long steps are and bounds the prompt rows that may share one with decoding sequences.
+static void fit_prompt_rows(struct step_loop *loop, const struct step_record *record, uint64_t duration_ns) {
+    struct step_durations *d = &loop->durations;
+    double ns = (double)duration_ns;
+    if (record->n_prompt_rows == 0) {
+        smooth(&d->decode_ns, ns);
+        return;
+    }
+    if (record->n_prompt_rows < PROMPT_ROWS_MIN) return;
+    double extra = ns > d->decode_ns ? ns - d->decode_ns : 0;
+    smooth(&d->prompt_row_ns, extra / record->n_prompt_rows);
+    double allowed = d->decode_ns > PROMPT_EXTRA_NS ? d->decode_ns : PROMPT_EXTRA_NS;
+    double rows = d->prompt_row_ns > 0 ? allowed / d->prompt_row_ns : INT32_MAX;
+    int32_t rows_max = engine_limits(loop->engine)->rows_max;
+    int32_t n_rows = rows < rows_max ? (int32_t)rows : rows_max;
+    scheduler_set_prompt_rows_max(loop->scheduler, n_rows > PROMPT_ROWS_MIN ? n_rows : PROMPT_ROWS_MIN);
+}
+
+static void collect_step(struct step_loop *loop) {
+    const struct sample_result *results;
+    engine_collect(loop->engine, &results, &loop->last_record);
+    loop->has_record = true;
+    uint64_t busy_before = loop->counted.busy_ns;
+    count_step(loop, &loop->last_record);
+    fit_prompt_rows(loop, &loop->last_record, loop->counted.busy_ns - busy_before);
+    scheduler_commit(loop->scheduler, results, loop->last_record.collected_ns, &loop->made);
+}
+
+static bool has_mail(const struct mail *mail) {
+    return mail->first || mail->cancellations.count;
+}
+
+// Sleeps until somebody sends something.
+static void rest(struct step_loop *loop) {
+    scheduler_check_integrity(loop->scheduler);
+    pthread_mutex_lock(&loop->mutex);
+    while (!has_mail(&loop->mail) && !loop->closing) pthread_cond_wait(&loop->changed, &loop->mutex);
+    // Time without work says nothing about how fast sequences end.
+    loop->last_finish_ns = clock_now_ns();
+    pthread_mutex_unlock(&loop->mutex);
+}
+
+static void *run(void *argument) {
+    struct step_loop *loop = argument;
+    while (exchange(loop)) {
+        read_mail(loop);
+        bool submitted = submit_step(loop);
+        int32_t n_in_flight = engine_n_in_flight(loop->engine);
+        if (n_in_flight == 0 && loop->made.count == 0)
+            rest(loop);
+        else if (n_in_flight > 0 && (!submitted || n_in_flight == engine_limits(loop->engine)->steps_in_flight))
+            collect_step(loop);
+    }
+    read_mail(loop);
+    scheduler_cancel_all(loop->scheduler, &loop->made);
+    while (engine_n_in_flight(loop->engine) > 0) collect_step(loop);
+    scheduler_check_integrity(loop->scheduler);
+    return NULL;
+}
+
+// ------------------------------------------------------------------------------------------------ other threads
+
+static void reserve_buffers(struct step_loop *loop) {
+    size_t n = (size_t)engine_limits(loop->engine)->sequences_max * 4;
+    vec_reserve(&loop->made, n);
+    vec_reserve(&loop->ready, n);
+    vec_reserve(&loop->handed_over, n);
+    vec_reserve(&loop->mail.cancellations, n);
+    vec_reserve(&loop->taken.cancellations, n);
+    loop->records = mem_alloc_zero(RECORDS_KEPT, sizeof *loop->records);
+}
+
+static void free_loop(struct step_loop *loop) {
+    scheduler_close(loop->scheduler);
+    for (struct request *request = loop->mail.first, *next; request; request = next) {
+        next = request->next;
+        request_close(request);
+    }
+    vec_free(&loop->made);
+    vec_free(&loop->ready);
+    vec_free(&loop->handed_over);
+    vec_free(&loop->mail.cancellations);
+    vec_free(&loop->taken.cancellations);
+    free(loop->records);
+    pthread_mutex_destroy(&loop->mutex);
+    pthread_cond_destroy(&loop->changed);
+    free(loop);
+}
+
+int step_loop_open(struct step_loop **out, struct engine *engine, const struct step_loop_options *options,
+                   struct err *err) {
+    const struct engine_limits *limits = engine_limits(engine);
+    if (options->queue_max < 0 || options->chunk_max < 0)
+        return err_set(err, ERR_INVALID, "the queue's and the chunk's limits cannot be negative");
+    struct step_loop *loop = mem_alloc_zero(1, sizeof *loop);
+    loop->engine = engine;
+    loop->options = *options;
+    loop->queue_max = options->queue_max ? options->queue_max : limits->sequences_max * QUEUE_AUTO_PER_SEQUENCE;
+    loop->n_places = limits->sequences_max;
+    loop->counted.n_blocks = limits->n_blocks;
+    loop->counted.block_tokens = limits->block_tokens;
+    loop->stats = loop->counted;
+    loop->scheduler = scheduler_open(&(struct scheduler_options){
+        .limits = limits, .chunk_max = options->chunk_max, .no_prefix_cache = options->no_prefix_cache});
+    pthread_mutex_init(&loop->mutex, NULL);
+    pthread_cond_init(&loop->changed, NULL);
+    reserve_buffers(loop);
+    if (pthread_create(&loop->thread, NULL, run, loop) != 0) {
+        free_loop(loop);
+        return err_set(err, ERR_IO, "the step thread could not be started");
+    }
+    pthread_setname_np(loop->thread, "step");
+    *out = loop;
+    return 0;
+}
+
+void step_loop_close(struct step_loop *loop) {
+    if (!loop) return;
+    pthread_mutex_lock(&loop->mutex);
+    loop->closing = true;
+    pthread_cond_signal(&loop->changed);
+    pthread_mutex_unlock(&loop->mutex);
+    pthread_join(loop->thread, NULL);
+    free_loop(loop);
+}
+
+// Takes the request when there is room. A request with more choices than the queue holds waits alone.
+static int post(struct step_loop *loop, struct request *request, struct err *err) {
+    int32_t n = request->generation.n_choices;
+    int32_t n_waiting_max = n > loop->queue_max ? n : loop->queue_max;
+    if (loop->closing) return err_set(err, ERR_CLOSED, "the server is shutting down");
+    if (loop->n_living + n > loop->n_places + n_waiting_max)
+        return err_set(err, ERR_BUSY, "%d sequences are running or waiting, which is all there is room for",
+                       loop->n_living);
+    if (loop->mail.first)
+        loop->mail.last->next = request;
+    else
+        loop->mail.first = request;
+    loop->mail.last = request;
+    loop->mail.n_sequences += n;
+    loop->n_living += n;
+    pthread_cond_signal(&loop->changed);
+    return 0;
+}
+
+int step_loop_submit(struct step_loop *loop, const struct generation *generation, struct err *err) {
+    struct request *request;
+    int rc = request_open(&request, generation, engine_limits(loop->engine), err);
+    if (rc) return rc;
+    pthread_mutex_lock(&loop->mutex);
+    rc = post(loop, request, err);
+    pthread_mutex_unlock(&loop->mutex);
+    if (rc) request_close(request);
+    return rc;
+}
+
+void step_loop_cancel(struct step_loop *loop, uint64_t id, int32_t choice) {
+    pthread_mutex_lock(&loop->mutex);
+    vec_push(&loop->mail.cancellations, ((struct cancellation){id, choice}));
+    pthread_cond_signal(&loop->changed);
+    pthread_mutex_unlock(&loop->mutex);
+}
+
+int step_loop_retry_after_s(struct step_loop *loop) {
+    pthread_mutex_lock(&loop->mutex);
+    int32_t n_waiting = loop->n_living - loop->stats.n_running;
+    // Half of the queue: at once, all who were refused would come for the first free place.
+    double seconds = loop->finish_interval_ns * (n_waiting > 0 ? n_waiting : 0) / 2 / 1e9;
+    pthread_mutex_unlock(&loop->mutex);
+    if (seconds > RETRY_AFTER_S_MAX) return RETRY_AFTER_S_MAX;
+    return seconds > 1 ? (int)seconds + 1 : 1;
+}
+
+size_t step_loop_take_events(struct step_loop *loop, const struct generation_event **events) {
+    pthread_mutex_lock(&loop->mutex);
+    struct generation_events ready = loop->ready;
+    loop->ready = loop->handed_over;
+    loop->ready.count = 0;
+    loop->handed_over = ready;
+    pthread_mutex_unlock(&loop->mutex);
+    *events = ready.items;
+    return ready.count;
+}
+
+void step_loop_stats(struct step_loop *loop, struct step_loop_stats *out) {
+    pthread_mutex_lock(&loop->mutex);
+    *out = loop->stats;
+    out->n_waiting += loop->mail.n_sequences;
+    pthread_mutex_unlock(&loop->mutex);
+}
+
+size_t step_loop_records(struct step_loop *loop, struct step_record *out, size_t n) {
+    pthread_mutex_lock(&loop->mutex);
+    uint64_t n_kept = loop->n_records < RECORDS_KEPT ? loop->n_records : RECORDS_KEPT;
+    if (n > n_kept) n = (size_t)n_kept;
+    for (size_t i = 0; i < n; i++) out[i] = loop->records[(loop->n_records - n + i) % RECORDS_KEPT];
+    pthread_mutex_unlock(&loop->mutex);
+    return n;
+}

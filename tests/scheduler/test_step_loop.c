@@ -1,0 +1,319 @@
+// The step loop between threads: submitters, cancellers and one receiver, over an engine whose answers are known.
+#include "tests/test.h"
+
+#include "scheduler/step_loop.h"
+#include "tests/scheduler/fake_model.h"
+
+#include <pthread.h>
+
+enum { VOCAB = 101, THREADS = 3, REQUESTS_PER_THREAD = 60, REQUESTS = THREADS * REQUESTS_PER_THREAD, PROMPT_MAX = 40 };
+
+// The receiver's side of one request.
+struct expectation {
+    struct generation generation;
+    int32_t prompt[PROMPT_MAX];
+    struct fake_answer answers[2];
+    int32_t n_received[2];
+    enum finish_reason finish[2];
+};
+
+struct fixture {
+    struct engine *engine;
+    struct step_loop *loop;
+    struct expectation expected[REQUESTS + 1]; // by id
+    int32_t n_over;                            // choices
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool woken;
+    int n_steps_allowed; // -1: any number
+};
+
+static void on_wake(void *context) {
+    struct fixture *f = context;
+    pthread_mutex_lock(&f->mutex);
+    f->woken = true;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->mutex);
+}
+
+static void wait_for_permission(void *context) {
+    struct fixture *f = context;
+    pthread_mutex_lock(&f->mutex);
+    while (f->n_steps_allowed == 0) pthread_cond_wait(&f->changed, &f->mutex);
+    if (f->n_steps_allowed > 0) f->n_steps_allowed--;
+    pthread_mutex_unlock(&f->mutex);
+}
+
+static void allow_steps(struct fixture *f, int n) {
+    pthread_mutex_lock(&f->mutex);
+    f->n_steps_allowed = n;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->mutex);
+}
+
+static struct fixture *open_fixture(int32_t sequences_max, int32_t queue_max, int32_t steps_in_flight) {
+    struct fixture *f = mem_alloc_zero(1, sizeof *f);
+    struct engine_limits limits = {.context = 80,
+                                   .rows_max = 24,
+                                   .sequences_max = sequences_max,
+                                   .logit_rows_max = sequences_max,
+                                   .block_tokens = 4,
+                                   .n_blocks = 60,
+                                   .block_table_max = 20 * sequences_max,
+                                   .edits_max = 64,
+                                   .seen_max = 80,
+                                   .steps_in_flight = steps_in_flight,
+                                   .vocab = VOCAB};
+    pthread_mutex_init(&f->mutex, NULL);
+    pthread_cond_init(&f->changed, NULL);
+    f->n_steps_allowed = -1;
+    f->engine = fake_engine_open(&limits);
+    f->engine->before_collect = wait_for_permission;
+    f->engine->context = f;
+    struct step_loop_options options = {.queue_max = queue_max, .wake = on_wake, .wake_context = f};
+    struct err err;
+    assert_int_equal(step_loop_open(&f->loop, f->engine, &options, &err), 0);
+    return f;
+}
+
+static void close_fixture(struct fixture *f) {
+    allow_steps(f, -1);
+    step_loop_close(f->loop);
+    fake_engine_close(f->engine);
+    for (int i = 0; i <= REQUESTS; i++)
+        for (int32_t c = 0; c < f->expected[i].generation.n_choices; c++) fake_answer_close(&f->expected[i].answers[c]);
+    pthread_mutex_destroy(&f->mutex);
+    pthread_cond_destroy(&f->changed);
+    free(f);
+}
+
+static const struct generation *expect_request(struct fixture *f, uint64_t id, int32_t n_choices, int32_t max_tokens) {
+    struct expectation *e = &f->expected[id];
+    for (int32_t i = 0; i < PROMPT_MAX; i++)
+        e->prompt[i] = (int32_t)(rng_u32(rng_key(id % 7, 0, 0), (uint64_t)i) % VOCAB);
+    e->generation = (struct generation){.id = id,
+                                        .prompt = e->prompt,
+                                        .n_prompt = 1 + (int32_t)(rng_mix64(id) % PROMPT_MAX),
+                                        .n_choices = n_choices,
+                                        .max_tokens = max_tokens,
+                                        .n_prompt_top_logprobs = -1,
+                                        .key_id = id % 3};
+    e->generation.sampling =
+        (struct sample_params){.temperature = 1, .repetition_penalty = 1, .seed = id, .n_top_logprobs = -1};
+    for (int32_t c = 0; c < n_choices; c++) e->answers[c] = fake_answer_make(&e->generation, c, VOCAB);
+    return &e->generation;
+}
+
+static void receive(struct fixture *f, const struct generation_event *event) {
+    struct expectation *e = &f->expected[event->id];
+    assert_int_equal(e->finish[event->choice], FINISH_NONE);
+    if (event->kind == EVENT_TOKEN) {
+        assert_int_equal(event->index, e->n_received[event->choice]++);
+        assert_int_equal(event->sample.token, e->answers[event->choice].tokens[event->index]);
+        assert_true(event->scheduled_ns > 0 && event->at_ns >= event->scheduled_ns);
+    }
+    e->finish[event->choice] = event->finish;
+    if (event->finish == FINISH_NONE) return;
+    if (event->finish == FINISH_LENGTH)
+        assert_int_equal(e->n_received[event->choice], e->generation.max_tokens);
+    else
+        assert_int_equal(event->finish, FINISH_ABORT);
+    pthread_mutex_lock(&f->mutex);
+    f->n_over++;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->mutex);
+}
+
+// Receives until n_over choices have ended.
+static void receive_until(struct fixture *f, int32_t n_over) {
+    while (f->n_over < n_over) {
+        pthread_mutex_lock(&f->mutex);
+        while (!f->woken) pthread_cond_wait(&f->changed, &f->mutex);
+        f->woken = false;
+        pthread_mutex_unlock(&f->mutex);
+        const struct generation_event *events;
+        size_t n = step_loop_take_events(f->loop, &events);
+        for (size_t i = 0; i < n; i++) receive(f, &events[i]);
+    }
+}
+
+static void assert_idle(struct fixture *f) {
+    // A step in flight may still hold blocks of what has ended; one more request comes after it.
+    const struct generation *g = expect_request(f, 0, 1, 1);
+    struct err err;
+    assert_int_equal(step_loop_submit(f->loop, g, &err), 0);
+    int32_t n_over = f->n_over + 1;
+    receive_until(f, n_over);
+    struct step_loop_stats stats;
+    step_loop_stats(f->loop, &stats);
+    assert_int_equal(stats.n_running, 0);
+    assert_int_equal(stats.n_waiting, 0);
+    assert_int_equal(stats.n_blocks_used, 0);
+}
+
+struct client {
+    struct fixture *fixture;
+    int index;
+};
+
+static void *be_client(void *argument) {
+    const struct client *client = argument;
+    struct fixture *f = client->fixture;
+    for (int i = 0; i < REQUESTS_PER_THREAD; i++) {
+        uint64_t id = 1 + (uint64_t)(client->index * REQUESTS_PER_THREAD + i);
+        const struct generation *g = &f->expected[id].generation;
+        struct err err;
+        int rc;
+        // Read before the attempt: whatever ends after it makes room.
+        for (;;) {
+            pthread_mutex_lock(&f->mutex);
+            int32_t n_over = f->n_over;
+            pthread_mutex_unlock(&f->mutex);
+            rc = step_loop_submit(f->loop, g, &err);
+            if (rc != ERR_BUSY) break;
+            int seconds = step_loop_retry_after_s(f->loop);
+            if (seconds < 1 || seconds > 60) abort();
+            pthread_mutex_lock(&f->mutex);
+            while (f->n_over == n_over) pthread_cond_wait(&f->changed, &f->mutex);
+            pthread_mutex_unlock(&f->mutex);
+        }
+        if (rc) abort();
+        if (id % 5 == 0) step_loop_cancel(f->loop, id, id % 2 ? -1 : 0);
+        struct step_loop_stats stats;
+        step_loop_stats(f->loop, &stats);
+    }
+    return NULL;
+}
+
+static void many_threads_get_their_own_tokens(int32_t steps_in_flight) {
+    struct fixture *f = open_fixture(6, 8, steps_in_flight);
+    int32_t n_choices = 0;
+    for (uint64_t id = 1; id <= REQUESTS; id++) {
+        const struct generation *g = expect_request(f, id, 1 + id % 2, (int32_t)(id % 40));
+        n_choices += g->n_choices;
+    }
+    pthread_t threads[THREADS];
+    struct client clients[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        clients[i] = (struct client){f, i};
+        assert_int_equal(pthread_create(&threads[i], NULL, be_client, &clients[i]), 0);
+    }
+    receive_until(f, n_choices);
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    for (uint64_t id = 1; id <= REQUESTS; id++)
+        for (int32_t c = 0; c < f->expected[id].generation.n_choices; c++)
+            if (id % 5 != 0) assert_int_equal(f->expected[id].finish[c], FINISH_LENGTH);
+    assert_idle(f);
+    close_fixture(f);
+}
+
+static void many_threads_one_step_in_flight(void **state) {
+    (void)state;
+    many_threads_get_their_own_tokens(1);
+}
+
+static void many_threads_two_steps_in_flight(void **state) {
+    (void)state;
+    many_threads_get_their_own_tokens(2);
+}
+
+static void a_full_queue_refuses_and_recovers(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(2, 3, 1);
+    allow_steps(f, 0);
+    struct err err;
+    for (uint64_t id = 1; id <= 5; id++)
+        assert_int_equal(step_loop_submit(f->loop, expect_request(f, id, 1, 10), &err), 0);
+    assert_int_equal(step_loop_submit(f->loop, expect_request(f, 6, 1, 10), &err), ERR_BUSY);
+    assert_in_range(step_loop_retry_after_s(f->loop), 1, 60);
+    allow_steps(f, -1);
+    receive_until(f, 5);
+    assert_idle(f);
+    assert_int_equal(step_loop_submit(f->loop, &f->expected[6].generation, &err), 0);
+    receive_until(f, 7);
+    close_fixture(f);
+}
+
+static void what_can_never_run_is_refused(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(2, 3, 1);
+    struct err err;
+    struct generation g = *expect_request(f, 1, 1, 10);
+    g.max_tokens = 81 - g.n_prompt;
+    assert_int_equal(step_loop_submit(f->loop, &g, &err), ERR_LIMIT);
+    g.max_tokens = 1;
+    f->expected[1].prompt[0] = VOCAB;
+    assert_int_equal(step_loop_submit(f->loop, &g, &err), ERR_INVALID);
+    assert_idle(f);
+    close_fixture(f);
+}
+
+static void cancelled_requests_end_while_a_step_is_in_flight(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(2, 8, 2);
+    allow_steps(f, 3);
+    struct err err;
+    for (uint64_t id = 1; id <= 4; id++) // two run, two wait
+        assert_int_equal(step_loop_submit(f->loop, expect_request(f, id, 2, 30), &err), 0);
+    step_loop_cancel(f->loop, 1, -1);
+    step_loop_cancel(f->loop, 2, 1);
+    step_loop_cancel(f->loop, 4, -1);
+    step_loop_cancel(f->loop, 999, -1);
+    step_loop_cancel(f->loop, 3, 77);
+    allow_steps(f, -1);
+    receive_until(f, 8);
+    assert_int_equal(f->expected[1].finish[0], FINISH_ABORT);
+    assert_int_equal(f->expected[2].finish[0], FINISH_LENGTH);
+    assert_int_equal(f->expected[2].finish[1], FINISH_ABORT);
+    assert_int_equal(f->expected[3].finish[1], FINISH_LENGTH);
+    assert_int_equal(f->expected[4].finish[1], FINISH_ABORT);
+    assert_idle(f);
+    close_fixture(f);
+}
+
+static void closing_aborts_what_lives(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(2, 8, 2);
+    struct err err;
+    for (uint64_t id = 1; id <= 8; id++)
+        assert_int_equal(step_loop_submit(f->loop, expect_request(f, id, 1, 40), &err), 0);
+    close_fixture(f);
+}
+
+static void records_and_statistics_count_steps(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(2, 8, 1);
+    struct generation g = *expect_request(f, 1, 1, 20);
+    struct err err;
+    assert_int_equal(step_loop_submit(f->loop, &g, &err), 0);
+    receive_until(f, 1);
+    assert_idle(f); // one prompt more
+    struct step_loop_stats stats;
+    step_loop_stats(f->loop, &stats);
+    assert_int_equal(stats.n_generated_tokens, 21);
+    assert_int_equal(stats.n_prompt_tokens, g.n_prompt + f->expected[0].generation.n_prompt);
+    assert_int_equal(stats.iteration_rows_sum, 20 - 1 + stats.n_prompt_tokens - stats.n_prompt_tokens_cached);
+    uint64_t n_steps = 0;
+    for (int i = 0; i <= ITERATION_BUCKETS; i++) n_steps += stats.iteration_rows[i];
+    assert_int_equal(n_steps, stats.n_steps);
+    struct step_record records[64];
+    size_t n = step_loop_records(f->loop, records, 64);
+    assert_int_equal(n, stats.n_steps);
+    for (size_t i = 0; i < n; i++) assert_int_equal(records[i].ticket, i + 1);
+    assert_int_equal(records[n - 1].collected_ns, stats.last_step_ns);
+    assert_true(stats.busy_ns > 0);
+    close_fixture(f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_threads_one_step_in_flight),
+        cmocka_unit_test(many_threads_two_steps_in_flight),
+        cmocka_unit_test(a_full_queue_refuses_and_recovers),
+        cmocka_unit_test(what_can_never_run_is_refused),
+        cmocka_unit_test(cancelled_requests_end_while_a_step_is_in_flight),
+        cmocka_unit_test(closing_aborts_what_lives),
+        cmocka_unit_test(records_and_statistics_count_steps),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
