@@ -119,8 +119,11 @@ struct kernel_table {
 #undef X
 };
 
-#define X(type, name, arguments) type ref_##name arguments;
+#define X(type, name, arguments)                                                                             \
+    type ref_##name arguments;                                                                               \
+    type avx2_##name arguments;                                                                              \
+    type avx512_##name arguments;
 KERNELS(X)
 #undef X
 
-extern const struct kernel_table ref_kernels;
+extern const struct kernel_table ref_kernels, avx2_kernels, avx512_kernels;

@@ -3,8 +3,24 @@
 
 #include <string.h>
 
+#if defined(__x86_64__)
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+// The AVX-512 kernels are compiled for all of these; a processor with fewer runs the AVX2 ones.
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+}
+#endif
+
 const struct kernel_table *cpu_kernels_find(const char *instruction_set) {
     bool any = strcmp(instruction_set, "auto") == 0;
-    if (any || strcmp(instruction_set, "ref") == 0) return &ref_kernels;
-    return NULL;
+#if defined(__x86_64__)
+    if ((any || strcmp(instruction_set, "avx512") == 0) && has_avx512()) return &avx512_kernels;
+    if ((any || strcmp(instruction_set, "avx2") == 0) && has_avx2()) return &avx2_kernels;
+#endif
+    return any || strcmp(instruction_set, "ref") == 0 ? &ref_kernels : NULL;
 }

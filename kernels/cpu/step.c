@@ -8,10 +8,8 @@
 #include <string.h>
 
 enum {
-    MATMUL_ROUND = 16,                // matrix rows are taken in multiples of this
-    MATMUL_CACHED_BYTES = 256 * 1024, // of a matrix, to stay in L2 while many activation rows pass
-    MATMUL_FEW_ROWS = 8,              // up to here the weights are read once
-    TIMES_EVERY = 16,                 // small steps report the time of operations this often
+    MATMUL_ROUND = 16, // matrix rows are taken in multiples of this
+    TIMES_EVERY = 16,  // small steps report the time of operations this often
 };
 static const double SMALL_STEP_NS = 200e3;
 
@@ -53,11 +51,9 @@ static int32_t chunk_rows(const struct run *run, int32_t n) {
 }
 
 // How many rows of a matrix a worker takes at once.
-static int32_t chunk_outputs(const struct run *run, int32_t n, size_t row_bytes, int32_t n_rows) {
+static int32_t chunk_outputs(const struct run *run, int32_t n) {
     int32_t chunk = run->n_workers == 1 ? n : n / (4 * run->n_workers);
-    int32_t cached = (int32_t)(MATMUL_CACHED_BYTES / row_bytes);
-    if (n_rows > MATMUL_FEW_ROWS && chunk > cached) chunk = cached;
-    return (chunk + MATMUL_ROUND - 1) / MATMUL_ROUND * MATMUL_ROUND + (chunk == 0 ? MATMUL_ROUND : 0);
+    return chunk / MATMUL_ROUND * MATMUL_ROUND + MATMUL_ROUND;
 }
 
 // ------------------------------------------------------------------------------------------------ inputs of products
@@ -115,10 +111,6 @@ static void multiply(const struct run *run, const struct operand *operand, const
                        .out_first = first,
                        .out_count = count};
     run->kernels->matmul(&m);
-}
-
-static size_t row_bytes(const struct tensor *weight) {
-    return (size_t)weight->n_cols * tensor_format_bytes(weight->format);
 }
 
 // -------------------------------------------------------------------------------------------------------- operations
@@ -188,7 +180,7 @@ static void run_attention_in(struct run *run, const struct op_attention_in *op) 
                               .n = p->shape.hidden};
     for (int i = 0; i < 3; i++) operand.rounded |= outputs[i].weight->format == TENSOR_BF16;
     operand_make(run, &operand);
-    int32_t chunk = chunk_outputs(run, n_out, row_bytes(&op->wq), n_rows);
+    int32_t chunk = chunk_outputs(run, n_out);
     while (take(run, n_out, chunk, &first, &count)) {
         // The three matrices are one range of outputs.
         for (int32_t i = 0, begin = 0; i < 3; begin += outputs[i++].weight->n_rows) {
@@ -290,7 +282,7 @@ static void run_linear_add(struct run *run, const struct op_linear_add *op) {
                               .rounded = op->weight.format == TENSOR_BF16};
     operand_make(run, &operand);
     const struct output output = {&op->weight, op->bias, p->linear};
-    while (take(run, hidden, chunk_outputs(run, hidden, row_bytes(&op->weight), n_rows), &first, &count)) {
+    while (take(run, hidden, chunk_outputs(run, hidden), &first, &count)) {
         multiply(run, &operand, &output, first, count);
         for (int32_t r = 0; r < n_rows && !op->post_norm_weight; r++) {
             size_t at = (size_t)r * (size_t)hidden + (size_t)first;
@@ -319,7 +311,7 @@ static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
                               .rounded = op->gate.format == TENSOR_BF16 || op->up.format == TENSOR_BF16};
     operand_make(run, &operand);
     const struct output gate = {&op->gate, op->gate_bias, p->gate}, up = {&op->up, op->up_bias, p->up};
-    int32_t chunk = chunk_outputs(run, width, 2 * row_bytes(&op->gate), n_rows);
+    int32_t chunk = chunk_outputs(run, width);
     while (take(run, width, chunk, &first, &count)) {
         multiply(run, &operand, &gate, first, count);
         multiply(run, &operand, &up, first, count);
@@ -343,7 +335,7 @@ static void run_head(struct run *run, const struct op_head *op) {
                               .rounded = op->weight.format == TENSOR_BF16};
     operand_make(run, &operand);
     const struct output output = {&op->weight, NULL, p->logits};
-    while (take(run, vocab, chunk_outputs(run, vocab, row_bytes(&op->weight), n_rows), &first, &count)) {
+    while (take(run, vocab, chunk_outputs(run, vocab), &first, &count)) {
         multiply(run, &operand, &output, first, count);
         for (int32_t r = 0; r < n_rows && (op->scale != 1 || op->soft_cap > 0); r++)
             run->kernels->scale_cap(p->logits + (size_t)r * (size_t)vocab + first, op->scale, op->soft_cap, count);
