@@ -27,7 +27,7 @@ static void fill_defaults(struct http_options *options) {
     if (!limits->untrusted_per_address) limits->untrusted_per_address = 16;
 }
 
-// ---------------------------------------------------------------------------------------------------- the sweep
+// ---------------------------------------------------------------------- the sweep
 
 static void on_sweep(uv_timer_t *timer) {
     struct http_server *server = timer->data;
@@ -47,14 +47,15 @@ static uint64_t sweep_interval_ms(const struct http_limits *limits) {
     return shortest / 4 + 1;
 }
 
-// ---------------------------------------------------------------------------------------------------- accepting
+// ---------------------------------------------------------------------- accepting
 
 // A client may open many connections at once as long as each brings a request soon; only those that do not count.
 static bool has_too_many(const struct http_server *server, const struct http_conn *fresh) {
     int n = 0;
     for (const struct http_conn *conn = server->connections; conn; conn = conn->next) {
         bool old = fresh->accepted_ns - conn->accepted_ns > ADDRESS_GRACE_MS * 1000000ull;
-        if (conn != fresh && !conn->trusted && old && memcmp(conn->address, fresh->address, sizeof fresh->address) == 0) n++;
+        if (conn != fresh && !conn->trusted && old && memcmp(conn->address, fresh->address, sizeof fresh->address) == 0)
+            n++;
     }
     return n >= server->options.limits.untrusted_per_address;
 }
@@ -86,10 +87,11 @@ static void on_connection(uv_stream_t *listener, int status) {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------- open
+// ---------------------------------------------------------------------- open
 
 static bool is_loopback(const struct sockaddr *address) {
-    if (address->sa_family == AF_INET) return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
+    if (address->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
     return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
 }
 
@@ -105,7 +107,8 @@ static int listen_on(struct http_server *server, const struct sockaddr *address,
     const struct http_options *options = &server->options;
     int rc = uv_tcp_bind(&server->listener, address, 0); // libuv sets SO_REUSEADDR
     if (!rc) rc = uv_listen((uv_stream_t *)&server->listener, LISTEN_BACKLOG, on_connection);
-    if (rc) return err_set(err, ERR_IO, "cannot listen on %s port %d: %s", options->host, options->port, uv_strerror(rc));
+    if (rc)
+        return err_set(err, ERR_IO, "cannot listen on %s port %d: %s", options->host, options->port, uv_strerror(rc));
     struct sockaddr_storage bound;
     int n = sizeof bound;
     uv_tcp_getsockname(&server->listener, (struct sockaddr *)&bound, &n);
@@ -149,16 +152,22 @@ int http_server_open(struct http_server **out, uv_loop_t *loop, const struct htt
     signal(SIGPIPE, SIG_IGN); // a client that leaves must not end the process
     init_handles(server);
     rc = listen_on(server, (struct sockaddr *)&address, err);
-    if (rc) http_server_close(server);
-    else *out = server;
+    if (rc)
+        http_server_close(server);
+    else
+        *out = server;
     return rc;
 }
 
-int http_server_port(const struct http_server *server) { return server->port; }
+int http_server_port(const struct http_server *server) {
+    return server->port;
+}
 
-int http_server_n_exchanges(const struct http_server *server) { return server->n_exchanges; }
+int http_server_n_exchanges(const struct http_server *server) {
+    return server->n_exchanges;
+}
 
-// ---------------------------------------------------------------------------------------------------- drain and close
+// ---------------------------------------------------------------------- drain and close
 
 void http_server_free_if_unused(struct http_server *server) {
     if (!server->closing || server->n_open_handles || server->n_exchanges) return;

@@ -30,7 +30,8 @@ static void match_route(struct http_exchange *exchange) {
         if (!any_path && !path_fits(route->path, exchange->request.path)) continue;
         if (!any_path && pattern && strcmp(pattern, route->path) != 0) continue;
         pattern = route->path;
-        if (!any_path && !exchange->route && method_fits(route->method, exchange->request.method)) exchange->route = route;
+        if (!any_path && !exchange->route && method_fits(route->method, exchange->request.method))
+            exchange->route = route;
         if (allow.n_bytes && strstr(allow.data, route->method)) continue;
         str_append_text(&allow, route->method);
         str_append_text(&allow, strcmp(route->method, "GET") == 0 ? ", HEAD, " : ", ");
@@ -43,13 +44,15 @@ static void match_route(struct http_exchange *exchange) {
 
 // A method that nobody knows is no resource's method (RFC 9110, 15.6.2).
 static bool check_method_known(struct http_exchange *exchange) {
-    if (!exchange->allow || http_method_kind_of(str_view_of(exchange->request.method)) == HTTP_METHOD_KNOWN) return true;
+    if (!exchange->allow || http_method_kind_of(str_view_of(exchange->request.method)) == HTTP_METHOD_KNOWN)
+        return true;
     return refuse(exchange, 501, NULL, "The method is not known.");
 }
 
 static bool host_allowed(const struct http_server *server, struct str_view name) {
     if (!name.data || http_host_is_loopback(name)) return true;
-    struct str_view list = server->options.allowed_hosts ? str_view_of(server->options.allowed_hosts) : (struct str_view){0};
+    struct str_view list =
+        server->options.allowed_hosts ? str_view_of(server->options.allowed_hosts) : (struct str_view){0};
     for (struct str_view allowed; http_list_next(&list, &allowed);) {
         if (str_view_equal(allowed, STR_VIEW("*"))) return true;
         if (allowed.n_bytes == name.n_bytes && strncasecmp(allowed.data, name.data, name.n_bytes) == 0) return true;
@@ -110,10 +113,12 @@ static bool is_json_type(struct str_view type) {
     return http_equal_ignoring_case((struct str_view){type.data + type.n_bytes - 5, 5}, "+json");
 }
 
-static bool check_body(struct http_exchange *exchange, const struct http_head *head, const struct http_framing *framing) {
+static bool check_body(struct http_exchange *exchange, const struct http_head *head,
+                       const struct http_framing *framing) {
     struct str_view value;
     if (framing->coded) return refuse(exchange, 501, NULL, "The only transfer coding here is chunked.");
-    if (framing->expects_other) return refuse(exchange, 417, NULL, "The only expectation that can be met is 100-continue.");
+    if (framing->expects_other)
+        return refuse(exchange, 417, NULL, "The only expectation that can be met is 100-continue.");
     if (framing->content_length > exchange->server->options.body_bytes_max)
         return refuse(exchange, 413, "request_too_large", "The request body is too large.");
     for (int i = 0; http_head_value(head, "content-encoding", i, &value); i++)
@@ -121,7 +126,8 @@ static bool check_body(struct http_exchange *exchange, const struct http_head *h
             return refuse(exchange, 415, "unsupported_content_type", "Compressed request bodies are not accepted.");
     if (strcmp(exchange->request.method, "POST") != 0) return true;
     if (!http_head_value(head, "content-type", 0, &value) || !is_json_type(value))
-        return refuse(exchange, 415, "unsupported_content_type", "The Content-Type of a POST must be application/json.");
+        return refuse(exchange, 415, "unsupported_content_type",
+                      "The Content-Type of a POST must be application/json.");
     return true;
 }
 

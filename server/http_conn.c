@@ -11,7 +11,7 @@
 
 static void conn_feed(struct http_conn *conn, const char *bytes, size_t n_bytes);
 
-// ---------------------------------------------------------------------------------------------------- open and close
+// ---------------------------------------------------------------------- open and close
 
 static void on_closed(uv_handle_t *handle) {
     struct http_conn *conn = handle->data;
@@ -28,8 +28,10 @@ void http_conn_close(struct http_conn *conn) {
     if (conn->state == HTTP_CONN_CLOSED) return;
     conn->state = HTTP_CONN_CLOSED;
     struct http_server *server = conn->server;
-    if (conn->previous) conn->previous->next = conn->next;
-    else server->connections = conn->next;
+    if (conn->previous)
+        conn->previous->next = conn->next;
+    else
+        server->connections = conn->next;
     if (conn->next) conn->next->previous = conn->previous;
     server->n_connections--;
     uv_close((uv_handle_t *)&conn->tcp, on_closed);
@@ -41,7 +43,7 @@ static void set_state(struct http_conn *conn, enum http_conn_state state) {
     conn->window_bytes = conn->parser.n_body_bytes;
 }
 
-// ---------------------------------------------------------------------------------------------------- writing
+// ---------------------------------------------------------------------- writing
 
 size_t http_conn_pending(const struct http_conn *conn) {
     return uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
@@ -53,21 +55,27 @@ static bool is_blocked(const struct http_conn *conn) {
 }
 
 static void on_drained(struct http_conn *conn) {
-    if (conn->input_ended && conn->state != HTTP_CONN_ANSWER) http_conn_close(conn);
-    else if (conn->state == HTTP_CONN_ANSWER && conn->exchange->on_drain) conn->exchange->on_drain(conn->exchange->watch_context);
-    else http_conn_resume(conn);
+    if (conn->input_ended && conn->state != HTTP_CONN_ANSWER)
+        http_conn_close(conn);
+    else if (conn->state == HTTP_CONN_ANSWER && conn->exchange->on_drain)
+        conn->exchange->on_drain(conn->exchange->watch_context);
+    else
+        http_conn_resume(conn);
 }
 
 static void on_written(uv_write_t *write, int status) {
     struct http_conn *conn = write->handle->data;
     free(write);
     if (conn->state == HTTP_CONN_CLOSED) return;
-    if (status < 0) http_conn_close(conn);
-    else if (http_conn_pending(conn) == 0) on_drained(conn);
+    if (status < 0)
+        http_conn_close(conn);
+    else if (http_conn_pending(conn) == 0)
+        on_drained(conn);
 }
 
 // The bytes from offset skip on are copied behind the write request and queued.
-static void queue_write(struct http_conn *conn, const uv_buf_t *buffers, unsigned n_buffers, size_t n_total, size_t skip) {
+static void queue_write(struct http_conn *conn, const uv_buf_t *buffers, unsigned n_buffers, size_t n_total,
+                        size_t skip) {
     uv_write_t *write = mem_alloc(sizeof *write + n_total - skip);
     char *copy = (char *)(write + 1);
     size_t n_copied = 0;
@@ -90,18 +98,22 @@ void http_conn_write(struct http_conn *conn, const uv_buf_t *buffers, unsigned n
     for (unsigned i = 0; i < n_buffers; i++) n_total += buffers[i].len;
     conn->n_written += n_total;
     int n = http_conn_pending(conn) ? UV_EAGAIN : uv_try_write((uv_stream_t *)&conn->tcp, buffers, n_buffers);
-    if (n < 0 && n != UV_EAGAIN) http_conn_close(conn);
-    else if (n < 0 || (size_t)n < n_total) queue_write(conn, buffers, n_buffers, n_total, n < 0 ? 0 : (size_t)n);
+    if (n < 0 && n != UV_EAGAIN)
+        http_conn_close(conn);
+    else if (n < 0 || (size_t)n < n_total)
+        queue_write(conn, buffers, n_buffers, n_total, n < 0 ? 0 : (size_t)n);
 }
 
-// ---------------------------------------------------------------------------------------------------- the last response
+// ---------------------------------------------------------------------- the last response
 
 static void on_shut(uv_shutdown_t *shutdown, int status) {
     struct http_conn *conn = shutdown->handle->data;
     if (conn->state == HTTP_CONN_CLOSED) return;
     conn->shut = true;
-    if (status < 0 || conn->input_ended) http_conn_close(conn);
-    else set_state(conn, HTTP_CONN_LINGER);
+    if (status < 0 || conn->input_ended)
+        http_conn_close(conn);
+    else
+        set_state(conn, HTTP_CONN_LINGER);
 }
 
 // Closing with unread input would reset the connection and could destroy the response on its way, so we say that
@@ -126,7 +138,7 @@ void http_conn_exchange_ended(struct http_conn *conn) {
     if (!conn->feeding) http_conn_resume(conn);
 }
 
-// ---------------------------------------------------------------------------------------------------- reading requests
+// ---------------------------------------------------------------------- reading requests
 
 static void refuse(struct http_conn *conn, int status, const char *code, const char *message) {
     if (!conn->exchange) conn->exchange = http_exchange_open(conn);
@@ -189,9 +201,12 @@ static void on_message(struct http_conn *conn) {
 
 static void on_event(struct http_conn *conn, enum http_event event) {
     const struct http_refusal *refusal = &conn->parser.refusal;
-    if (event == HTTP_EVENT_HEAD) on_head(conn);
-    else if (event == HTTP_EVENT_MESSAGE) on_message(conn);
-    else if (event == HTTP_EVENT_REFUSED) refuse(conn, refusal->status, code_of(refusal->status), refusal->message);
+    if (event == HTTP_EVENT_HEAD)
+        on_head(conn);
+    else if (event == HTTP_EVENT_MESSAGE)
+        on_message(conn);
+    else if (event == HTTP_EVENT_REFUSED)
+        refuse(conn, refusal->status, code_of(refusal->status), refusal->message);
 }
 
 // Parses until the bytes are used up or must wait; what must wait is kept.
@@ -219,13 +234,15 @@ static void feed_leftover(struct http_conn *conn) {
     str_close(&leftover);
 }
 
-// ---------------------------------------------------------------------------------------------------- reading bytes
+// ---------------------------------------------------------------------- reading bytes
 
 static void on_end_of_input(struct http_conn *conn) {
     conn->input_ended = true;
     bool flushing = conn->state != HTTP_CONN_ANSWER && http_conn_pending(conn) > 0;
-    if (!flushing && (conn->state != HTTP_CONN_LINGER || conn->shut)) http_conn_close(conn);
-    else uv_read_stop((uv_stream_t *)&conn->tcp);
+    if (!flushing && (conn->state != HTTP_CONN_LINGER || conn->shut))
+        http_conn_close(conn);
+    else
+        uv_read_stop((uv_stream_t *)&conn->tcp);
 }
 
 static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
@@ -283,14 +300,16 @@ void http_conn_resume(struct http_conn *conn) {
     uv_idle_start(&conn->server->ready, on_ready);
 }
 
-// ---------------------------------------------------------------------------------------------------- accepting
+// ---------------------------------------------------------------------- accepting
 
 static void read_address(struct http_conn *conn) {
     struct sockaddr_storage address;
     int n = sizeof address;
     if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&address, &n) != 0) return;
-    if (address.ss_family == AF_INET6) memcpy(conn->address, &((struct sockaddr_in6 *)&address)->sin6_addr, 16);
-    else memcpy(conn->address, &((struct sockaddr_in *)&address)->sin_addr, 4);
+    if (address.ss_family == AF_INET6)
+        memcpy(conn->address, &((struct sockaddr_in6 *)&address)->sin6_addr, 16);
+    else
+        memcpy(conn->address, &((struct sockaddr_in *)&address)->sin_addr, 4);
 }
 
 void http_conn_open(struct http_server *server) {
@@ -315,16 +334,19 @@ void http_conn_open(struct http_server *server) {
     read_on(conn);
 }
 
-// ---------------------------------------------------------------------------------------------------- deadlines
+// ---------------------------------------------------------------------- deadlines
 
 bool http_conn_is_idle(const struct http_conn *conn) {
-    return conn->state == HTTP_CONN_HEAD && !conn->parser.head.begun && !conn->leftover.n_bytes && !http_conn_pending(conn);
+    return conn->state == HTTP_CONN_HEAD && !conn->parser.head.begun && !conn->leftover.n_bytes &&
+           !http_conn_pending(conn);
 }
 
 static void sweep_head(struct http_conn *conn, uint64_t age_ms, const struct http_limits *limits) {
     if (conn->leftover.n_bytes) return; // it waits for us
-    if (conn->parser.head.begun && age_ms > limits->header_ms) refuse(conn, 408, code_of(408), "The request took too long.");
-    else if (!conn->parser.head.begun && age_ms > (conn->served ? limits->idle_ms : limits->header_ms)) http_conn_close(conn);
+    if (conn->parser.head.begun && age_ms > limits->header_ms)
+        refuse(conn, 408, code_of(408), "The request took too long.");
+    else if (!conn->parser.head.begun && age_ms > (conn->served ? limits->idle_ms : limits->header_ms))
+        http_conn_close(conn);
 }
 
 static void sweep_body(struct http_conn *conn, uint64_t age_ms, const struct http_limits *limits) {
@@ -334,8 +356,10 @@ static void sweep_body(struct http_conn *conn, uint64_t age_ms, const struct htt
         set_state(conn, HTTP_CONN_BODY);
         return;
     }
-    if (conn->exchange) refuse(conn, 408, code_of(408), "The request took too long.");
-    else http_conn_close(conn); // it was answered already
+    if (conn->exchange)
+        refuse(conn, 408, code_of(408), "The request took too long.");
+    else
+        http_conn_close(conn); // it was answered already
 }
 
 void http_conn_sweep(struct http_conn *conn, uint64_t now_ns) {
@@ -350,12 +374,17 @@ void http_conn_sweep(struct http_conn *conn, uint64_t now_ns) {
     }
     uint64_t age_ms = now_ns > conn->since_ns ? (now_ns - conn->since_ns) / 1000000 : 0;
     switch (conn->state) {
-    case HTTP_CONN_HEAD: sweep_head(conn, age_ms, limits); break;
-    case HTTP_CONN_BODY: sweep_body(conn, age_ms, limits); break;
+    case HTTP_CONN_HEAD:
+        sweep_head(conn, age_ms, limits);
+        break;
+    case HTTP_CONN_BODY:
+        sweep_body(conn, age_ms, limits);
+        break;
     case HTTP_CONN_LINGER:
         if (conn->shut && age_ms > limits->linger_ms) http_conn_close(conn);
         break;
     case HTTP_CONN_ANSWER:
-    case HTTP_CONN_CLOSED: break;
+    case HTTP_CONN_CLOSED:
+        break;
     }
 }

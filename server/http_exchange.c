@@ -14,13 +14,26 @@ struct status_row {
     const char *reason;
 };
 
-static const struct status_row status_rows[] = {
-    {200, "OK"}, {204, "No Content"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"},
-    {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"}, {413, "Content Too Large"},
-    {414, "URI Too Long"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"}, {422, "Unprocessable Content"},
-    {426, "Upgrade Required"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
-    {500, "Internal Server Error"}, {501, "Not Implemented"}, {503, "Service Unavailable"},
-    {505, "HTTP Version Not Supported"}};
+static const struct status_row status_rows[] = {{200, "OK"},
+                                                {204, "No Content"},
+                                                {400, "Bad Request"},
+                                                {401, "Unauthorized"},
+                                                {403, "Forbidden"},
+                                                {404, "Not Found"},
+                                                {405, "Method Not Allowed"},
+                                                {408, "Request Timeout"},
+                                                {413, "Content Too Large"},
+                                                {414, "URI Too Long"},
+                                                {415, "Unsupported Media Type"},
+                                                {417, "Expectation Failed"},
+                                                {422, "Unprocessable Content"},
+                                                {426, "Upgrade Required"},
+                                                {429, "Too Many Requests"},
+                                                {431, "Request Header Fields Too Large"},
+                                                {500, "Internal Server Error"},
+                                                {501, "Not Implemented"},
+                                                {503, "Service Unavailable"},
+                                                {505, "HTTP Version Not Supported"}};
 
 static const char *reason_of(int status) {
     for (size_t i = 0; i < sizeof status_rows / sizeof *status_rows; i++)
@@ -28,7 +41,7 @@ static const char *reason_of(int status) {
     return "Status";
 }
 
-// ---------------------------------------------------------------------------------------------------- opening
+// ---------------------------------------------------------------------- opening
 
 static bool is_request_id(struct str_view id) {
     for (size_t i = 0; i < id.n_bytes; i++) {
@@ -51,7 +64,8 @@ struct http_exchange *http_exchange_open(struct http_conn *conn) {
     exchange->conn = conn;
     exchange->last_header = &exchange->headers;
     exchange->minor = 1;
-    exchange->request = (struct http_request){.method = "", .path = "", .body = STR_VIEW(""), .arrived_ns = clock_now_ns()};
+    exchange->request =
+        (struct http_request){.method = "", .path = "", .body = STR_VIEW(""), .arrived_ns = clock_now_ns()};
     exchange->request.request_id = make_request_id(conn->server, &exchange->arena);
     conn->server->n_exchanges++;
     return exchange;
@@ -87,7 +101,7 @@ struct http_exchange *http_exchange_open_request(struct http_conn *conn) {
     return exchange;
 }
 
-// ---------------------------------------------------------------------------------------------------- ending
+// ---------------------------------------------------------------------- ending
 
 static const char *method_label(const char *method) {
     static const char *const labels[] = {"GET", "HEAD", "POST", "OPTIONS"};
@@ -100,7 +114,8 @@ static void exchange_free(struct http_exchange *exchange) {
     struct http_server *server = exchange->server;
     const struct http_options *options = &server->options;
     if (options->on_finished)
-        options->on_finished(options->context, method_label(exchange->request.method), exchange->route_path, exchange->status);
+        options->on_finished(options->context, method_label(exchange->request.method), exchange->route_path,
+                             exchange->status);
     struct arena arena = exchange->arena;
     arena_close(&arena);
     server->n_exchanges--;
@@ -126,7 +141,7 @@ void http_exchange_gone(struct http_exchange *exchange) {
     exchange_free(exchange);
 }
 
-// ---------------------------------------------------------------------------------------------------- response head
+// ---------------------------------------------------------------------- response head
 
 static const char *date_text(struct http_server *server) {
     static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -136,8 +151,8 @@ static const char *date_text(struct http_server *server) {
     time_t seconds = (time_t)now;
     struct tm tm;
     gmtime_r(&seconds, &tm);
-    snprintf(server->date, sizeof server->date, "%.3s, %02d %.3s %d %02d:%02d:%02d GMT", days + 3 * tm.tm_wday, tm.tm_mday,
-             months + 3 * tm.tm_mon, (tm.tm_year + 1900) % 10000, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    snprintf(server->date, sizeof server->date, "%.3s, %02d %.3s %d %02d:%02d:%02d GMT", days + 3 * tm.tm_wday,
+             tm.tm_mday, months + 3 * tm.tm_mon, (tm.tm_year + 1900) % 10000, tm.tm_hour, tm.tm_min, tm.tm_sec);
     return server->date;
 }
 
@@ -178,11 +193,15 @@ static uv_buf_t buffer_of(const char *bytes, size_t n_bytes) {
     return (uv_buf_t){.base = (char *)(uintptr_t)bytes, .len = n_bytes}; // libuv only reads it
 }
 
-// ---------------------------------------------------------------------------------------------------- for handlers
+// ---------------------------------------------------------------------- for handlers
 
-const struct http_request *http_exchange_request(const struct http_exchange *exchange) { return &exchange->request; }
+const struct http_request *http_exchange_request(const struct http_exchange *exchange) {
+    return &exchange->request;
+}
 
-struct http_server *http_exchange_server(struct http_exchange *exchange) { return exchange->server; }
+struct http_server *http_exchange_server(struct http_exchange *exchange) {
+    return exchange->server;
+}
 
 const char *http_exchange_request_header(const struct http_exchange *exchange, const char *name) {
     for (const struct http_header *field = exchange->fields; field; field = field->next)
@@ -208,8 +227,10 @@ void http_exchange_reply(struct http_exchange *exchange, int status, const char 
     if (exchange->conn) {
         struct str head = STR_INIT;
         append_head(&head, exchange, status, content_type);
-        if (status == 204) str_append_text(&head, "\r\n");
-        else str_printf(&head, "Content-Length: %zu\r\n\r\n", n_bytes);
+        if (status == 204)
+            str_append_text(&head, "\r\n");
+        else
+            str_printf(&head, "Content-Length: %zu\r\n\r\n", n_bytes);
         uv_buf_t buffers[2] = {buffer_of(head.data, head.n_bytes), buffer_of(body, n_bytes)};
         bool has_body = n_bytes && status != 204 && !exchange->is_head;
         http_conn_write(exchange->conn, buffers, has_body ? 2 : 1);
@@ -244,8 +265,10 @@ void http_exchange_stream_write(struct http_exchange *exchange, const char *byte
     char size[24];
     int n_size = exchange->chunked ? snprintf(size, sizeof size, "%zx\r\n", n_bytes) : 0;
     uv_buf_t buffers[3] = {buffer_of(size, (size_t)n_size), buffer_of(bytes, n_bytes), buffer_of("\r\n", 2)};
-    if (exchange->chunked) http_conn_write(conn, buffers, 3);
-    else http_conn_write(conn, buffers + 1, 1);
+    if (exchange->chunked)
+        http_conn_write(conn, buffers, 3);
+    else
+        http_conn_write(conn, buffers + 1, 1);
 }
 
 void http_exchange_stream_end(struct http_exchange *exchange) {
@@ -259,8 +282,8 @@ size_t http_exchange_stream_pending(const struct http_exchange *exchange) {
     return exchange->conn ? http_conn_pending(exchange->conn) : 0;
 }
 
-void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *context), void (*on_drain)(void *context),
-                         void *context) {
+void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *context),
+                         void (*on_drain)(void *context), void *context) {
     exchange->on_gone = on_gone;
     exchange->on_drain = on_drain;
     exchange->watch_context = context;
@@ -269,7 +292,8 @@ void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *c
 void http_exchange_refuse(struct http_exchange *exchange, struct http_verdict verdict) {
     struct str body = STR_INIT;
     if (verdict.status == 401) http_exchange_header(exchange, "WWW-Authenticate", "Bearer");
-    if (exchange->allow && (verdict.status == 405 || verdict.status == 204)) http_exchange_header(exchange, "Allow", exchange->allow);
+    if (exchange->allow && (verdict.status == 405 || verdict.status == 204))
+        http_exchange_header(exchange, "Allow", exchange->allow);
     if (verdict.status == 204) {
         http_exchange_reply(exchange, 204, NULL, "", 0);
         return;

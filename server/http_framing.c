@@ -49,7 +49,8 @@ static bool read_host(struct http_framing *framing, const struct http_head *head
     int n = http_head_count(head, "host");
     if (n == 0 && head->minor == 0) return true;
     struct str_view value = {0};
-    if (n != 1 || !http_head_value(head, "host", 0, &value)) return refuse(refusal, "A request needs exactly one Host.");
+    if (n != 1 || !http_head_value(head, "host", 0, &value))
+        return refuse(refusal, "A request needs exactly one Host.");
     if (!http_host_read(value, &framing->host)) return refuse(refusal, "The Host is malformed.");
     return true;
 }
@@ -82,15 +83,16 @@ enum http_progress http_framing_read(struct http_framing *framing, const struct 
                                      struct http_refusal *refusal) {
     *framing = (struct http_framing){0};
     bool ok = read_length(framing, head, refusal) && read_codings(framing, head, refusal) &&
-              read_host(framing, head, refusal) && read_connection(framing, head, refusal) && read_expect(framing, head);
+              read_host(framing, head, refusal) && read_connection(framing, head, refusal) &&
+              read_expect(framing, head);
     if (ok && http_head_count(head, "content-type") > 1) ok = refuse(refusal, "There is more than one Content-Type.");
     return ok ? HTTP_DONE : HTTP_REFUSED;
 }
 
 bool http_trailer_allowed(const struct http_head *trailer) {
     static const char *const forbidden[] = {
-        "host",   "content-length", "transfer-encoding", "connection", "content-encoding", "te", "trailer",
-        "expect", "upgrade",        "authorization",     "x-api-key",  "cookie"};
+        "host",    "content-length", "transfer-encoding", "connection",    "content-encoding", "te",
+        "trailer", "expect",         "upgrade",           "authorization", "x-api-key",        "cookie"};
     for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++)
         if (http_head_count(trailer, forbidden[i])) return false;
     return true;

@@ -5,13 +5,13 @@
 
 struct http_framing {
     bool chunked;
-    bool coded;              // a transfer coding besides chunked, which nobody here decodes
+    bool coded; // a transfer coding besides chunked, which nobody here decodes
     bool has_length;
     uint64_t content_length; // bytes; 0 without a Content-Length
     bool keep_alive;         // what the client wishes
     bool expects_continue;
-    bool expects_other;      // an expectation that cannot be met
-    struct str_view host;    // without the port; data is NULL when absent (HTTP/1.0 only)
+    bool expects_other;   // an expectation that cannot be met
+    struct str_view host; // without the port; data is NULL when absent (HTTP/1.0 only)
 };
 
 // Refuses what two readers could understand differently: several lengths, a length beside a transfer coding, codings

@@ -3,7 +3,9 @@
 #include <llhttp.h>
 #include <string.h>
 
-static char to_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
+static char to_lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
 
 static bool is_token_char(char c) {
     if ((c >= '0' && c <= '9') || (to_lower(c) >= 'a' && to_lower(c) <= 'z')) return true;
@@ -59,11 +61,11 @@ int http_head_count(const struct http_head *head, const char *name) {
 }
 
 enum http_method_kind http_method_kind_of(struct str_view method) {
-#define X(number, name, text)                                                                                \
+#define X(number, name, text)                                                                                          \
     if (str_view_equal(method, STR_VIEW(#text))) return HTTP_METHOD_KNOWN;
     HTTP_METHOD_MAP(X)
 #undef X
-#define X(number, name, text)                                                                                \
+#define X(number, name, text)                                                                                          \
     if (str_view_equal(method, STR_VIEW(#text))) return HTTP_METHOD_RTSP;
     RTSP_METHOD_MAP(X)
 #undef X
@@ -76,7 +78,9 @@ void http_head_begin(struct http_head *head, bool is_trailer) {
     *head = (struct http_head){.bytes = bytes, .is_trailer = is_trailer, .has_request_line = is_trailer};
 }
 
-void http_head_close(struct http_head *head) { str_close(&head->bytes); }
+void http_head_close(struct http_head *head) {
+    str_close(&head->bytes);
+}
 
 static bool refuse(struct http_head *head, int status, const char *message) {
     head->refusal = (struct http_refusal){status, message};
@@ -102,7 +106,8 @@ static bool check_version(struct http_head *head, struct str_view method, struct
         v[7] > '9')
         return refuse_protocol(head, method, version);
     if (v[5] != '1' || v[7] > '1') return refuse(head, 505, "This server speaks HTTP/1.1 and HTTP/1.0.");
-    if (http_method_kind_of(method) == HTTP_METHOD_RTSP) return refuse(head, 501, "The method does not belong to HTTP.");
+    if (http_method_kind_of(method) == HTTP_METHOD_RTSP)
+        return refuse(head, 501, "The method does not belong to HTTP.");
     head->minor = v[7] - '0';
     return true;
 }

@@ -35,7 +35,7 @@ struct http_slice {
 };
 
 struct http_field {
-    struct http_slice name; // lower case
+    struct http_slice name;  // lower case
     struct http_slice value; // without blanks around it
 };
 

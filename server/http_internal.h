@@ -8,11 +8,11 @@
 #include "server/keys.h"
 
 enum {
-    HTTP_READ_BYTES = 64 << 10,     // one read; all connections share the buffer
+    HTTP_READ_BYTES = 64 << 10,         // one read; all connections share the buffer
     HTTP_LEFTOVER_BYTES_MAX = 64 << 10, // what a client may send ahead while it is being answered
-    HTTP_SKIP_BYTES_MAX = 64 << 10, // a refused body up to this size is read over to keep the connection
+    HTTP_SKIP_BYTES_MAX = 64 << 10,     // a refused body up to this size is read over to keep the connection
     HTTP_LINGER_BYTES_MAX = 8 << 20,
-    HTTP_BODY_BYTES_PER_S = 1024,   // the least that a body must bring
+    HTTP_BODY_BYTES_PER_S = 1024, // the least that a body must bring
 };
 
 struct http_conn;
@@ -22,15 +22,15 @@ struct http_server {
     struct http_options options; // copied; defaults filled in
     struct keys *keys;           // NULL: keys are off
     uv_tcp_t listener;
-    uv_timer_t sweep;            // looks for deadlines while there are connections
-    uv_idle_t ready;             // goes on with what clients sent ahead
-    int n_open_handles;          // the server is freed when the last has closed and no exchange is left
+    uv_timer_t sweep;   // looks for deadlines while there are connections
+    uv_idle_t ready;    // goes on with what clients sent ahead
+    int n_open_handles; // the server is freed when the last has closed and no exchange is left
     int port;
     bool loopback, draining, closing, listening;
     int n_connections, n_exchanges;
     struct http_conn *connections;
-    uint64_t id_seed, id_count;  // for request ids
-    int64_t date_s;              // the second that `date` shows
+    uint64_t id_seed, id_count; // for request ids
+    int64_t date_s;             // the second that `date` shows
     char date[32];
     char read_buffer[HTTP_READ_BYTES];
 };
@@ -64,7 +64,7 @@ struct http_conn {
     uint64_t accepted_ns, since_ns; // since_ns: when the state began
     uint64_t window_bytes;          // body bytes when the window began
     uint64_t n_lingered;
-    uint64_t n_written;             // bytes handed to the socket or its queue
+    uint64_t n_written;              // bytes handed to the socket or its queue
     uint64_t n_taken_seen, taken_ns; // progress of the reader, as the sweep saw it
 };
 
@@ -84,7 +84,7 @@ struct http_exchange {
     struct http_server *server;
     struct http_conn *conn; // NULL when the client has gone
     struct http_request request;
-    struct http_header *fields;          // of the request, names in lower case
+    struct http_header *fields;                 // of the request, names in lower case
     struct http_header *headers, **last_header; // of the response
     struct http_target target;
     const struct http_route *route; // NULL: none fits path and method
@@ -102,10 +102,10 @@ struct http_exchange {
 };
 
 // http_exchange.c
-struct http_exchange *http_exchange_open(struct http_conn *conn);              // for what is unreadable
-struct http_exchange *http_exchange_open_request(struct http_conn *conn);      // copies head and framing of the parser
+struct http_exchange *http_exchange_open(struct http_conn *conn);         // for what is unreadable
+struct http_exchange *http_exchange_open_request(struct http_conn *conn); // copies head and framing of the parser
 void http_exchange_refuse(struct http_exchange *exchange, struct http_verdict verdict); // answers and ends it
-void http_exchange_gone(struct http_exchange *exchange);                       // from the loop
+void http_exchange_gone(struct http_exchange *exchange);                                // from the loop
 
 // http_admit.c: the checks between a readable head and the body, in order; fills exchange->verdict.
 void http_admit(struct http_exchange *exchange, const struct http_head *head, const struct http_framing *framing);
@@ -116,9 +116,9 @@ void http_conn_close(struct http_conn *conn);
 void http_conn_exchange_ended(struct http_conn *conn); // the exchange is freed already
 void http_conn_write(struct http_conn *conn, const uv_buf_t *buffers, unsigned n_buffers);
 size_t http_conn_pending(const struct http_conn *conn);
-void http_conn_resume(struct http_conn *conn);         // parses what came ahead
+void http_conn_resume(struct http_conn *conn); // parses what came ahead
 void http_conn_sweep(struct http_conn *conn, uint64_t now_ns);
-bool http_conn_is_idle(const struct http_conn *conn);  // no byte of a request is here and nothing waits to be written
+bool http_conn_is_idle(const struct http_conn *conn); // no byte of a request is here and nothing waits to be written
 
 // http.c
 void http_server_free_if_unused(struct http_server *server); // closed, and nothing refers to it

@@ -3,7 +3,7 @@
 #include <assert.h>
 
 enum {
-    BODY_BYTES_KEPT = 256 << 10,   // capacity that a connection keeps between requests
+    BODY_BYTES_KEPT = 256 << 10,    // capacity that a connection keeps between requests
     CHUNK_LINE_BYTES_MAX = 16 << 10 // extensions, leading zeros
 };
 
@@ -111,7 +111,8 @@ static enum http_event feed_chunks(struct http_parser *parser, const char *bytes
         *n_used += n_trailer;
         return event;
     }
-    if (rc != HPE_OK) return parser->refusal.status ? HTTP_EVENT_REFUSED : refuse(parser, 400, "The chunked body is malformed.");
+    if (rc != HPE_OK)
+        return parser->refusal.status ? HTTP_EVENT_REFUSED : refuse(parser, 400, "The chunked body is malformed.");
     if (parser->n_quiet > CHUNK_LINE_BYTES_MAX) return refuse(parser, 400, "A chunk extension is too long.");
     return HTTP_EVENT_MORE;
 }
@@ -120,11 +121,16 @@ enum http_event http_parser_feed(struct http_parser *parser, const char *bytes, 
     *n_used = 0;
     if (parser->refusal.status) return HTTP_EVENT_REFUSED;
     switch (parser->phase) {
-    case HTTP_PHASE_HEAD: return feed_head(parser, bytes, n_bytes, n_used);
-    case HTTP_PHASE_LENGTH: return feed_length(parser, bytes, n_bytes, n_used);
-    case HTTP_PHASE_CHUNKS: return feed_chunks(parser, bytes, n_bytes, n_used);
-    case HTTP_PHASE_TRAILER: return feed_trailer(parser, bytes, n_bytes, n_used);
-    case HTTP_PHASE_COMPLETE: return HTTP_EVENT_MESSAGE;
+    case HTTP_PHASE_HEAD:
+        return feed_head(parser, bytes, n_bytes, n_used);
+    case HTTP_PHASE_LENGTH:
+        return feed_length(parser, bytes, n_bytes, n_used);
+    case HTTP_PHASE_CHUNKS:
+        return feed_chunks(parser, bytes, n_bytes, n_used);
+    case HTTP_PHASE_TRAILER:
+        return feed_trailer(parser, bytes, n_bytes, n_used);
+    case HTTP_PHASE_COMPLETE:
+        return HTTP_EVENT_MESSAGE;
     }
     return HTTP_EVENT_REFUSED;
 }

@@ -41,7 +41,8 @@ bool http_host_read(struct str_view text, struct str_view *name) {
     size_t n_name = end ? (size_t)(end - text.data) + bracketed : text.n_bytes;
     *name = (struct str_view){text.data, n_name};
     struct str_view rest = {text.data + n_name, text.n_bytes - n_name};
-    if (rest.n_bytes && (rest.data[0] != ':' || !is_port((struct str_view){rest.data + 1, rest.n_bytes - 1}))) return false;
+    if (rest.n_bytes && (rest.data[0] != ':' || !is_port((struct str_view){rest.data + 1, rest.n_bytes - 1})))
+        return false;
     if (bracketed) return is_bracketed_address(*name);
     for (size_t i = 0; i < n_name; i++)
         if (!is_host_char(name->data[i])) return false;

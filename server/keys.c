@@ -25,7 +25,8 @@ static struct str_view trim(struct str_view line) {
 
 static int add_line(struct keys *keys, struct str_view line, int line_number, struct err *err) {
     if (!line.n_bytes || line.data[0] == '#') return 0;
-    if (line.n_bytes > KEY_BYTES_MAX) return err_set(err, ERR_LIMIT, "the key in line %d is longer than 1024 bytes", line_number);
+    if (line.n_bytes > KEY_BYTES_MAX)
+        return err_set(err, ERR_LIMIT, "the key in line %d is longer than 1024 bytes", line_number);
     for (size_t i = 0; i < line.n_bytes; i++)
         if (line.data[i] <= 0x20 || line.data[i] > 0x7e)
             return err_set(err, ERR_FORMAT, "the key in line %d is not printable ASCII without blanks", line_number);
@@ -74,7 +75,8 @@ bool keys_match(const struct keys *keys, struct str_view presented, uint64_t *ke
     uint32_t any = 0;
     for (size_t i = 0; i < keys->digests.count; i++) {
         uint32_t difference = 0;
-        for (size_t b = 0; b < sizeof digest.bytes; b++) difference |= keys->digests.items[i].bytes[b] ^ digest.bytes[b];
+        for (size_t b = 0; b < sizeof digest.bytes; b++)
+            difference |= keys->digests.items[i].bytes[b] ^ digest.bytes[b];
         any |= (difference - 1) >> 31; // 1 exactly when there was no difference
     }
     memcpy(key_id, digest.bytes, sizeof *key_id);

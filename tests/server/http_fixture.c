@@ -13,7 +13,7 @@
 enum { ORDER_NONE, ORDER_DRAIN, ORDER_ANSWER, ORDER_CLOSE };
 enum { SILENCE_MS_MAX = 30000 };
 
-// ---------------------------------------------------------------------------------------------------- handlers
+// ---------------------------------------------------------------------- handlers
 
 static void on_health(struct http_exchange *exchange, void *context) {
     struct fixture *fixture = context;
@@ -49,7 +49,9 @@ struct later {
     bool stream;
 };
 
-static void free_later(uv_handle_t *handle) { free(handle->data); }
+static void free_later(uv_handle_t *handle) {
+    free(handle->data);
+}
 
 static void end_later(struct later *later) {
     later->exchange = NULL;
@@ -87,9 +89,15 @@ static void start_later(struct http_exchange *exchange, struct fixture *fixture,
     atomic_fetch_add(&fixture->n_handled, 1);
 }
 
-static void on_later(struct http_exchange *exchange, void *context) { start_later(exchange, context, false, 1); }
-static void on_stream(struct http_exchange *exchange, void *context) { start_later(exchange, context, true, 1); }
-static void on_hang(struct http_exchange *exchange, void *context) { start_later(exchange, context, false, 3600000); }
+static void on_later(struct http_exchange *exchange, void *context) {
+    start_later(exchange, context, false, 1);
+}
+static void on_stream(struct http_exchange *exchange, void *context) {
+    start_later(exchange, context, true, 1);
+}
+static void on_hang(struct http_exchange *exchange, void *context) {
+    start_later(exchange, context, false, 3600000);
+}
 
 struct flood {
     struct fixture *fixture;
@@ -140,11 +148,11 @@ static void on_unwatched(struct http_exchange *exchange, void *context) {
     atomic_fetch_add(&fixture->n_unwatched, 1);
 }
 
-// ---------------------------------------------------------------------------------------------------- the thread
+// ---------------------------------------------------------------------- the thread
 
 static void write_error(struct str *out, int status, const char *type, const char *code, const char *message) {
-    str_printf(out, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":\"%s\",\"status\":%d}}", message, type,
-               code ? code : "", status);
+    str_printf(out, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":\"%s\",\"status\":%d}}",
+               message, type, code ? code : "", status);
 }
 
 static void on_finished(void *context, const char *method, const char *path, int status) {
@@ -173,10 +181,11 @@ static void *run_loop(void *argument) {
 
 void fixture_open(struct fixture *fixture, const struct http_options *options) {
     static const struct http_route routes[] = {
-        {"GET", "/health", on_health, true}, {"GET", "/echo", on_echo, false},     {"POST", "/echo", on_echo, false},
-        {"GET", "/items/*", on_items, false}, {"GET", "/later", on_later, false},   {"GET", "/stream", on_stream, false},
-        {"GET", "/flood", on_flood, false},   {"GET", "/push", on_push, false},     {"GET", "/hang", on_hang, false},
-        {"GET", "/unwatched", on_unwatched, false},
+        {"GET", "/health", on_health, true}, {"GET", "/echo", on_echo, false},
+        {"POST", "/echo", on_echo, false},   {"GET", "/items/*", on_items, false},
+        {"GET", "/later", on_later, false},  {"GET", "/stream", on_stream, false},
+        {"GET", "/flood", on_flood, false},  {"GET", "/push", on_push, false},
+        {"GET", "/hang", on_hang, false},    {"GET", "/unwatched", on_unwatched, false},
     };
     struct err err = {0};
     *fixture = (struct fixture){.options = *options};
@@ -198,8 +207,12 @@ static void give_order(struct fixture *fixture, int order) {
     uv_async_send(&fixture->call);
 }
 
-void fixture_drain(struct fixture *fixture) { give_order(fixture, ORDER_DRAIN); }
-void fixture_answer_unwatched(struct fixture *fixture) { give_order(fixture, ORDER_ANSWER); }
+void fixture_drain(struct fixture *fixture) {
+    give_order(fixture, ORDER_DRAIN);
+}
+void fixture_answer_unwatched(struct fixture *fixture) {
+    give_order(fixture, ORDER_ANSWER);
+}
 
 void fixture_close(struct fixture *fixture) {
     give_order(fixture, ORDER_CLOSE);
@@ -207,7 +220,7 @@ void fixture_close(struct fixture *fixture) {
     assert_int_equal(uv_loop_close(&fixture->loop), 0);
 }
 
-// ---------------------------------------------------------------------------------------------------- clients
+// ---------------------------------------------------------------------- clients
 
 int client_connect(int port) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
@@ -230,7 +243,9 @@ void client_send(int fd, const void *bytes, size_t n_bytes) {
     }
 }
 
-void client_send_text(int fd, const char *text) { client_send(fd, text, strlen(text)); }
+void client_send_text(int fd, const char *text) {
+    client_send(fd, text, strlen(text));
+}
 
 // False at the end of input.
 static bool read_some(int fd, struct str *out) {

@@ -1,4 +1,5 @@
-// A server in a thread, raw requests through sockets: which answers come, in which order, and whether the connection stays.
+// A server in a thread, raw requests through sockets: which answers come, in which order, and whether the connection
+// stays.
 #include "tests/test.h"
 
 #include "tests/server/http_fixture.h"
@@ -42,12 +43,14 @@ static const struct row rows[] = {
     {"GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "200"},
     {"GET /stream HTTP/1.1\r\n" HOST "\r\n", "200 200"},
     {"HEAD /stream HTTP/1.1\r\n" HOST "\r\n", "200 200"},
-    {"GET /later HTTP/1.1\r\n" HOST "\r\nGET /health HTTP/1.1\r\n" HOST "\r\nGET /stream HTTP/1.1\r\n" HOST "\r\n", "200 200 200 200"},
+    {"GET /later HTTP/1.1\r\n" HOST "\r\nGET /health HTTP/1.1\r\n" HOST "\r\nGET /stream HTTP/1.1\r\n" HOST "\r\n",
+     "200 200 200 200"},
     // bodies
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\n\r\n{}", "200 200"},
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 0\r\n\r\n", "200 200"},
     {"POST /echo HTTP/1.1\r\n" HOST JSON "\r\n", "200 200"},
-    {"POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;a=b\r\n}\r\n0\r\nX: y\r\n\r\n", "200 200"},
+    {"POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;a=b\r\n}\r\n0\r\nX: y\r\n\r\n",
+     "200 200"},
     {"GET /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\n{}", "200 200"},
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 1001\r\n\r\n", "413"},
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\n3e9\r\n", "413"},
@@ -59,7 +62,8 @@ static const struct row rows[] = {
     {"POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\n{}", "415 200"},
     {"POST /echo HTTP/1.1\r\n" HOST "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", "415 200"},
     {"POST /echo HTTP/1.1\r\n" HOST "Content-Type: application/jsonx\r\nContent-Length: 2\r\n\r\n{}", "415 200"},
-    {"POST /echo HTTP/1.1\r\n" HOST "Content-Type: Application/JSON; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}", "200 200"},
+    {"POST /echo HTTP/1.1\r\n" HOST "Content-Type: Application/JSON; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}",
+     "200 200"},
     {"POST /echo HTTP/1.1\r\n" HOST "Content-Type: application/x+json\r\nContent-Length: 2\r\n\r\n{}", "200 200"},
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", "415 200"},
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Content-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}", "200 200"},
@@ -71,7 +75,8 @@ static const struct row rows[] = {
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n", "413"},
     {"POST /nothing HTTP/1.1\r\n" HOST JSON "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", "404"},
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Expect: the-best\r\nContent-Length: 2\r\n\r\n{}", "417"},
-    {"POST /echo HTTP/1.0\r\nConnection: keep-alive\r\n" JSON "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}", "200 200"},
+    {"POST /echo HTTP/1.0\r\nConnection: keep-alive\r\n" JSON "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+     "200 200"},
     // what must not be read in two ways
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
     {"POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", "400"},
@@ -92,12 +97,14 @@ static void check_row(int port, const struct row *row, bool byte_by_byte) {
     struct str out = STR_INIT, all = STR_INIT;
     str_printf(&all, "%s%s", row->request, LAST_REQUEST);
     int fd = client_connect(port);
-    for (size_t at = 0, n = byte_by_byte ? 1 : all.n_bytes; at < all.n_bytes; at += n) client_send(fd, all.data + at, n);
+    for (size_t at = 0, n = byte_by_byte ? 1 : all.n_bytes; at < all.n_bytes; at += n)
+        client_send(fd, all.data + at, n);
     client_read_all(fd, &out);
     close(fd);
     char statuses[256];
     statuses_of(str_text(&out), statuses);
-    if (strcmp(statuses, row->statuses) != 0) fail_msg("%s\ngot %s, not %s:\n%s", row->request, statuses, row->statuses, str_text(&out));
+    if (strcmp(statuses, row->statuses) != 0)
+        fail_msg("%s\ngot %s, not %s:\n%s", row->request, statuses, row->statuses, str_text(&out));
     str_close(&out);
     str_close(&all);
 }
@@ -128,7 +135,8 @@ static void the_cut_does_not_matter(void **state) {
 
 static void bodies_and_headers_arrive(void **state) {
     (void)state;
-    const char request[] = "POST /echo HTTP/1.1\r\n" HOST JSON "X-ANSWER: yes\r\nx-request-id: my.id-1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    const char request[] = "POST /echo HTTP/1.1\r\n" HOST JSON
+                           "X-ANSWER: yes\r\nx-request-id: my.id-1\r\nTransfer-Encoding: chunked\r\n\r\n"
                            "6\r\nhello \r\n005\r\nworld\r\n0\r\n\r\n" LAST_REQUEST;
     char *answer = client_talk(fixture.port, request, sizeof request - 1);
     assert_non_null(strstr(answer, "\r\nContent-Length: 11\r\n\r\nhello worldHTTP/1.1 200 OK\r\n"));
@@ -188,8 +196,10 @@ static void many_requests_in_one_write_are_answered_in_order(void **state) {
     struct str all = STR_INIT;
     for (int i = 0; i < N; i++) {
         const char *path = i % 100 == 99 ? "/later" : "/items";
-        if (i % 100 == 99) str_printf(&all, "GET %s HTTP/1.1\r\n" HOST "\r\n", path);
-        else str_printf(&all, "GET %s/%d HTTP/1.1\r\n" HOST "\r\n", path, i);
+        if (i % 100 == 99)
+            str_printf(&all, "GET %s HTTP/1.1\r\n" HOST "\r\n", path);
+        else
+            str_printf(&all, "GET %s/%d HTTP/1.1\r\n" HOST "\r\n", path, i);
     }
     str_append_text(&all, LAST_REQUEST);
     char *answer = client_talk(fixture.port, all.data, all.n_bytes);
