@@ -88,7 +88,8 @@ void http_exchange_reply(struct http_exchange *exchange, int status, const char 
 void http_exchange_stream_begin(struct http_exchange *exchange, int status, const char *content_type);
 void http_exchange_stream_write(struct http_exchange *exchange, const char *bytes, size_t n_bytes);
 void http_exchange_stream_end(struct http_exchange *exchange);             // ends the exchange
-size_t http_exchange_stream_pending(const struct http_exchange *exchange); // bytes that the socket has not taken yet
+// Bytes that the socket has not taken yet; SIZE_MAX when the client has gone and on_gone is about to be called.
+size_t http_exchange_stream_pending(const struct http_exchange *exchange);
 
 // on_gone: the client has gone (end of input, reset, write error, stalled reader) before the exchange ended; always
 // called from the loop, never inside a call of this header; the exchange must not be used after it returns. A handler

@@ -279,7 +279,8 @@ void http_exchange_stream_end(struct http_exchange *exchange) {
 }
 
 size_t http_exchange_stream_pending(const struct http_exchange *exchange) {
-    return exchange->conn ? http_conn_pending(exchange->conn) : 0;
+    if (!exchange->conn) return 0;
+    return exchange->conn->state == HTTP_CONN_CLOSED ? SIZE_MAX : http_conn_pending(exchange->conn);
 }
 
 void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *context),
