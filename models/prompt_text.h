@@ -24,3 +24,13 @@ struct prompt_text {
 
 void prompt_text_append(struct prompt_text *prompt, const char *bytes, size_t n_bytes, bool trusted);
 void prompt_text_close(struct prompt_text *prompt);
+
+// Moves *part, a hint that the caller starts at 0 and hands on for ascending positions, to the part that holds the byte
+// `at`; n_parts at the end. O(log n).
+void prompt_text_seek(const struct prompt_text *prompt, size_t at, size_t *part);
+// True when [begin, end) is not empty and all of it is trusted. *part as above.
+bool prompt_text_is_trusted(const struct prompt_text *prompt, size_t begin, size_t end, size_t *part);
+// Appends the range [begin, end) of another text with its trust. *part as above.
+void prompt_text_append_part(struct prompt_text *prompt, const struct prompt_text *from, size_t begin, size_t end,
+                             size_t *part);
+void prompt_text_clear(struct prompt_text *prompt); // empty, memory kept
