@@ -6,15 +6,9 @@
 
 #include "base/err.h"
 #include "base/file_map.h"
+#include "models/demo/embedded.h"
 #include <stdbool.h>
 #include <stddef.h>
-
-// A file that the program carries. Its bytes live as long as the program.
-struct embedded_file {
-    const char *name;
-    const void *data;
-    size_t n_bytes;
-};
 
 struct folder {
     const char *path;                  // for error texts; owned by the caller

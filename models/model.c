@@ -1,10 +1,11 @@
 #include "models/model.h"
 
 #include "base/file_map.h"
-#include "base/log.h"
 #include "models/checkpoint.h"
 #include "models/config.h"
 #include "models/family.h"
+#include "models/text_files.h"
+#include "models/tokenizer.h"
 #include "models/weights.h"
 
 #include <stdio.h>
@@ -18,23 +19,34 @@ struct model_private {
     struct file_map gguf_file;
     struct gguf gguf;
     struct model_config config;
+    struct model_text text;
 };
+
+static bool is_demo(const char *path) {
+    return !path || strcmp(path, "demo") == 0;
+}
 
 static bool has_suffix(const char *text, const char *suffix) {
     size_t n = strlen(text), m = strlen(suffix);
     return n > m && strcmp(text + n - m, suffix) == 0;
 }
 
-// The last part of a path, without the suffix of a GGUF file. "." and ".." are resolved first.
+// The last part of a path without the suffix of a file. A snapshot in a Hugging Face cache has a hash for a name; there
+// the repository gives it: ".../models--OWNER--NAME/snapshots/HASH".
 static const char *name_of(struct arena *arena, const char *path) {
     char *resolved = realpath(path, NULL);
-    const char *full = resolved ? resolved : path, *slash = strrchr(full, '/');
-    const char *name = slash && slash[1] ? slash + 1 : full;
-    size_t n = strlen(name);
-    if (has_suffix(name, ".gguf")) n -= strlen(".gguf");
-    char *copy = arena_copy_string(arena, name, n);
+    char *name = arena_copy_string(arena, resolved ? resolved : path, strlen(resolved ? resolved : path));
     free(resolved);
-    return copy;
+    char *snapshots = strstr(name, "/snapshots/"), *repository = strstr(name, "/models--");
+    if (snapshots && repository && repository < snapshots) {
+        *snapshots = 0;
+        for (char *next; (next = strstr(repository, "--"));) repository = next + strlen("--");
+        return repository;
+    }
+    char *slash = strrchr(name, '/'), *last = slash && slash[1] ? slash + 1 : name;
+    size_t n = strlen(last);
+    if (has_suffix(last, ".gguf") || has_suffix(last, ".json")) last[n - strlen(".gguf")] = 0;
+    return last;
 }
 
 // Reads a file of the folder that may be absent; then it counts as empty.
@@ -66,21 +78,26 @@ static int open_folder(struct model *model, const struct folder *folder, struct 
     model->source_format = "safetensors";
     int rc = read_config(private, folder, err);
     if (!rc) rc = checkpoint_open_folder(&private->checkpoint, folder, err);
-    return rc;
+    return rc ? rc : text_open_folder(&private->text, folder, false, err);
+}
+
+static int open_gguf_file(struct file_map *file, struct gguf *gguf, const char *path, struct err *err) {
+    int rc = file_map_open(file, path, err);
+    if (rc) return rc;
+    rc = gguf_open(gguf, file->data, file->n_bytes, err);
+    return rc ? err_prefix(err, "%s", path) : 0;
 }
 
 static int open_gguf(struct model *model, const char *path, struct err *err) {
     struct model_private *private = model->private_data;
     model->source_format = "gguf";
-    int rc = file_map_open(&private->gguf_file, path, err);
+    int rc = open_gguf_file(&private->gguf_file, &private->gguf, path, err);
     if (rc) return rc;
-    if (private->gguf_file.data)
-        madvise((void *)(uintptr_t) private->gguf_file.data, private->gguf_file.n_bytes, MADV_WILLNEED);
-    rc = gguf_open(&private->gguf, private->gguf_file.data, private->gguf_file.n_bytes, err);
-    if (!rc) rc = config_read_gguf(&private->config, &private->arena, &private->gguf, err);
+    madvise((void *)(uintptr_t) private->gguf_file.data, private->gguf_file.n_bytes, MADV_WILLNEED);
+    rc = config_read_gguf(&private->config, &private->arena, &private->gguf, err);
     if (rc) return err_prefix(err, "%s", path);
     checkpoint_open_gguf(&private->checkpoint, &private->gguf, path);
-    return 0;
+    return text_open_gguf(&private->text, &private->gguf, path, false, err);
 }
 
 static int open_random(struct model *model, const struct model_options *options, struct err *err) {
@@ -101,7 +118,7 @@ static int open_random(struct model *model, const struct model_options *options,
 static int open_source(struct model *model, const struct model_options *options, struct err *err) {
     struct model_private *private = model->private_data;
     const char *path = options->random_weights_path ? options->random_weights_path : options->path;
-    if (!path || strcmp(path, "demo") == 0) return err_set(err, ERR_NOT_FOUND, "no model is embedded in this program");
+    if (is_demo(path)) return err_set(err, ERR_NOT_FOUND, "no model is embedded in this program");
     model->path = arena_copy_string(&private->arena, path, strlen(path));
     model->name = name_of(&private->arena, path);
     if (options->random_weights_path) return open_random(model, options, err);
@@ -118,8 +135,12 @@ static int load(struct model *model, const struct model_options *options, struct
     struct model_private *private = model->private_data;
     int rc = open_source(model, options, err);
     if (!rc) rc = weights_bind(&model->spec, &private->arena, &private->config, private->checkpoint, err);
-    if (!rc) rc = checkpoint_load(private->checkpoint, options->progress, options->progress_context, err);
+    if (!rc && !options->describe_only)
+        rc = checkpoint_load(private->checkpoint, options->progress, options->progress_context, err);
     if (rc) return rc;
+    model->tokenizer = private->text.tokenizer;
+    model->chat_template = private->text.chat_template;
+    if (model->tokenizer) config_add_stop_token(&private->config, tokenizer_eos(model->tokenizer));
     model->n_stop_tokens = private->config.n_stop_tokens;
     memcpy(model->stop_tokens, private->config.stop_tokens, sizeof model->stop_tokens);
     model->defaults = private->config.defaults;
@@ -137,13 +158,58 @@ int model_open(struct model **out, const struct model_options *options, struct e
     return rc;
 }
 
+const struct stored_tensor *model_stored_tensors(const struct model *model, size_t *n) {
+    const struct model_private *private = model->private_data;
+    return checkpoint_tensors(private->checkpoint, n);
+}
+
 void model_close(struct model *model) {
     if (!model) return;
     struct model_private *private = model->private_data;
+    model_text_close(&private->text);
     checkpoint_close(private->checkpoint);
     gguf_close(&private->gguf);
     file_map_close(&private->gguf_file);
     arena_close(&private->arena);
     free(private);
     free(model);
+}
+
+// Only the tokenizer of a file tokenizer.json, with the tokenizer_config.json beside it.
+static int open_tokenizer_file(struct model_text *out, const char *path, struct err *err) {
+    const char *slash = strrchr(path, '/');
+    char *parent = slash ? mem_copy_string(path, (size_t)(slash - path) + 1) : mem_copy_string(".", 1);
+    struct folder folder;
+    int rc = folder_open(&folder, parent, err);
+    if (!rc) {
+        rc = text_open_tokenizer(out, &folder, slash ? slash + 1 : path, err);
+        folder_close(&folder);
+    }
+    free(parent);
+    return rc;
+}
+
+static int open_gguf_text(struct model_text *out, const char *path, struct err *err) {
+    struct file_map file = {0};
+    struct gguf gguf;
+    int rc = open_gguf_file(&file, &gguf, path, err);
+    if (!rc) {
+        rc = text_open_gguf(out, &gguf, path, true, err);
+        gguf_close(&gguf);
+    }
+    file_map_close(&file);
+    return rc;
+}
+
+int model_text_open(struct model_text *out, const char *path, struct err *err) {
+    *out = (struct model_text){0};
+    if (is_demo(path)) return err_set(err, ERR_NOT_FOUND, "no model is embedded in this program");
+    if (has_suffix(path, ".gguf")) return open_gguf_text(out, path, err);
+    if (has_suffix(path, ".json")) return open_tokenizer_file(out, path, err);
+    struct folder folder;
+    int rc = folder_open(&folder, path, err);
+    if (rc) return rc;
+    rc = text_open_folder(out, &folder, true, err);
+    folder_close(&folder);
+    return rc;
 }

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "kernels/backend.h"
+#include "models/stored_tensor.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -74,6 +75,7 @@ struct model_options {
     const char *path;                // Hugging Face folder or .gguf file; NULL or "demo": the embedded model
     const char *random_weights_path; // a config.json: that shape with random weights and the demo's tokenizer
     uint64_t random_seed;
+    bool describe_only;              // check everything, fill no memory: weights that are not mapped are undefined
     // Called while loading, from the calling thread; may be NULL. done and total in bytes.
     void (*progress)(void *context, uint64_t done, uint64_t total);
     void *progress_context;
@@ -83,6 +85,9 @@ struct model_options {
 int model_open(struct model **out, const struct model_options *options, struct err *err)
     __attribute__((warn_unused_result));
 void model_close(struct model *model);
+
+// Tensors as the model's files hold them, in the files' order; none for random weights.
+const struct stored_tensor *model_stored_tensors(const struct model *model, size_t *n);
 
 // Only the text side (tokenizer, template, stop tokens): for `optima tokenize` and `optima render`. path may also be a
 // tokenizer.json or a .jinja file; what is not there is NULL.

@@ -3,6 +3,7 @@
 
 #include "base/number.h"
 #include "models/model.h"
+#include "models/tokenizer.h"
 
 #include <stdlib.h>
 
@@ -45,8 +46,10 @@ static void stories_folder_opens(void **state) {
     assert_string_equal(model->source_format, "safetensors");
     assert_false(model->spec.ropes[0].interleaved);
     assert_int_equal(model->spec.weight_bytes, 260032 * 4);
-    assert_true(model->n_stop_tokens >= 1);
+    assert_int_equal(model->n_stop_tokens, 1);
     assert_int_equal(model->stop_tokens[0], 2);
+    assert_non_null(model->tokenizer);
+    assert_int_equal(tokenizer_vocab(model->tokenizer), 512);
     model_close(model);
 }
 
@@ -66,6 +69,8 @@ static void gguf_files_hold_the_folders_weights(void **state) {
         struct model *model = open_model(files[f].path);
         check_stories_shape(&model->spec);
         assert_true(model->spec.ropes[0].interleaved);
+        assert_int_equal(tokenizer_vocab(model->tokenizer), 512);
+        assert_int_equal(model->n_stop_tokens, 1);
         const struct tensor *a = &folder->spec.layers[3].wq, *b = &model->spec.layers[3].wq;
         for (int32_t row = 0; row < a->n_rows; row++) {
             int32_t head = row / 8, within = row % 8, hf_row = head * 8 + within % 2 * 4 + within / 2;
@@ -114,6 +119,21 @@ static void every_family_opens(void **state) {
         assert_int_equal(layer->down_bias != NULL, biases && !qwen3);
         assert_int_equal(model->spec.tied, strstr(golden[i], "tied") != NULL);
         model_close(model);
+    }
+}
+
+// The text side alone, from everything that has one.
+static void text_side_opens_alone(void **state) {
+    (void)state;
+    SKIP_WITHOUT_SHARED("data/models/stories260K/hf/tokenizer.json");
+    static const char *const paths[] = {STORIES "hf", STORIES "hf/tokenizer.json", STORIES "stories260K.f16.gguf"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct model_text text;
+        struct err err = {0};
+        if (model_text_open(&text, paths[i], &err)) fail_msg("%s", err.text);
+        assert_int_equal(tokenizer_vocab(text.tokenizer), 512);
+        assert_null(text.chat_template);
+        model_text_close(&text);
     }
 }
 
@@ -243,6 +263,7 @@ int main(void) {
         cmocka_unit_test(stories_folder_opens),
         cmocka_unit_test(gguf_files_hold_the_folders_weights),
         cmocka_unit_test(every_family_opens),
+        cmocka_unit_test(text_side_opens_alone),
         cmocka_unit_test(missing_things_are_named),
         cmocka_unit_test_setup_teardown(wrong_tensors_are_named_with_expected_and_actual, make_root, remove_root),
         cmocka_unit_test_setup_teardown(random_weights_have_the_shape_and_spread, make_root, remove_root),
