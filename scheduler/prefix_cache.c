@@ -76,7 +76,7 @@ void prefix_cache_remove(struct prefix_cache *cache, int32_t block) {
     cache->n_entries--;
 }
 
-void prefix_cache_check_integrity(const struct prefix_cache *cache, const _Bool *cached) {
+void prefix_cache_check_integrity(const struct prefix_cache *cache, const bool *cached) {
     int32_t count = 0;
     for (int32_t block = 0; block < cache->n_blocks; block++) {
         assert((cache->entries[block].id != PREFIX_NONE) == cached[block]);

@@ -5,6 +5,7 @@
 // the prefixes of different keys apart. One entry a block at most. Thread: the step thread.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 // The parent of a sequence's first block. Entries under PREFIX_ROOT_PRIVATE are for the choices of one request.
@@ -43,4 +44,4 @@ uint64_t prefix_cache_add(struct prefix_cache *cache, const struct prefix_key *k
 void prefix_cache_remove(struct prefix_cache *cache, int32_t block);
 
 // Asserts that the entries are exactly those of the blocks with cached[block], each in the right bucket, once.
-void prefix_cache_check_integrity(const struct prefix_cache *cache, const _Bool *cached);
+void prefix_cache_check_integrity(const struct prefix_cache *cache, const bool *cached);

@@ -22,7 +22,7 @@ static struct queue_key *least_served(const struct queue *queue) {
 // What a key that comes back is lifted to at least.
 static uint64_t served_floor(const struct queue *queue) {
     const struct queue_key *least = least_served(queue);
-    return least ? least->served : queue->last_served;
+    return least ? least->served : queue->served_max;
 }
 
 int32_t queue_enter(struct queue *queue, uint64_t key_id) {
@@ -106,7 +106,7 @@ void queue_remove(struct queue *queue, struct sequence *sequence) {
         key->last = sequence->previous;
     sequence->next = sequence->previous = NULL;
     queue->n_queued--;
-    if (--key->n_queued == 0) queue->last_served = key->served;
+    key->n_queued--;
 }
 
 struct sequence *queue_first(const struct queue *queue) {
@@ -116,7 +116,9 @@ struct sequence *queue_first(const struct queue *queue) {
 
 void queue_charge(struct queue *queue, int32_t key_index, int64_t cost) {
     assert(cost >= 0);
-    key_at(queue, key_index)->served += (uint64_t)cost;
+    struct queue_key *key = key_at(queue, key_index);
+    key->served += (uint64_t)cost;
+    if (key->served > queue->served_max) queue->served_max = key->served;
 }
 
 void queue_check_integrity(const struct queue *queue) {

@@ -24,8 +24,8 @@ struct queue_key {
 struct queue {
     struct queue_key *items;
     size_t count, capacity;
-    int32_t n_queued;     // of all keys
-    uint64_t last_served; // counter of the key that left last
+    int32_t n_queued;    // of all keys
+    uint64_t served_max; // largest counter of all
 };
 
 void queue_close(struct queue *queue);
