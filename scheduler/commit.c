@@ -21,7 +21,6 @@ static enum finish_reason commit_draw(struct scheduler *scheduler, struct sequen
                                       const struct sample_result *result, uint64_t now_ns,
                                       struct generation_events *events) {
     struct request *request = sequence->request;
-    sequence->n_drawing--;
     enum finish_reason finish = sequence_append(sequence, result->token);
     scheduler_emit(events, sequence, EVENT_TOKEN, finish, result, now_ns);
     struct generation_event *event = &events->items[events->count - 1];
@@ -57,6 +56,7 @@ void scheduler_commit(struct scheduler *scheduler, const struct sample_result *r
     for (int32_t i = 0; i < step->n_rows; i++) {
         struct sequence *sequence = step->rows[i].sequence;
         sequence->n_in_flight--;
+        sequence->n_drawing -= step->rows[i].draws;
         // What a cancelled, finished or preempted sequence drew is dropped; if it comes back, it draws the same again.
         if (sequence->state == SEQUENCE_RUNNING)
             commit_rows(scheduler, &step->rows[i], results, now_ns, events);

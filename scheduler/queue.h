@@ -2,8 +2,9 @@
 //
 // Each key has a queue of its own and a counter of the service that it got, in tokens (virtual token counters,
 // "Fairness in Serving Large Language Models", Sheng et al., OSDI 2024). The key with the smallest counter is served
-// next. A key that comes back after a pause starts at the counters of those who waited meanwhile, so that nobody saves
-// up a claim and nobody loses a debt. Thread: the step thread.
+// next. A key that comes back after a pause starts at least at the smallest counter of those who wait, so that nobody
+// saves up a claim; when nobody waits all start equal, because service that nobody waited for is no debt.
+// Thread: the step thread.
 #pragma once
 
 #include "scheduler/sequence.h"

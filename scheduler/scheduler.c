@@ -176,7 +176,8 @@ void scheduler_drained(struct scheduler *scheduler, struct sequence *sequence) {
     assert(sequence->state == SEQUENCE_DRAINING && sequence->n_in_flight == 0);
     // The last block first: the beginning of a prefix stays in the cache longer than its end.
     while (sequence->n_blocks > 0) scheduler_release_block(scheduler, sequence->blocks[--sequence->n_blocks]);
-    sequence->n_published = sequence->n_computed = sequence->n_drawing = 0;
+    assert(sequence->n_drawing == 0);
+    sequence->n_published = sequence->n_computed = 0;
     scheduler->n_draining--;
     scheduler->n_changes++;
     if (!sequence->resumes) {
