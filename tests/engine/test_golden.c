@@ -1,0 +1,111 @@
+// Logits equal Hugging Face transformers' in float32 within 1e-4 of the largest logit, for every supported family, and
+// do not change in a single bit with chunk size, thread count or steps in flight.
+//
+// tests/golden/README.md says where the models and their logits come from.
+#include "tests/engine/lone_sequence.h"
+#include "tests/test.h"
+
+#include "base/file_map.h"
+#include "base/json.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { TOKENS_MAX = 512 };
+
+static int read_tokens(const char *folder, int32_t *tokens) {
+    char path[1100];
+    snprintf(path, sizeof path, "%s/tokens.json", folder);
+    struct file_map map;
+    struct err err = {0};
+    if (file_map_open(&map, path, &err)) fail_msg("%s", err.text);
+    struct json_limits limits = JSON_LIMITS_FILE;
+    cJSON *tree;
+    if (json_parse(&tree, map.data, map.n_bytes, &limits, &err)) fail_msg("%s", err.text);
+    const cJSON *list = cJSON_IsArray(tree) ? tree : cJSON_GetObjectItemCaseSensitive(tree, "tokens"), *item;
+    int n = 0;
+    cJSON_ArrayForEach(item, list) {
+        assert_true(n < TOKENS_MAX);
+        tokens[n++] = item->valueint;
+    }
+    cJSON_Delete(tree);
+    file_map_close(&map);
+    assert_true(n > 8);
+    return n;
+}
+
+static bool compute_in_chunks(const struct lone_options *options, const int32_t *tokens, int n, int chunk,
+                              float *logits) {
+    struct lone_engine lone;
+    if (!lone_open(&lone, options)) return false;
+    size_t vocab = (size_t)lone.model->spec.vocab;
+    for (int first = 0; first < n; first += chunk) {
+        int count = n - first < chunk ? n - first : chunk;
+        lone_compute(&lone, tokens + first, first, count, logits + (size_t)first * vocab);
+    }
+    lone_close(&lone);
+    return true;
+}
+
+static void check_close(const char *name, const char *instruction_set, const float *got, const float *want, size_t n) {
+    float largest = 0, worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(want[i]) > largest) largest = fabsf(want[i]);
+        if (!(fabsf(got[i] - want[i]) <= worst)) worst = fabsf(got[i] - want[i]);
+    }
+    if (!(worst <= 1e-4f * largest))
+        fail_msg("%s, %s: logits differ by %g of %g", name, instruction_set, (double)worst, (double)largest);
+}
+
+static void check_golden(const char *folder, const char *name) {
+    int32_t tokens[TOKENS_MAX];
+    int n = read_tokens(folder, tokens);
+    char path[1100];
+    snprintf(path, sizeof path, "%s/logits.f32", folder);
+    struct file_map want;
+    struct err err = {0};
+    if (file_map_open(&want, path, &err)) fail_msg("%s", err.text);
+    size_t n_logits = want.n_bytes / sizeof(float);
+    float *first = malloc(want.n_bytes), *again = malloc(want.n_bytes), *reference = malloc(want.n_bytes);
+    memcpy(reference, want.data, want.n_bytes);
+    static const char *const instruction_sets[] = {"ref", "avx2", "auto"};
+    for (size_t i = 0; i < 3; i++) {
+        struct lone_options options = {.path = folder, .instruction_set = instruction_sets[i], .n_threads = 1};
+        if (!compute_in_chunks(&options, tokens, n, 32, first)) continue;
+        check_close(name, instruction_sets[i], first, reference, n_logits);
+        static const struct { int chunk, threads, in_flight; } variants[] = {{1, 1, 1}, {7, 2, 1}, {16, 2, 2}};
+        for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+            options.n_threads = variants[v].threads;
+            options.steps_in_flight = variants[v].in_flight;
+            compute_in_chunks(&options, tokens, n, variants[v].chunk, again);
+            if (memcmp(first, again, want.n_bytes) != 0)
+                fail_msg("%s, %s: logits change with chunks of %d on %d threads", name, instruction_sets[i],
+                         variants[v].chunk, variants[v].threads);
+        }
+    }
+    free(first), free(again), free(reference);
+    file_map_close(&want);
+}
+
+static void logits_equal_transformers(void **state) {
+    (void)state;
+    DIR *dir = opendir(TEST_SOURCE_DIR "/tests/golden");
+    assert_non_null(dir);
+    int n_checked = 0;
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        char folder[1024], path[1100];
+        snprintf(folder, sizeof folder, "%s/tests/golden/%s", TEST_SOURCE_DIR, entry->d_name);
+        snprintf(path, sizeof path, "%s/logits.f32", folder);
+        if (entry->d_name[0] == '.' || access(path, R_OK) != 0) continue;
+        check_golden(folder, entry->d_name);
+        n_checked++;
+    }
+    closedir(dir);
+    assert_true(n_checked >= 8);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(logits_equal_transformers)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

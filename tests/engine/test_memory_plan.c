@@ -1,0 +1,85 @@
+// The memory plan keeps its promises: what it grants fits, a lone sequence of the granted context fits into the cache,
+// and impossible wishes are refused with a reason.
+#include "tests/test.h"
+
+#include "engine/memory_plan.h"
+
+static struct model_spec spec_of_0_6b(void) {
+    return (struct model_spec){.n_layers = 28,
+                               .hidden = 1024,
+                               .n_heads = 16,
+                               .n_kv_heads = 8,
+                               .head_dim = 128,
+                               .mlp_width = 3072,
+                               .vocab = 151936,
+                               .context_max = 40960,
+                               .n_parameters = 596000000};
+}
+
+static void plans_fit(void **state) {
+    (void)state;
+    struct model_spec spec = spec_of_0_6b();
+    // 28 layers * 8 heads * 128 * 2 (K and V) * 2 bytes * 16 tokens = 1,835,008 bytes a block
+    static const struct {
+        struct engine_options options;
+        uint64_t available;
+        int32_t context, n_blocks;
+    } rows[] = {
+        {{.context = 4096, .kv_bytes = (uint64_t)1 << 30}, 0, 4096, 585},
+        {{.context = 0, .kv_bytes = (uint64_t)1 << 30}, 0, 585 * 16, 585},
+        {{.context = 1024, .sequences_max = 2}, (uint64_t)8 << 30, 1024, 128},
+        {{.context = 1024, .sequences_max = 128}, (uint64_t)2 << 30, 1024, 585},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct memory_plan plan;
+        struct err err = {0};
+        assert_int_equal(memory_plan_make(&plan, &spec, 151669, &rows[i].options, rows[i].available, &err), 0);
+        assert_int_equal(plan.kv.format, KV_BF16);
+        assert_int_equal(plan.limits.n_blocks, rows[i].n_blocks);
+        assert_int_equal(plan.limits.context, rows[i].context);
+        assert_true(plan.limits.sequences_max <= plan.limits.rows_max);
+        assert_true(plan.limits.logit_rows_max >= plan.limits.sequences_max);
+        assert_true(plan.limits.n_blocks * plan.limits.block_tokens >= plan.limits.context);
+        assert_true(plan.limits.seen_max >= plan.limits.context);
+    }
+}
+
+static void impossible_wishes_are_refused(void **state) {
+    (void)state;
+    struct model_spec spec = spec_of_0_6b();
+    static const struct engine_options wishes[] = {{.context = 40961}, {.kv_bytes = 1000}, {.kv_format = "fp4"}};
+    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++) {
+        struct memory_plan plan;
+        struct err err = {0};
+        assert_true(memory_plan_make(&plan, &spec, 151669, &wishes[i], (uint64_t)8 << 30, &err) < 0);
+        assert_true(strlen(err.text) > 10);
+    }
+}
+
+static void small_models_keep_f32(void **state) {
+    (void)state;
+    struct model_spec spec = {.n_layers = 5,
+                              .hidden = 64,
+                              .n_heads = 8,
+                              .n_kv_heads = 4,
+                              .head_dim = 8,
+                              .mlp_width = 172,
+                              .vocab = 512,
+                              .context_max = 512,
+                              .n_parameters = 260000};
+    struct memory_plan plan;
+    struct err err = {0};
+    assert_int_equal(memory_plan_make(&plan, &spec, 512, &(struct engine_options){0}, (uint64_t)1 << 30, &err), 0);
+    assert_int_equal(plan.kv.format, KV_F32);
+    assert_int_equal(plan.limits.n_blocks, 128 * 512 / 16);
+    assert_true(memory_available_bytes() > 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plans_fit),
+        cmocka_unit_test(impossible_wishes_are_refused),
+        cmocka_unit_test(small_models_keep_f32),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,73 @@
+// A real trained model writes exactly the greedy text that an independent implementation wrote, from each of its files.
+#include "tests/engine/lone_sequence.h"
+#include "tests/test.h"
+
+#include "base/file_map.h"
+#include "base/json.h"
+
+enum { TOKENS_MAX = 512 };
+
+static int read_ids(const cJSON *object, const char *key, int32_t *ids) {
+    const cJSON *item;
+    int n = 0;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(object, key)) {
+        assert_true(n < TOKENS_MAX);
+        ids[n++] = item->valueint;
+    }
+    return n;
+}
+
+static void check_case(struct lone_engine *lone, const char *path, const cJSON *expected) {
+    int32_t prompt[TOKENS_MAX], want[TOKENS_MAX];
+    int n_prompt = read_ids(expected, "prompt_ids", prompt), n_want = read_ids(expected, "ids", want);
+    assert_true(n_prompt > 0 && n_want > n_prompt);
+    int32_t next = lone_compute(lone, prompt, 0, n_prompt, NULL);
+    for (int i = n_prompt; i < n_want; i++) {
+        if (next != want[i]) fail_msg("%s: token %d is %d instead of %d", path, i, next, want[i]);
+        next = lone_compute(lone, &want[i], i, 1, NULL);
+    }
+}
+
+static void check_file(const char *model_path, const char *expected_path) {
+    struct file_map map;
+    struct err err = {0};
+    if (file_map_open(&map, expected_path, &err)) fail_msg("%s", err.text);
+    struct json_limits limits = JSON_LIMITS_FILE;
+    cJSON *tree, *expected;
+    if (json_parse(&tree, map.data, map.n_bytes, &limits, &err)) fail_msg("%s", err.text);
+    static const char *const instruction_sets[] = {"ref", "avx2", "auto"};
+    for (size_t i = 0; i < 3; i++) {
+        struct lone_engine lone;
+        if (!lone_open(&lone, &(struct lone_options){.path = model_path, .instruction_set = instruction_sets[i]}))
+            continue;
+        cJSON_ArrayForEach(expected, cJSON_GetObjectItemCaseSensitive(tree, "cases"))
+            check_case(&lone, model_path, expected);
+        lone_close(&lone);
+    }
+    cJSON_Delete(tree);
+    file_map_close(&map);
+}
+
+static void unquantised_files_agree(void **state) {
+    (void)state;
+    SKIP_WITHOUT_SHARED("data/models/stories260K/expected_greedy.json");
+#define DATA TEST_SHARED_DIR "/data/models/stories260K"
+    check_file(DATA "/hf", DATA "/expected_greedy.json");
+    check_file(DATA "/stories260K.f32.gguf", DATA "/expected_greedy.json");
+    check_file(DATA "/stories260K.f16.gguf", DATA "/expected_greedy.json");
+}
+
+static void quantised_files_agree_with_their_dequantised_weights(void **state) {
+    (void)state;
+    SKIP_WITHOUT_SHARED("data/models/stories260K/expected_greedy.json");
+    check_file(DATA "/stories260K.q8_0.gguf", TEST_SOURCE_DIR "/tests/golden/stories260K_q8_0.json");
+    check_file(DATA "/stories260K.q4_0.gguf", TEST_SOURCE_DIR "/tests/golden/stories260K_q4_0.json");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(unquantised_files_agree),
+        cmocka_unit_test(quantised_files_agree_with_their_dequantised_weights),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
