@@ -18,6 +18,10 @@ bool http_is_token(struct str_view text) {
     return text.n_bytes > 0;
 }
 
+bool http_is_field_byte(char c) {
+    return ((unsigned char)c >= 0x20 && c != 0x7f) || c == '\t';
+}
+
 struct str_view http_trim(struct str_view text) {
     while (text.n_bytes && (text.data[0] == ' ' || text.data[0] == '\t')) text.data++, text.n_bytes--;
     while (text.n_bytes && (text.data[text.n_bytes - 1] == ' ' || text.data[text.n_bytes - 1] == '\t')) text.n_bytes--;
@@ -172,9 +176,8 @@ static enum http_progress read_line(struct http_head *head) {
     return read_field(head, line) ? HTTP_MORE : HTTP_REFUSED;
 }
 
-static bool is_byte_allowed(const struct http_head *head, unsigned char c) {
-    if (!head->has_request_line) return c >= 0x20 && c < 0x7f;
-    return (c >= 0x20 && c != 0x7f) || c == '\t';
+static bool is_byte_allowed(const struct http_head *head, char c) {
+    return head->has_request_line ? http_is_field_byte(c) : c >= 0x20 && c < 0x7f;
 }
 
 static bool check_sizes(struct http_head *head) {
@@ -197,7 +200,7 @@ static enum http_progress take_byte(struct http_head *head, char c) {
     } else if (c == '\r') {
         head->after_cr = true;
         return HTTP_MORE;
-    } else if (is_byte_allowed(head, (unsigned char)c)) {
+    } else if (is_byte_allowed(head, c)) {
         return HTTP_MORE;
     }
     refuse(head, 400, head->has_request_line ? "A header line is malformed." : "The request line is malformed.");

@@ -68,6 +68,7 @@ bool http_head_value(const struct http_head *head, const char *name, int i, stru
 int http_head_count(const struct http_head *head, const char *name);
 
 bool http_is_token(struct str_view text); // one or more characters that RFC 9110 allows in names
+bool http_is_field_byte(char c);          // may stand in a field value: no control character but the tab
 // The next element of a comma-separated list, without blanks around it, empty ones included; false at the end. *rest
 // starts as the whole list, with data not NULL.
 bool http_list_next(struct str_view *rest, struct str_view *element);

@@ -1,10 +1,11 @@
 #include "server/http_parser.h"
 
 #include <assert.h>
+#include <sys/types.h>
 
 enum {
-    BODY_BYTES_KEPT = 256 << 10,    // capacity that a connection keeps between requests
-    CHUNK_LINE_BYTES_MAX = 16 << 10 // extensions, leading zeros
+    BODY_BYTES_KEPT = 256 << 10, // capacity that a connection keeps between requests
+    CHUNK_LINE_BYTES_MAX = 4096  // size, leading zeros, extensions
 };
 
 static enum http_event refuse(struct http_parser *parser, int status, const char *message) {
@@ -14,7 +15,7 @@ static enum http_event refuse(struct http_parser *parser, int status, const char
 
 static int on_chunk_header(llhttp_t *chunks) {
     struct http_parser *parser = chunks->data;
-    parser->n_quiet = 0;
+    parser->in_chunk_line = false;
     if (chunks->content_length > parser->body_bytes_max - parser->n_body_bytes) {
         refuse(parser, 413, "The request body is too large.");
         return -1;
@@ -24,13 +25,21 @@ static int on_chunk_header(llhttp_t *chunks) {
 
 static int on_chunk_data(llhttp_t *chunks, const char *bytes, size_t n_bytes) {
     struct http_parser *parser = chunks->data;
-    parser->n_quiet = 0;
     parser->n_body_bytes += n_bytes;
     if (!parser->discard) str_append(&parser->body, bytes, n_bytes);
     return 0;
 }
 
-static const llhttp_settings_t chunk_settings = {.on_chunk_header = on_chunk_header, .on_body = on_chunk_data};
+static int on_chunk_complete(llhttp_t *chunks) {
+    struct http_parser *parser = chunks->data;
+    parser->in_chunk_line = true;
+    parser->extension = EXTENSION_NONE;
+    parser->n_chunk_line = 0;
+    return 0;
+}
+
+static const llhttp_settings_t chunk_settings = {
+    .on_chunk_header = on_chunk_header, .on_body = on_chunk_data, .on_chunk_complete = on_chunk_complete};
 
 void http_parser_open(struct http_parser *parser, size_t body_bytes_max) {
     *parser = (struct http_parser){.body_bytes_max = body_bytes_max};
@@ -56,7 +65,7 @@ static void begin_chunks(struct http_parser *parser) {
     static const char head[] = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     llhttp_init(&parser->chunks, HTTP_REQUEST, &chunk_settings);
     parser->chunks.data = parser;
-    parser->n_quiet = 0;
+    on_chunk_complete(&parser->chunks);
     llhttp_errno_t rc = llhttp_execute(&parser->chunks, head, sizeof head - 1);
     assert(rc == HPE_OK);
     (void)rc;
@@ -98,23 +107,100 @@ static enum http_event feed_trailer(struct http_parser *parser, const char *byte
     return HTTP_EVENT_MESSAGE;
 }
 
-static enum http_event feed_chunks(struct http_parser *parser, const char *bytes, size_t n_bytes, size_t *n_used) {
-    parser->n_quiet += n_bytes;
-    llhttp_errno_t rc = llhttp_execute(&parser->chunks, bytes, n_bytes);
-    *n_used = n_bytes;
-    if (rc == HPE_PAUSED) {
-        *n_used = (size_t)(llhttp_get_error_pos(&parser->chunks) - bytes);
-        http_head_begin(&parser->head, true);
-        parser->phase = HTTP_PHASE_TRAILER;
-        size_t n_trailer = 0;
-        enum http_event event = feed_trailer(parser, bytes + *n_used, n_bytes - *n_used, &n_trailer);
-        *n_used += n_trailer;
-        return event;
+// One more character of an extension: *( ";" token [ "=" ( token / quoted-string ) ] ) and the CR behind it. Returns
+// the next state, EXTENSION_NONE at the CR, or -1 when the character cannot stand there.
+static int extension_next(enum http_extension state, char c) {
+    bool token = http_is_token((struct str_view){&c, 1});
+    switch (state) {
+    case EXTENSION_NONE:
+        break;
+    case EXTENSION_NAME_START:
+        return token ? EXTENSION_NAME : -1;
+    case EXTENSION_NAME:
+        if (token || c == '=') return token ? EXTENSION_NAME : EXTENSION_VALUE_START;
+        break;
+    case EXTENSION_VALUE_START:
+        if (token || c == '"') return token ? EXTENSION_VALUE : EXTENSION_QUOTED;
+        return -1;
+    case EXTENSION_VALUE:
+        if (token) return EXTENSION_VALUE;
+        break;
+    case EXTENSION_QUOTED:
+        if (c == '"' || c == '\\') return c == '"' ? EXTENSION_END : EXTENSION_ESCAPE;
+        return http_is_field_byte(c) ? EXTENSION_QUOTED : -1;
+    case EXTENSION_ESCAPE:
+        return http_is_field_byte(c) ? EXTENSION_QUOTED : -1;
+    case EXTENSION_END:
+        break;
     }
-    if (rc != HPE_OK)
+    if (c == ';') return EXTENSION_NAME_START;
+    return c == '\r' ? EXTENSION_NONE : -1;
+}
+
+// Extensions are checked and dropped here, because llhttp 8.1 refuses some that are valid and takes some that are not.
+// Returns how many bytes they took, or -1 when they are malformed.
+static ssize_t skip_extension(struct http_parser *parser, const char *bytes, size_t n_bytes) {
+    for (size_t i = 0; i < n_bytes; i++) {
+        int next = extension_next(parser->extension, bytes[i]);
+        if (next < 0) return -1;
+        parser->extension = (enum http_extension)next;
+        if (next == EXTENSION_NONE) return (ssize_t)i; // the CR is for llhttp
+    }
+    return (ssize_t)n_bytes;
+}
+
+// llhttp gets whole pieces of lines and whole stretches of data, so that the length of a line can be counted exactly.
+static size_t next_piece(const struct http_parser *parser, const char *bytes, size_t n_bytes) {
+    if (parser->in_chunk_line) {
+        size_t n = 0;
+        while (n < n_bytes && bytes[n] != ';' && bytes[n] != '\n') n++;
+        return n < n_bytes && bytes[n] == '\n' ? n + 1 : n;
+    }
+    uint64_t n_left = parser->chunks.content_length;
+    if (!n_left) return 1; // of the line end behind the data
+    return n_bytes < n_left ? n_bytes : (size_t)n_left;
+}
+
+static enum http_event feed_piece(struct http_parser *parser, const char *bytes, size_t n_bytes) {
+    llhttp_errno_t rc = llhttp_execute(&parser->chunks, bytes, n_bytes);
+    if (rc == HPE_OK) return HTTP_EVENT_MORE;
+    if (rc != HPE_PAUSED)
         return parser->refusal.status ? HTTP_EVENT_REFUSED : refuse(parser, 400, "The chunked body is malformed.");
-    if (parser->n_quiet > CHUNK_LINE_BYTES_MAX) return refuse(parser, 400, "A chunk extension is too long.");
+    http_head_begin(&parser->head, true);
+    parser->phase = HTTP_PHASE_TRAILER;
     return HTTP_EVENT_MORE;
+}
+
+// Takes a piece of a chunk line or of a chunk's data.
+static enum http_event take_chunk_bytes(struct http_parser *parser, const char *bytes, size_t n_bytes, size_t *n_used) {
+    bool in_line = parser->in_chunk_line;
+    enum http_event event = HTTP_EVENT_MORE;
+    if (in_line && !parser->extension && bytes[0] == ';') {
+        parser->extension = EXTENSION_NAME_START;
+        *n_used = 1;
+    } else if (parser->extension) {
+        ssize_t n = skip_extension(parser, bytes, n_bytes);
+        if (n < 0) return refuse(parser, 400, "A chunk extension is malformed.");
+        *n_used = (size_t)n;
+    } else {
+        *n_used = next_piece(parser, bytes, n_bytes);
+        event = feed_piece(parser, bytes, *n_used);
+    }
+    if (in_line) parser->n_chunk_line += *n_used;
+    return parser->n_chunk_line > CHUNK_LINE_BYTES_MAX ? refuse(parser, 400, "A chunk line is too long.") : event;
+}
+
+static enum http_event feed_chunks(struct http_parser *parser, const char *bytes, size_t n_bytes, size_t *n_used) {
+    size_t n = 0;
+    while (*n_used < n_bytes && parser->phase == HTTP_PHASE_CHUNKS) {
+        enum http_event event = take_chunk_bytes(parser, bytes + *n_used, n_bytes - *n_used, &n);
+        if (event == HTTP_EVENT_REFUSED) return event;
+        *n_used += n;
+    }
+    if (parser->phase == HTTP_PHASE_CHUNKS) return HTTP_EVENT_MORE;
+    enum http_event event = feed_trailer(parser, bytes + *n_used, n_bytes - *n_used, &n);
+    *n_used += n;
+    return event;
 }
 
 enum http_event http_parser_feed(struct http_parser *parser, const char *bytes, size_t n_bytes, size_t *n_used) {

@@ -14,6 +14,18 @@ enum http_event {
     HTTP_EVENT_REFUSED, // refusal says why; nothing more can be read from this stream
 };
 
+// Where in a chunk's extensions the next character stands.
+enum http_extension {
+    EXTENSION_NONE,
+    EXTENSION_NAME_START,
+    EXTENSION_NAME,
+    EXTENSION_VALUE_START,
+    EXTENSION_VALUE,
+    EXTENSION_QUOTED,
+    EXTENSION_ESCAPE,
+    EXTENSION_END, // behind a quoted value
+};
+
 struct http_parser {
     struct http_head head;
     struct http_framing framing;
@@ -25,7 +37,9 @@ struct http_parser {
     // inside
     enum { HTTP_PHASE_HEAD, HTTP_PHASE_LENGTH, HTTP_PHASE_CHUNKS, HTTP_PHASE_TRAILER, HTTP_PHASE_COMPLETE } phase;
     llhttp_t chunks;
-    size_t n_quiet; // bytes of chunk lines since the last chunk began or body byte came
+    bool in_chunk_line; // else in the data of a chunk or behind it
+    enum http_extension extension;
+    size_t n_chunk_line; // bytes of the line so far
 };
 
 void http_parser_open(struct http_parser *parser, size_t body_bytes_max);
