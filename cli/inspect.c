@@ -1,6 +1,7 @@
 // optima inspect: what a model is, what it needs, and what this machine can do.
 #include "cli/inspect.h"
 
+#include "base/memory_available.h"
 #include "base/option.h"
 #include "engine/memory_plan.h"
 #include "models/model.h"
@@ -123,9 +124,12 @@ static int print_memory(const struct model *model, const struct inspect_options 
     struct engine_options wanted = {.context = (int32_t)options->context, .kv_format = options->kv_format};
     uint64_t available = memory_available_bytes();
     uint64_t free_bytes = available > spec->weight_bytes ? available - spec->weight_bytes : 0;
-    printf("\nmemory\n  available    %.0f MiB\n  weights      %.1f MiB%s\n", mib(available), mib(spec->weight_bytes),
-           free_bytes ? "" : ": more than there is");
+    printf("\nmemory\n  available    %.0f MiB\n  weights      %.1f MiB\n", mib(available), mib(spec->weight_bytes));
     int rc = memory_plan_make(&plan, spec, spec->vocab, &wanted, free_bytes, err);
+    if (rc == ERR_LIMIT) {
+        printf("  fits         no: %s\n", err->text);
+        return 0;
+    }
     if (rc) return rc;
     uint64_t per_token = kv_bytes_per_block(&plan.kv) / (uint64_t)plan.kv.block_tokens;
     int32_t context = wanted.context ? wanted.context : spec->context_max;

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/memory_available.h"
 #include "engine/forward.h"
 #include "engine/memory_plan.h"
 #include "models/tokenizer.h"

@@ -1,7 +1,6 @@
 #include "engine/memory_plan.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -79,24 +78,4 @@ int memory_plan_make(struct memory_plan *out, const struct model_spec *spec, int
     limits->seen_max = limits->context > SEEN_MIN ? limits->context : SEEN_MIN;
     limits->steps_in_flight = options->steps_in_flight;
     return 0;
-}
-
-// One number from a file; 0 when it is not there or says "max".
-static uint64_t read_number(const char *path, const char *format) {
-    FILE *file = fopen(path, "re");
-    if (!file) return 0;
-    char line[256];
-    unsigned long long value = 0;
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, format, &value) == 1) break;
-    fclose(file);
-    return value;
-}
-
-uint64_t memory_available_bytes(void) {
-    uint64_t available = read_number("/proc/meminfo", "MemAvailable: %llu kB") * 1024;
-    uint64_t limit = read_number("/sys/fs/cgroup/memory.max", "%llu");
-    uint64_t used = read_number("/sys/fs/cgroup/memory.current", "%llu");
-    if (limit && limit > used && limit - used < available) available = limit - used;
-    return available;
 }

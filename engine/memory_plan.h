@@ -16,6 +16,3 @@ struct memory_plan {
 int memory_plan_make(struct memory_plan *out, const struct model_spec *spec, int32_t n_token_ids,
                      const struct engine_options *options, uint64_t available_bytes, struct err *err)
     __attribute__((warn_unused_result));
-
-// Memory that the system can give without swapping, in bytes (MemAvailable, bounded by the cgroup's limit).
-uint64_t memory_available_bytes(void);

@@ -1,5 +1,6 @@
 #include "models/fill.h"
 
+#include "base/memory_available.h"
 #include "base/number.h"
 #include "base/pool.h"
 
@@ -24,7 +25,7 @@ static const void *add_piece(struct fill *fill, struct fill_piece piece, struct 
     if (!size_mul(piece.n_values, tensor_format_bytes(piece.format), &piece.n_bytes)) piece.n_bytes = SIZE_MAX / 2;
     void *pages = mmap(NULL, piece.n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED) {
-        err_set(err, ERR_LIMIT, "no memory for %zu MB of weights", piece.n_bytes >> 20);
+        err_set(err, ERR_LIMIT, "no address space for %zu MB of weights", piece.n_bytes >> 20);
         return NULL;
     }
     madvise(pages, piece.n_bytes, MADV_HUGEPAGE);
@@ -138,6 +139,10 @@ static void run_chunks(void *argument, int worker, int n_workers) {
 
 int fill_run(struct fill *fill, void (*progress)(void *context, uint64_t done, uint64_t total), void *context,
              struct err *err) {
+    uint64_t available = memory_available_bytes();
+    if (available && fill->n_bytes > available)
+        return err_set(err, ERR_LIMIT, "the weights need %.1f GB of memory, %.1f GB are available",
+                       (double)fill->n_bytes / 1e9, (double)available / 1e9);
     struct run run = {.bytes_total = fill->n_bytes, .progress = progress, .context = context};
     bool random = false;
     for (size_t i = 0; i < fill->pieces.count; i++) {
