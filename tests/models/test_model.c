@@ -122,6 +122,39 @@ static void every_family_opens(void **state) {
     }
 }
 
+// The same models as GGUF: names and keys come from gguf-py, llama3's scaling as divisors computed in Python.
+static void gguf_models_equal_their_folders(void **state) {
+    (void)state;
+    static const char *const names[] = {"llama3_tied", "qwen2_tied", "qwen3"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/tests/golden/%s", TEST_SOURCE_DIR, names[i]);
+        struct model *folder = open_model(path);
+        snprintf(path, sizeof path, "%s/tests/golden/%s/model.gguf", TEST_SOURCE_DIR, names[i]);
+        struct model *file = open_model(path);
+        const struct model_spec *a = &folder->spec, *b = &file->spec;
+        assert_string_equal(a->family, b->family);
+        assert_int_equal(a->n_parameters, b->n_parameters);
+        assert_int_equal(a->context_max, b->context_max);
+        assert_int_equal(a->tied, b->tied);
+        assert_true(a->norm_eps == b->norm_eps);
+        assert_int_equal(a->ropes[0].n_dims, b->ropes[0].n_dims);
+        for (int k = 0; k < a->ropes[0].n_dims / 2; k++) {
+            float ratio = a->ropes[0].inverse_frequency[k] / b->ropes[0].inverse_frequency[k];
+            assert_true(ratio > 1 - 1e-6f && ratio < 1 + 1e-6f);
+        }
+        assert_int_equal(b->ropes[0].interleaved, strcmp(a->family, "llama") == 0);
+        assert_memory_equal(a->layers[1].down.data, b->layers[1].down.data, tensor_bytes(&a->layers[1].down));
+        if (!b->ropes[0].interleaved)
+            assert_memory_equal(a->layers[1].wk.data, b->layers[1].wk.data, tensor_bytes(&a->layers[1].wk));
+        if (a->layers[1].bk) assert_memory_equal(a->layers[1].bk, b->layers[1].bk, 16 * sizeof(float));
+        if (a->layers[1].k_norm) assert_memory_equal(a->layers[1].k_norm, b->layers[1].k_norm, 12 * sizeof(float));
+        assert_int_equal(file->n_stop_tokens, 1);
+        model_close(folder);
+        model_close(file);
+    }
+}
+
 // The text side alone, from everything that has one.
 static void text_side_opens_alone(void **state) {
     (void)state;
@@ -263,6 +296,7 @@ int main(void) {
         cmocka_unit_test(stories_folder_opens),
         cmocka_unit_test(gguf_files_hold_the_folders_weights),
         cmocka_unit_test(every_family_opens),
+        cmocka_unit_test(gguf_models_equal_their_folders),
         cmocka_unit_test(text_side_opens_alone),
         cmocka_unit_test(missing_things_are_named),
         cmocka_unit_test_setup_teardown(wrong_tensors_are_named_with_expected_and_actual, make_root, remove_root),

@@ -1,0 +1,71 @@
+"""GGUF files of some of the models here, so that their logits hold GGUF's names, keys and row order to account too.
+
+    make_gguf.py            needs gguf (gguf-py), safetensors and numpy (PyPI); writes model.gguf beside model.safetensors
+
+Names of keys and tensors come from gguf-py's tables. As llama.cpp's converter does, q and k rows of the llama
+architecture are reordered for rotary pairs (2i, 2i+1), and the llama3 scaling becomes one divisor a pair.
+"""
+
+import json
+import math
+import pathlib
+
+import gguf
+import numpy as np
+from safetensors.numpy import load_file
+
+MODELS = {"llama3_tied": "LLAMA", "qwen2_tied": "QWEN2", "qwen3": "QWEN3"}
+
+
+def interleave(rows, n_heads):
+    """Row (h, s*d/2 + i) of each head becomes row (h, 2i + s)."""
+    return rows.reshape(n_heads, 2, rows.shape[0] // n_heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def llama3_divisors(rope, head_dim):
+    """How much longer each wavelength becomes: 1 below the high frequencies, factor beyond the low, between in between."""
+    divisors = []
+    for i in range(0, head_dim, 2):
+        wavelength = 2 * math.pi * rope["rope_theta"] ** (i / head_dim)
+        turns = rope["original_max_position_embeddings"] / wavelength
+        low, high, factor = rope["low_freq_factor"], rope["high_freq_factor"], rope["factor"]
+        smooth = min(max((turns - low) / (high - low), 0), 1)
+        divisors.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(divisors, np.float32)
+
+
+def make(folder, architecture):
+    config = json.loads((folder / "config.json").read_text())
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    rope = config["rope_parameters"]
+    kind = gguf.MODEL_ARCH[architecture]
+    writer = gguf.GGUFWriter(folder / "model.gguf", gguf.MODEL_ARCH_NAMES[kind])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(rope["rope_theta"])
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_eos_token_id(config["eos_token_id"])
+    if rope["rope_type"] == "llama3":
+        writer.add_tensor("rope_freqs.weight", llama3_divisors(rope, head_dim))
+    names = gguf.get_tensor_name_map(kind, config["num_hidden_layers"])
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        base, suffix = name.rsplit(".", 1)
+        if architecture == "LLAMA" and base.endswith(("q_proj", "k_proj")):
+            tensor = interleave(tensor, heads if base.endswith("q_proj") else kv_heads)
+        writer.add_tensor(f"{names.get_name(base)}.{suffix}", np.ascontiguousarray(tensor))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+for model, family in MODELS.items():
+    make(pathlib.Path(__file__).parent / model, family)
