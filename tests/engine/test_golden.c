@@ -84,6 +84,11 @@ static void check_golden(const char *folder, const char *name) {
                          variants[v].chunk, variants[v].threads);
         }
     }
+    // The same weights as GGUF, where there are any.
+    snprintf(path, sizeof path, "%s/model.gguf", folder);
+    struct lone_options options = {.path = path, .instruction_set = "auto", .n_threads = 1};
+    if (access(path, R_OK) == 0 && compute_in_chunks(&options, tokens, n, 32, first))
+        check_close(name, "GGUF", first, reference, n_logits);
     free(first), free(again), free(reference);
     file_map_close(&want);
 }

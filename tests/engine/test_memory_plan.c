@@ -2,6 +2,7 @@
 // and impossible wishes are refused with a reason.
 #include "tests/test.h"
 
+#include "base/memory_available.h"
 #include "engine/memory_plan.h"
 
 static struct model_spec spec_of_0_6b(void) {
