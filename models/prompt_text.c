@@ -20,6 +20,14 @@ void prompt_text_append(struct prompt_text *prompt, const char *bytes, size_t n_
     prompt->parts[prompt->n_parts++] = (struct text_part){begin, prompt->text.n_bytes, trusted};
 }
 
+void prompt_text_cut(struct prompt_text *prompt, size_t n_bytes) {
+    if (n_bytes >= prompt->text.n_bytes) return;
+    prompt->text.n_bytes = n_bytes;
+    prompt->text.data[n_bytes] = 0;
+    while (prompt->n_parts && prompt->parts[prompt->n_parts - 1].begin >= n_bytes) prompt->n_parts--;
+    if (prompt->n_parts) prompt->parts[prompt->n_parts - 1].end = n_bytes;
+}
+
 void prompt_text_close(struct prompt_text *prompt) {
     str_close(&prompt->text);
     free(prompt->parts);

@@ -23,6 +23,7 @@ struct prompt_text {
 #define PROMPT_TEXT_INIT {0}
 
 void prompt_text_append(struct prompt_text *prompt, const char *bytes, size_t n_bytes, bool trusted);
+void prompt_text_cut(struct prompt_text *prompt, size_t n_bytes); // keeps the first n_bytes
 void prompt_text_close(struct prompt_text *prompt);
 
 // Moves *part, a hint that the caller starts at 0 and hands on for ascending positions, to the part that holds the byte

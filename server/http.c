@@ -167,6 +167,10 @@ int http_server_n_exchanges(const struct http_server *server) {
     return server->n_exchanges;
 }
 
+int http_server_n_connections(const struct http_server *server) {
+    return server->n_connections;
+}
+
 // ---------------------------------------------------------------------- drain and close
 
 void http_server_free_if_unused(struct http_server *server) {

@@ -68,6 +68,8 @@ int http_server_open(struct http_server **out, uv_loop_t *loop, const struct htt
     __attribute__((warn_unused_result));
 int http_server_port(const struct http_server *server);        // the bound port
 int http_server_n_exchanges(const struct http_server *server); // requests being answered
+// Open connections; one stays until its last response has left.
+int http_server_n_connections(const struct http_server *server);
 // Stops accepting; idle connections close now, the others after their response. Draining responses say Connection:
 // close.
 void http_server_drain(struct http_server *server);

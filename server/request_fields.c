@@ -56,7 +56,7 @@ static const struct request_field fields[] = {
     {"best_of", BOTH, FIELD_READER, .reader = read_best_of},
 
     {"max_tokens", CHAT, FIELD_INT, AT(max_tokens), .min = 1, .max = INT32_MAX, .initial = -1},
-    {"max_tokens", COMP, FIELD_INT, AT(max_tokens), .min = 0, .max = INT32_MAX, .initial = 16},
+    {"max_tokens", COMP, FIELD_INT, AT(max_tokens), .min = 0, .max = INT32_MAX, .initial = -1},
     {"max_completion_tokens", CHAT, FIELD_INT, AT(max_tokens), .min = 1, .max = INT32_MAX, .initial = -1}, // after max_tokens: it wins
     {"min_tokens", BOTH, FIELD_INT, AT(min_tokens), .min = 0, .max = INT32_MAX, .initial = 0},
     {"stop", BOTH, FIELD_READER, .reader = read_stop},

@@ -39,7 +39,7 @@ struct request {
     int32_t n_bias;
 
     int64_t n_choices;
-    int64_t max_tokens; // -1: to the end of the context
+    int64_t max_tokens; // -1: not said
     int64_t min_tokens;
     struct stop_set stops;
     int32_t stop_tokens[REQUEST_STOP_TOKENS_MAX];

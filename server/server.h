@@ -35,6 +35,7 @@ struct server_engine {
     struct step_loop *step_loop;
     int32_t context; // tokens
 };
+// Model and step loop outlive server_run; close the step loop before server_close, because it wakes the server.
 void server_attach(struct server *server, const struct server_engine *engine);
 // Wakes the loop thread to take events of the step loop; any thread. Passed to step_loop_options.wake.
 void server_wake(void *server);

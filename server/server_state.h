@@ -1,0 +1,60 @@
+// The server's own state, shared by the files of this folder that know models. Loop thread, unless said otherwise.
+#pragma once
+
+#include "base/map.h"
+#include "server/completion.h"
+#include "server/metrics.h"
+#include "server/server.h"
+#include <uv.h>
+
+enum server_phase { SERVER_LOADING, SERVER_READY, SERVER_DRAINING };
+
+// Where the events of one generation go. The id of a generation is serial << SLOT_BITS | slot, so that a late event of
+// a generation that has gone finds nothing.
+enum { SLOT_BITS = 20 };
+struct generation_slot {
+    uint64_t id; // 0: free
+    struct completion *completion;
+    int32_t i_prompt;
+};
+
+struct server {
+    struct server_options options;
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_signal_t sigint, sigterm;
+    uv_timer_t drain_timer;
+    struct http_server *http;
+    enum server_phase phase;
+    bool is_stopping; // the drain is over; handles close
+
+    uv_mutex_t lock; // guards the three below, which other threads set
+    struct server_engine attached;
+    bool is_attached, stop_asked;
+
+    struct server_engine engine; // what is served; read-only once the phase has left SERVER_LOADING
+    const char *model_name;      // NULL while it is not known
+    int64_t created_s;
+    int32_t vocab; // token ids from clients are below it
+
+    VEC_OF(struct generation_slot) slots;
+    VEC_OF(uint32_t) free_slots;
+    uint64_t serial, seed;
+    struct completion *oldest, *newest; // living completions
+    VEC_OF(struct completion *) touched; // got events in this round
+    int32_t n_deferred;                 // prompts that wait for room in the step loop's queue
+    struct metrics metrics;
+    struct str scratch; // of the chunk being written
+};
+
+void server_reply_error(struct http_exchange *exchange, const struct api_error *error);
+// The step loop's queue is full: when to come again.
+void server_reply_busy(struct server *server, struct http_exchange *exchange);
+// Answers 503 and returns false unless the server takes requests.
+bool server_check_ready(struct server *server, struct http_exchange *exchange);
+
+uint64_t server_add_generation(struct server *server, struct completion *completion, int32_t i_prompt);
+void server_remove_generation(struct server *server, uint64_t id);
+
+// Routes that only look: models.c, status.c.
+http_handler models_list, models_get, status_health, status_metrics, status_version;
