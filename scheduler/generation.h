@@ -24,6 +24,7 @@ struct generation {
     int32_t n_bias;
     int32_t n_prompt_top_logprobs; // -1: none; >= 0: logprobs of prompt[1..] with that many alternatives
     uint64_t key_id;               // whose request: fairness between keys, and the salt of the prefix cache
+    uint64_t cache_salt;           // != 0: shares cached prefixes only with requests of this key and salt
     uint64_t arrived_ns;           // clock_now_ns at arrival, for the queue's statistics
 };
 

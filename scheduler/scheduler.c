@@ -2,6 +2,7 @@
 #include "scheduler/state.h"
 
 #include "base/mem.h"
+#include "base/rng.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -246,7 +247,8 @@ void scheduler_submit(struct scheduler *scheduler, struct request *request, stru
     assert(fresh);
     request->key_index = queue_enter(&scheduler->queue, g->key_id);
     request->root = scheduler->no_prefix_cache ? PREFIX_ROOT_PRIVATE : PREFIX_ROOT_SHARED;
-    request->salt = scheduler->no_prefix_cache ? ++scheduler->last_salt : g->key_id;
+    uint64_t salt = g->cache_salt ? rng_mix64(g->key_id ^ rng_mix64(g->cache_salt)) : g->key_id;
+    request->salt = scheduler->no_prefix_cache ? ++scheduler->last_salt : salt;
     request->previous = NULL;
     request->next = scheduler->requests;
     if (request->next) request->next->previous = request;

@@ -11,10 +11,10 @@
 #include <string.h>
 
 enum {
-    SUBMITTED_CHOICES_MAX = 64,             // of one request at a time; further prompts of its batch wait
-    STREAM_PENDING_BYTES_MAX = 128 * 1024,  // beyond it text is joined until the socket has taken what it has
+    SUBMITTED_CHOICES_MAX = 64,              // of one request at a time; further prompts of its batch wait
+    STREAM_PENDING_BYTES_MAX = 128 * 1024,   // beyond it text is joined until the socket has taken what it has
     STREAM_HELD_BYTES_MAX = 4 * 1024 * 1024, // joined text of a reader who is too slow
-    ANSWER_BYTES_MAX = 256 * 1024 * 1024,   // of an answer that is collected
+    ANSWER_BYTES_MAX = 256 * 1024 * 1024,    // of an answer that is collected
 };
 
 // ---------------------------------------------------------------------------------------------------- life
@@ -83,7 +83,9 @@ static void on_gone(void *context) {
     completion_free(c);
 }
 
-static void on_drain(void *context) { completion_flush(context); }
+static void on_drain(void *context) {
+    completion_flush(context);
+}
 
 void completion_fail(struct completion *c, const struct api_error *error) {
     observe_rest(c, error->status >= 500 ? FINISH_ERROR : FINISH_ABORT);
@@ -119,8 +121,8 @@ static void open_choice(struct completion *c, struct choice *choice) {
                                                                     .track_tokens = wants_logprobs,
                                                                     .n_tokens_min = (int32_t)c->request.min_tokens});
     // The text continues a prompt: a first space is a space.
-    choice->detokenizer = (struct detokenizer){
-        .tokenizer = tokenizer, .started = true, .skip_special = c->request.skip_special};
+    choice->detokenizer =
+        (struct detokenizer){.tokenizer = tokenizer, .started = true, .skip_special = c->request.skip_special};
     choice->logprobs = (struct logprobs_json){.tokenizer = tokenizer,
                                               .chat = c->endpoint == ENDPOINT_CHAT,
                                               .skip_special = c->request.skip_special,
@@ -176,13 +178,16 @@ static int submit_prompt(struct completion *c, int32_t i_prompt, struct err *err
     };
     if (r->echo && r->n_top_logprobs > r->n_prompt_top_logprobs)
         generation.n_prompt_top_logprobs = (int32_t)r->n_top_logprobs;
-    for (int32_t i = 0; i < r->n_stop_tokens; i++) generation.stop_tokens[generation.n_stop_tokens++] = r->stop_tokens[i];
+    for (int32_t i = 0; i < r->n_stop_tokens; i++)
+        generation.stop_tokens[generation.n_stop_tokens++] = r->stop_tokens[i];
     // ignore_eos is about the model's own end; the client's stop tokens stay.
     for (int32_t i = 0; i < model->n_stop_tokens && !r->ignore_eos; i++)
         generation.stop_tokens[generation.n_stop_tokens++] = model->stop_tokens[i];
     int rc = step_loop_submit(c->server->engine.step_loop, &generation, err);
-    if (rc) server_remove_generation(c->server, generation.id);
-    else prompt->generation_id = generation.id;
+    if (rc)
+        server_remove_generation(c->server, generation.id);
+    else
+        prompt->generation_id = generation.id;
     return rc;
 }
 
@@ -196,10 +201,13 @@ static void refuse(struct completion *c, int rc) {
         return;
     }
     if (rc == ERR_LIMIT)
-        api_error_set(&error, 400, "context_length_exceeded", c->endpoint == ENDPOINT_CHAT ? "messages" : "prompt",
-                      "The request exceeds the available context size: its tokens do not fit into this server's memory.");
-    else if (rc == ERR_CLOSED) api_error_set(&error, 503, NULL, NULL, "The server is shutting down.");
-    else api_error_set(&error, 500, NULL, NULL, "The request could not be scheduled.");
+        api_error_set(
+            &error, 400, "context_length_exceeded", c->endpoint == ENDPOINT_CHAT ? "messages" : "prompt",
+            "The request exceeds the available context size: its tokens do not fit into this server's memory.");
+    else if (rc == ERR_CLOSED)
+        api_error_set(&error, 503, NULL, NULL, "The server is shutting down.");
+    else
+        api_error_set(&error, 500, NULL, NULL, "The request could not be scheduled.");
     completion_fail(c, &error);
 }
 
@@ -321,8 +329,10 @@ void completion_take(struct completion *c, int32_t i_prompt, const struct genera
         bool stopped = take_token(c, choice, event);
         if (stopped && event->finish == FINISH_NONE)
             step_loop_cancel(c->server->engine.step_loop, prompt->generation_id, event->choice);
-        if (stopped) finish_choice(c, choice, FINISH_STOP);
-        else if (event->finish != FINISH_NONE) finish_choice(c, choice, event->finish);
+        if (stopped)
+            finish_choice(c, choice, FINISH_STOP);
+        else if (event->finish != FINISH_NONE)
+            finish_choice(c, choice, event->finish);
     } else {
         finish_choice(c, choice, event->finish);
     }

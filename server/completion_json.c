@@ -8,10 +8,13 @@
 
 #include <string.h>
 
-static bool is_chat(const struct completion *c) { return c->endpoint == ENDPOINT_CHAT; }
+static bool is_chat(const struct completion *c) {
+    return c->endpoint == ENDPOINT_CHAT;
+}
 
 static void append_head(const struct completion *c, const char *object, struct str *out) {
-    str_printf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", c->id, object, (long long)c->created_s);
+    str_printf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", c->id, object,
+               (long long)c->created_s);
     json_append_string(out, c->server->model_name, strlen(c->server->model_name));
     str_append_text(out, ",\"system_fingerprint\":\"fp_optima_" OPTIMA_VERSION "\",\"choices\":[");
 }
@@ -36,8 +39,10 @@ static void append_index(const struct completion *c, const struct choice *choice
 
 static void append_logprobs(const struct completion *c, struct choice *choice, bool wanted, struct str *out) {
     str_append_text(out, ",\"logprobs\":");
-    if (wanted && c->request.n_top_logprobs >= 0) logprobs_json_write(&choice->logprobs, out);
-    else str_append_text(out, "null");
+    if (wanted && c->request.n_top_logprobs >= 0)
+        logprobs_json_write(&choice->logprobs, out);
+    else
+        str_append_text(out, "null");
 }
 
 static void append_usage(const struct completion *c, struct str *out) {
@@ -47,10 +52,11 @@ static void append_usage(const struct completion *c, struct str *out) {
         n_cached += c->prompts[i].n_cached;
     }
     for (int32_t i = 0; i < c->n_choices; i++) n_generated += c->choices[i].n_generated;
-    str_printf(out,
-               "\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
-               "\"prompt_tokens_details\":{\"cached_tokens\":%lld},\"completion_tokens_details\":{\"reasoning_tokens\":0}}",
-               (long long)n_prompt, (long long)n_generated, (long long)(n_prompt + n_generated), (long long)n_cached);
+    str_printf(
+        out,
+        "\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
+        "\"prompt_tokens_details\":{\"cached_tokens\":%lld},\"completion_tokens_details\":{\"reasoning_tokens\":0}}",
+        (long long)n_prompt, (long long)n_generated, (long long)(n_prompt + n_generated), (long long)n_cached);
 }
 
 static void append_chunk_end(const struct completion *c, struct str *out) {
@@ -62,7 +68,8 @@ static void append_chunk_end(const struct completion *c, struct str *out) {
     str_append_text(out, "}\n\n");
 }
 
-static void append_chat_delta(const struct completion *c, struct choice *choice, bool role, bool finish, struct str *out) {
+static void append_chat_delta(const struct completion *c, struct choice *choice, bool role, bool finish,
+                              struct str *out) {
     str_append_text(out, ",\"delta\":{");
     if (role) {
         str_append_text(out, "\"role\":\"assistant\",\"content\":\"\",\"refusal\":null");
@@ -73,8 +80,10 @@ static void append_chat_delta(const struct completion *c, struct choice *choice,
     }
     str_append_char(out, '}');
     // The tokens that came with the role belong to the chunk of their text.
-    if (role && c->request.n_top_logprobs >= 0) str_append_text(out, ",\"logprobs\":{\"content\":[],\"refusal\":null}");
-    else append_logprobs(c, choice, !role && (!finish || choice->logprobs.n_tokens), out);
+    if (role && c->request.n_top_logprobs >= 0)
+        str_append_text(out, ",\"logprobs\":{\"content\":[],\"refusal\":null}");
+    else
+        append_logprobs(c, choice, !role && (!finish || choice->logprobs.n_tokens), out);
 }
 
 void completion_json_chunk(const struct completion *c, struct choice *choice, bool role, bool finish, struct str *out) {

@@ -8,11 +8,14 @@
 static void append_model(const struct server *server, struct str *out) {
     str_append_text(out, "{\"id\":");
     json_append_string(out, server->model_name, strlen(server->model_name));
-    str_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"optima\",\"root\":", (long long)server->created_s);
+    str_printf(
+        out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"optima\",\"root\":", (long long)server->created_s);
     json_append_string(out, server->model_name, strlen(server->model_name));
     str_append_text(out, ",\"parent\":null,\"max_model_len\":");
-    if (server->engine.context) str_printf(out, "%d", server->engine.context);
-    else str_append_text(out, "null");
+    if (server->engine.context)
+        str_printf(out, "%d", server->engine.context);
+    else
+        str_append_text(out, "null");
     str_append_text(out, ",\"permission\":[]}");
 }
 
@@ -33,7 +36,8 @@ void models_get(struct http_exchange *exchange, void *context) {
     const char *id = strstr(path, "/models/");
     if (!server->model_name || !id || strcmp(id + strlen("/models/"), server->model_name) != 0) {
         struct api_error error = {0};
-        api_error_set(&error, 404, "model_not_found", "model", "The requested model does not exist or is not served here.");
+        api_error_set(&error, 404, "model_not_found", "model",
+                      "The requested model does not exist or is not served here.");
         server_reply_error(exchange, &error);
         return;
     }

@@ -128,7 +128,9 @@ static void cut_off(struct server *server) {
     end(server);
 }
 
-static void on_drain_deadline(uv_timer_t *timer) { cut_off(timer->data); }
+static void on_drain_deadline(uv_timer_t *timer) {
+    cut_off(timer->data);
+}
 
 static void begin_drain(struct server *server) {
     if (server->phase == SERVER_DRAINING) return;
@@ -142,8 +144,10 @@ static void on_signal(uv_signal_t *signal, int number) {
     (void)number;
     struct server *server = signal->data;
     if (server->is_stopping) return;
-    if (server->phase == SERVER_DRAINING) cut_off(server);
-    else begin_drain(server);
+    if (server->phase == SERVER_DRAINING)
+        cut_off(server);
+    else
+        begin_drain(server);
 }
 
 static void begin_serving(struct server *server, const struct server_engine *engine) {

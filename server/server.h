@@ -20,7 +20,7 @@ struct server_options {
     bool strict;                               // unknown request fields are a 400
     int n_choices_max;                         // 0: 8
     double drain_s;                            // deadline of a graceful drain; 0: 30
-    bool keep_signals;          // leave SIGINT and SIGTERM to the caller, who ends it with server_stop
+    bool keep_signals;                         // leave SIGINT and SIGTERM to the caller, who ends it with server_stop
     void (*on_ready)(void *context, int port); // called once when the socket listens
     void *on_ready_context;
 };

@@ -40,9 +40,9 @@ struct server {
     VEC_OF(struct generation_slot) slots;
     VEC_OF(uint32_t) free_slots;
     uint64_t serial, seed;
-    struct completion *oldest, *newest; // living completions
+    struct completion *oldest, *newest;  // living completions
     VEC_OF(struct completion *) touched; // got events in this round
-    int32_t n_deferred;                 // prompts that wait for room in the step loop's queue
+    int32_t n_deferred;                  // prompts that wait for room in the step loop's queue
     struct metrics metrics;
     struct str scratch; // of the chunk being written
 };

@@ -145,7 +145,7 @@ static void rules_of_single_fields_hold(void **state) {
         {ENDPOINT_COMPLETIONS, "\"best_of\":2,\"n\":2", NULL, NULL},
         {ENDPOINT_COMPLETIONS, "\"suffix\":\"\"", NULL, NULL},
         {ENDPOINT_COMPLETIONS, "\"suffix\":\"x\"", "unsupported_parameter", "suffix"},
-        {ENDPOINT_COMPLETIONS, "\"min_tokens\":17", "invalid_value", "min_tokens"},
+        {ENDPOINT_COMPLETIONS, "\"min_tokens\":17,\"max_tokens\":16", "invalid_value", "min_tokens"},
         {ENDPOINT_COMPLETIONS, "\"prompt_logprobs\":1,\"stream\":true", "invalid_value", "prompt_logprobs"},
         {ENDPOINT_COMPLETIONS, "\"seed\":9223372036854775808", "integer_above_max_value", "seed"},
     };
