@@ -57,7 +57,8 @@ static const struct request_field fields[] = {
 
     {"max_tokens", CHAT, FIELD_INT, AT(max_tokens), .min = 1, .max = INT32_MAX, .initial = -1},
     {"max_tokens", COMP, FIELD_INT, AT(max_tokens), .min = 0, .max = INT32_MAX, .initial = -1},
-    {"max_completion_tokens", CHAT, FIELD_INT, AT(max_tokens), .min = 1, .max = INT32_MAX, .initial = -1}, // after max_tokens: it wins
+    // Behind max_tokens, so that it wins.
+    {"max_completion_tokens", CHAT, FIELD_INT, AT(max_tokens), .min = 1, .max = INT32_MAX, .initial = -1},
     {"min_tokens", BOTH, FIELD_INT, AT(min_tokens), .min = 0, .max = INT32_MAX, .initial = 0},
     {"stop", BOTH, FIELD_READER, .reader = read_stop},
     {"stop_token_ids", BOTH, FIELD_READER, .reader = read_stop_token_ids},
