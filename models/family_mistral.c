@@ -1,5 +1,5 @@
-// Mistral: the Llama block without biases; the first models have a sliding window in every layer, Nemo has heads whose
-// width is not hidden / heads. Its GGUF files call themselves "llama".
+// Mistral: the Llama block without biases; the first models have a sliding window in every layer, Ministral in the
+// layers that layer_types lists, Nemo has heads whose width is not hidden / heads. GGUF files call themselves "llama".
 #include "models/family.h"
 
 static int configure(struct model_config *config, struct err *err) {
@@ -10,7 +10,7 @@ static int configure(struct model_config *config, struct err *err) {
 
 const struct model_family family_mistral = {
     .name = "mistral",
-    .architectures = (const char *const[]){"MistralForCausalLM", NULL},
+    .architectures = (const char *const[]){"MistralForCausalLM", "MinistralForCausalLM", NULL},
     .model_type = "mistral",
     .gguf_architecture = NULL,
     .layer_tensors = llama_layer_tensors,

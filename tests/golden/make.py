@@ -10,6 +10,7 @@ of version 4, model.safetensors (float32), tokens.json (a list of ids) and logit
 import json
 import pathlib
 import sys
+import zlib
 
 import torch
 import transformers
@@ -31,6 +32,8 @@ MODELS = {
     "llama_yarn": ("Llama", dict(rope_parameters=YARN)),
     "mistral_window": ("Mistral", dict(sliding_window=7, head_dim=12)),
     "mistral_full": ("Mistral", dict(sliding_window=None, head_dim=6, num_key_value_heads=1)),
+    "ministral_lower_window": ("Ministral", dict(sliding_window=7, head_dim=8,
+                                                 layer_types=["sliding_attention", "full_attention"])),
     "qwen2_tied": ("Qwen2", dict(tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1e6))),
     "qwen2_upper_window": ("Qwen2", dict(use_sliding_window=True, sliding_window=5, max_window_layers=1,
                                          rope_parameters=YARN)),
@@ -60,7 +63,8 @@ def spell_as_version_4(config):
     config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.51.3"
-    config.pop("layer_types", None)
+    if config["model_type"] != "ministral":  # there is nothing else that says which layers have the window
+        config.pop("layer_types", None)
     return config
 
 
@@ -68,7 +72,7 @@ def make(name, family, options, folder):
     config = getattr(transformers, f"{family}Config")(**{**SHAPE, **options})
     config._attn_implementation = "eager"
     model = getattr(transformers, f"{family}ForCausalLM")(config).eval().float()
-    generator = torch.Generator().manual_seed(SEED + sorted(MODELS).index(name))
+    generator = torch.Generator().manual_seed(SEED + zlib.crc32(name.encode()))
     randomise(model, generator)
     tokens = torch.randint(3, SHAPE["vocab_size"], (N_TOKENS,), generator=generator).tolist()
     with torch.no_grad():

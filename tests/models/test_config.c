@@ -39,6 +39,7 @@ static const struct {
     {"llama_yarn", "llama", 2, 8, false, 0, ROPE_YARN, {0, 0}},
     {"mistral_window", "mistral", 2, 12, false, 0, ROPE_PLAIN, {7, 7}},
     {"mistral_full", "mistral", 1, 6, false, 0, ROPE_PLAIN, {0, 0}},
+    {"ministral_lower_window", "mistral", 2, 8, false, 0, ROPE_PLAIN, {7, 0}},
     {"qwen2_tied", "qwen2", 2, 8, true, TRAIT_QKV_BIAS, ROPE_PLAIN, {0, 0}},
     {"qwen2_upper_window", "qwen2", 2, 8, false, TRAIT_QKV_BIAS, ROPE_YARN, {0, 5}},
     {"qwen3", "qwen3", 2, 12, false, TRAIT_QK_NORM, ROPE_PLAIN, {0, 0}},

@@ -1,7 +1,9 @@
 // Whole models open from each kind of source, with the numbers that their authors give.
 #include "tests/test.h"
 
+#include "base/file_map.h"
 #include "base/number.h"
+#include "base/str.h"
 #include "models/model.h"
 #include "models/tokenizer.h"
 
@@ -96,9 +98,17 @@ static void gguf_files_hold_the_folders_weights(void **state) {
     model_close(folder);
 }
 
-static const char *const golden[] = {"llama2",         "llama3_tied",      "llama_linear_biases", "llama_yarn",
-                                     "mistral_window", "mistral_full",     "qwen2_tied",          "qwen2_upper_window",
-                                     "qwen3",          "qwen3_tied_biases"};
+static const char *const golden[] = {"llama2",
+                                     "llama3_tied",
+                                     "llama_linear_biases",
+                                     "llama_yarn",
+                                     "mistral_window",
+                                     "mistral_full",
+                                     "ministral_lower_window",
+                                     "qwen2_tied",
+                                     "qwen2_upper_window",
+                                     "qwen3",
+                                     "qwen3_tied_biases"};
 
 // transformers wrote exactly the tensors that each architecture has: all are found and none is left over.
 static void every_family_opens(void **state) {
@@ -241,6 +251,60 @@ static void wrong_tensors_are_named_with_expected_and_actual(void **state) {
     }
 }
 
+// The golden mistral as the language model inside a wrapper that sees images: names have a prefix, the configuration
+// lies in text_config, and the wrapper's own tensors are left alone.
+static void language_models_inside_wrappers_open(void **state) {
+    (void)state;
+    struct file_map map;
+    struct err err = {0};
+    assert_int_equal(file_map_open(&map, TEST_SOURCE_DIR "/tests/golden/mistral_window/model.safetensors", &err), 0);
+    uint64_t header_bytes;
+    memcpy(&header_bytes, map.data, sizeof header_bytes);
+    struct str file = STR_INIT;
+    str_append(&file, "01234567", 8);
+    for (uint64_t i = 0; i < header_bytes; i++) {
+        const char *at = map.data + 8 + i;
+        bool is_name = strncmp(at, "\"model.", 7) == 0 || strncmp(at, "\"lm_head.", 9) == 0;
+        str_append_text(&file, is_name ? "\"language_model." : "");
+        if (!is_name) str_append_char(&file, *at);
+        if (i == 0) str_printf(&file, "\"vision_tower.x\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},");
+    }
+    uint64_t new_bytes = file.n_bytes - 8;
+    memcpy(file.data, &new_bytes, sizeof new_bytes);
+    str_append(&file, map.data + 8 + header_bytes, map.n_bytes - 8 - header_bytes);
+    char path[256];
+    snprintf(path, sizeof path, "%s/model.safetensors", root);
+    FILE *out = fopen(path, "wb");
+    assert_non_null(out);
+    assert_int_equal(fwrite(file.data, 1, file.n_bytes, out), file.n_bytes);
+    fclose(out);
+    write_config(
+        "{\"architectures\":[\"Mistral3ForConditionalGeneration\"],\"text_config\":{\"model_type\":\"mistral\","
+        "\"sliding_window\":7," SHAPE(32, 2) "}}");
+    struct model *model = open_model(root), *plain = open_model(TEST_SOURCE_DIR "/tests/golden/mistral_window");
+    assert_int_equal(model->spec.layers[1].window, 7);
+    assert_int_equal(model->spec.n_parameters, plain->spec.n_parameters);
+    assert_memory_equal(model->spec.head.data, plain->spec.head.data, tensor_bytes(&plain->spec.head));
+    model_close(model);
+    model_close(plain);
+    str_close(&file);
+    file_map_close(&map);
+}
+
+// In the Hugging Face cache a folder's name is a hash; the repository's name says more.
+static void cached_models_have_their_repositorys_name(void **state) {
+    (void)state;
+    char command[2048], path[512];
+    snprintf(path, sizeof path, "%s/models--Some--Tiny-Qwen3/snapshots/0123abcd", root);
+    snprintf(command, sizeof command, "mkdir -p '%s' && cp '%s'/tests/golden/qwen3/*.* '%s'", path, TEST_SOURCE_DIR,
+             path);
+    assert_int_equal(system(command), 0);
+    struct model *model = open_model(path);
+    assert_string_equal(model->name, "Tiny-Qwen3");
+    assert_string_equal(model->path, path);
+    model_close(model);
+}
+
 static void missing_things_are_named(void **state) {
     (void)state;
     static const char *const paths[] = {"/nonexistent", "/nonexistent.gguf", "/dev/null", "/dev/zero.gguf", "/"};
@@ -300,6 +364,8 @@ int main(void) {
         cmocka_unit_test(text_side_opens_alone),
         cmocka_unit_test(missing_things_are_named),
         cmocka_unit_test_setup_teardown(wrong_tensors_are_named_with_expected_and_actual, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(language_models_inside_wrappers_open, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(cached_models_have_their_repositorys_name, make_root, remove_root),
         cmocka_unit_test_setup_teardown(random_weights_have_the_shape_and_spread, make_root, remove_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
