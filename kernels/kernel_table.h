@@ -14,6 +14,7 @@ enum {
     ATTENTION_SPLIT_TOKENS = 1024, // positions whose partial result is merged as one; both are aligned to position 0
     ATTENTION_QUERIES_MAX = 16,    // queries (rows times heads of one group) of one attention task
     HEAD_DIM_MAX = 512,
+    SAMPLE_BLOCK = 64, // tokens whose largest logit is kept while a row is sampled
 };
 
 // out[r * out_stride + i] = bias[i] + sum over k of weight[i][k] * activation[r][k], for i in
@@ -63,6 +64,7 @@ struct sample_candidate {
 
 struct sample_scratch {
     float *logits;                       // [V]
+    float *block_largest;                // [ceil(V / SAMPLE_BLOCK)]
     struct sample_candidate *candidates; // [V]
 };
 

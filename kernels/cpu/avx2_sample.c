@@ -1,6 +1,3 @@
-#include "kernels/kernel_table.h"
+#include "kernels/cpu/vec_avx2.h"
 
-void avx2_sample(struct sample_result *result, const float *logits, int32_t vocab, const struct sample_params *params,
-                const struct step_input *input, struct sample_scratch *scratch) {
-    ref_sample(result, logits, vocab, params, input, scratch);
-}
+#include "kernels/cpu/sample_template.h"

@@ -59,6 +59,8 @@ static void place_scratch(struct program *p, struct layout *layout) {
         struct worker_scratch scratch = {.partial.out = place(layout, partial_floats, sizeof(float)),
                                          .total.out = place(layout, partial_floats, sizeof(float)),
                                          .sample.logits = place(layout, vocab, sizeof(float)),
+                                         .sample.block_largest =
+                                             place(layout, vocab / SAMPLE_BLOCK + 1, sizeof(float)),
                                          .sample.candidates =
                                              place(layout, vocab, sizeof *scratch.sample.candidates)};
         if (layout->base) p->scratch[i] = scratch;
