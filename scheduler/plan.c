@@ -188,7 +188,7 @@ static void take_over_cached(struct scheduler *scheduler, struct sequence *seque
         if (block < 0) return;
         // Its own block at this place was never written: no step in flight knows it.
         block_pool_retain(&scheduler->pool, block);
-        scheduler_release_block(scheduler, sequence->blocks[sequence->n_published]);
+        block_pool_release(&scheduler->pool, sequence->blocks[sequence->n_published]);
         sequence->blocks[sequence->n_published++] = block;
         sequence->last_entry = id;
         sequence->n_computed += block_tokens;

@@ -13,7 +13,7 @@ void prefix_cache_open(struct prefix_cache *cache, int32_t n_blocks, int32_t blo
     while (n_buckets < (size_t)n_blocks) n_buckets *= 2;
     *cache = (struct prefix_cache){.n_blocks = n_blocks,
                                    .block_tokens = block_tokens,
-                                   .next_id = PREFIX_ROOT_PRIVATE + 1,
+                                   .next_id = PREFIX_ROOT + 1,
                                    .bucket_mask = n_buckets - 1,
                                    .buckets = mem_alloc_zero(n_buckets, sizeof(int32_t)),
                                    .entries = mem_alloc_zero((size_t)n_blocks, sizeof(struct prefix_entry)),
@@ -34,7 +34,7 @@ static int32_t *block_tokens(const struct prefix_cache *cache, int32_t block) {
 
 static int32_t *bucket_of(const struct prefix_cache *cache, const struct prefix_key *key) {
     uint64_t hash = hash_bytes_seeded(key->tokens, (size_t)cache->block_tokens * sizeof(int32_t));
-    hash = rng_mix64(hash ^ rng_mix64(key->parent ^ rng_mix64(key->salt)));
+    hash = rng_mix64(hash ^ rng_mix64(key->parent ^ rng_mix64(key->owner ^ rng_mix64(key->salt))));
     return &cache->buckets[hash & cache->bucket_mask];
 }
 
@@ -42,7 +42,7 @@ int32_t prefix_cache_find(const struct prefix_cache *cache, const struct prefix_
     size_t n_bytes = (size_t)cache->block_tokens * sizeof(int32_t);
     for (int32_t block = *bucket_of(cache, key); block >= 0; block = cache->entries[block].next) {
         const struct prefix_entry *entry = &cache->entries[block];
-        if (entry->parent != key->parent || entry->salt != key->salt) continue;
+        if (entry->parent != key->parent || entry->owner != key->owner || entry->salt != key->salt) continue;
         if (memcmp(block_tokens(cache, block), key->tokens, n_bytes) != 0) continue;
         *id = entry->id;
         return block;
@@ -54,7 +54,7 @@ uint64_t prefix_cache_add(struct prefix_cache *cache, const struct prefix_key *k
     assert(block >= 0 && block < cache->n_blocks && cache->entries[block].id == PREFIX_NONE);
     assert(key->parent != PREFIX_NONE);
     int32_t *bucket = bucket_of(cache, key);
-    cache->entries[block] = (struct prefix_entry){cache->next_id++, key->parent, key->salt, *bucket};
+    cache->entries[block] = (struct prefix_entry){cache->next_id++, key->parent, key->owner, key->salt, *bucket};
     memcpy(block_tokens(cache, block), key->tokens, (size_t)cache->block_tokens * sizeof(int32_t));
     *bucket = block;
     cache->n_entries++;
@@ -63,7 +63,7 @@ uint64_t prefix_cache_add(struct prefix_cache *cache, const struct prefix_key *k
 
 static struct prefix_key key_of(const struct prefix_cache *cache, int32_t block) {
     const struct prefix_entry *entry = &cache->entries[block];
-    return (struct prefix_key){entry->parent, entry->salt, block_tokens(cache, block)};
+    return (struct prefix_key){entry->parent, entry->owner, entry->salt, block_tokens(cache, block)};
 }
 
 void prefix_cache_remove(struct prefix_cache *cache, int32_t block) {

@@ -1,19 +1,19 @@
 // Finds blocks by their contents: a full block is known by its tokens and by all tokens before it.
 //
-// An entry is identified by (salt, parent entry, tokens), compared in full, and entry ids are never used twice: two
-// sequences share a block only when their whole prefixes are equal, whatever hashes collide. The salt keeps
+// An entry is identified by (owner, salt, parent entry, tokens), compared in full, and entry ids are never used twice:
+// two sequences share a block only when their whole prefixes are equal, whatever hashes collide. Owner and salt keep
 // the prefixes of different keys apart. One entry a block at most. Thread: the step thread.
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-// The parent of a sequence's first block. Entries under PREFIX_ROOT_PRIVATE are for the choices of one request.
-enum { PREFIX_NONE = 0, PREFIX_ROOT_SHARED = 1, PREFIX_ROOT_PRIVATE = 2 };
+// PREFIX_ROOT is the parent of a sequence's first block.
+enum { PREFIX_NONE = 0, PREFIX_ROOT = 1 };
 
 struct prefix_entry {
     uint64_t id; // PREFIX_NONE: the block has no entry
-    uint64_t parent, salt;
+    uint64_t parent, owner, salt;
     int32_t next; // block of the next entry in the bucket; -1: last
 };
 
@@ -27,7 +27,8 @@ struct prefix_cache {
 };
 
 struct prefix_key {
-    uint64_t parent, salt;
+    uint64_t parent; // entry of the block before, or PREFIX_ROOT
+    uint64_t owner, salt;
     const int32_t *tokens; // [block_tokens]
 };
 

@@ -2,7 +2,6 @@
 #include "scheduler/state.h"
 
 #include "base/mem.h"
-#include "base/rng.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -82,23 +81,15 @@ int32_t scheduler_take_block(struct scheduler *scheduler) {
     return block;
 }
 
-void scheduler_release_block(struct scheduler *scheduler, int32_t block) {
-    // Without a cache between requests, contents are forgotten with their last owner.
-    if (scheduler->no_prefix_cache && scheduler->pool.n_refs[block] == 1 && scheduler->pool.cached[block]) {
-        prefix_cache_remove(&scheduler->cache, block);
-        block_pool_set_cached(&scheduler->pool, block, false);
-    }
-    block_pool_release(&scheduler->pool, block);
-}
-
 static void copy_block_tokens(const struct sequence *sequence, int32_t block, int32_t block_tokens, int32_t *out) {
     for (int32_t i = 0; i < block_tokens; i++) out[i] = sequence_token(sequence, block * block_tokens + i);
 }
 
 static struct prefix_key next_key(const struct sequence *sequence, const int32_t *tokens) {
     const struct request *request = sequence->request;
-    return (struct prefix_key){.parent = sequence->n_published ? sequence->last_entry : request->root,
-                               .salt = request->salt,
+    return (struct prefix_key){.parent = sequence->n_published ? sequence->last_entry : PREFIX_ROOT,
+                               .owner = request->prefix_owner,
+                               .salt = request->prefix_salt,
                                .tokens = tokens};
 }
 
@@ -176,7 +167,7 @@ static void remove_from(struct sequence **sequences, int32_t *n, const struct se
 void scheduler_drained(struct scheduler *scheduler, struct sequence *sequence) {
     assert(sequence->state == SEQUENCE_DRAINING && sequence->n_in_flight == 0);
     // The last block first: the beginning of a prefix stays in the cache longer than its end.
-    while (sequence->n_blocks > 0) scheduler_release_block(scheduler, sequence->blocks[--sequence->n_blocks]);
+    while (sequence->n_blocks > 0) block_pool_release(&scheduler->pool, sequence->blocks[--sequence->n_blocks]);
     assert(sequence->n_drawing == 0);
     sequence->n_published = sequence->n_computed = 0;
     scheduler->n_draining--;
@@ -246,9 +237,9 @@ void scheduler_submit(struct scheduler *scheduler, struct request *request, stru
     bool fresh = map_put(&scheduler->by_id, (const char *)&g->id, sizeof g->id, (uint64_t)(uintptr_t)request);
     assert(fresh);
     request->key_index = queue_enter(&scheduler->queue, g->key_id);
-    request->root = scheduler->no_prefix_cache ? PREFIX_ROOT_PRIVATE : PREFIX_ROOT_SHARED;
-    uint64_t salt = g->cache_salt ? rng_mix64(g->key_id ^ rng_mix64(g->cache_salt)) : g->key_id;
-    request->salt = scheduler->no_prefix_cache ? ++scheduler->last_salt : salt;
+    // Without a cache between requests, each has an owner of its own.
+    request->prefix_owner = scheduler->no_prefix_cache ? ++scheduler->last_owner : g->key_id;
+    request->prefix_salt = scheduler->no_prefix_cache ? 0 : g->cache_salt;
     request->previous = NULL;
     request->next = scheduler->requests;
     if (request->next) request->next->previous = request;

@@ -46,15 +46,15 @@ struct sequence {
 struct request {
     struct generation generation; // its pointers lead into the arena
     struct arena arena;
-    struct request *next, *previous; // in the list of living requests; next also in the mailbox
-    struct sequence *choices;        // [n_choices]
-    struct sequence *leader;         // computes the prompt while the others are held
-    int32_t n_open;                  // choices that have not ended
-    int32_t n_prompt_reported;       // prompt logprobs handed out
-    bool prompt_done;                // the prompt was computed once and its logprobs reported
-    int32_t n_cached;                // prompt tokens that the leader took from the prefix cache
-    int32_t key_index;               // in the queue
-    uint64_t salt, root;             // of its prefix cache entries
+    struct request *next, *previous;    // in the list of living requests; next also in the mailbox
+    struct sequence *choices;           // [n_choices]
+    struct sequence *leader;            // computes the prompt while the others are held
+    int32_t n_open;                     // choices that have not ended
+    int32_t n_prompt_reported;          // prompt logprobs handed out
+    bool prompt_done;                   // the prompt was computed once and its logprobs reported
+    int32_t n_cached;                   // prompt tokens that the leader took from the prefix cache
+    int32_t key_index;                  // in the queue
+    uint64_t prefix_owner, prefix_salt; // of its prefix cache entries
 };
 
 // Copies and checks a generation. ERR_INVALID: a value is out of range; ERR_LIMIT: longer than the context or with more

@@ -37,7 +37,7 @@ struct scheduler {
     struct sequence **candidates; // [sequences_max] scratch of the prompt pass
     int32_t n_running, n_preempted, n_held;
     int32_t n_draining, n_resuming; // n_resuming of the draining ones come back
-    uint64_t last_age, last_salt;
+    uint64_t last_age, last_owner;
     struct sequence *turn; // found no room for its draw and comes first in the next step; or NULL
     struct planned_step steps[STEPS_PLANNED_MAX]; // a ring
     int32_t first_step, n_in_flight;
@@ -59,7 +59,6 @@ int32_t scheduler_find_next_block(const struct scheduler *scheduler, const struc
 
 // A block with one owner, -1: none is available.
 int32_t scheduler_take_block(struct scheduler *scheduler);
-void scheduler_release_block(struct scheduler *scheduler, int32_t block);
 
 // Lets waiting sequences in while blocks and places last.
 void scheduler_admit(struct scheduler *scheduler);

@@ -5,9 +5,11 @@
 #include "scheduler/scheduler.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     RECORDS_KEPT = 4096,
@@ -15,6 +17,7 @@ enum {
     RETRY_AFTER_S_MAX = 60,
     PROMPT_ROWS_MIN = 16, // fewer rows of prompts are not worth reading the weights
 };
+static const uint64_t CHECK_AFTER_NS = 50u * 1000 * 1000;
 // While others decode, prompts may make a step longer by this, or by as much as it takes without them.
 static const double PROMPT_EXTRA_NS = 100e6;
 
@@ -182,11 +185,23 @@ static bool has_mail(const struct mail *mail) {
     return mail->first || mail->cancellations.count;
 }
 
-// Sleeps until somebody sends something.
+// Sleeps until somebody sends something. Checks the books once when nothing comes for a while, so that a request which
+// follows closely does not wait for it.
 static void rest(struct step_loop *loop) {
-    scheduler_check_integrity(loop->scheduler);
+    uint64_t until_ns = clock_now_ns() + CHECK_AFTER_NS;
+    const struct timespec until = {(time_t)(until_ns / 1000000000), (long)(until_ns % 1000000000)};
+    bool checked = false;
     pthread_mutex_lock(&loop->mutex);
-    while (!has_mail(&loop->mail) && !loop->closing) pthread_cond_wait(&loop->changed, &loop->mutex);
+    while (!has_mail(&loop->mail) && !loop->closing) {
+        if (checked) {
+            pthread_cond_wait(&loop->changed, &loop->mutex);
+        } else if (pthread_cond_timedwait(&loop->changed, &loop->mutex, &until) == ETIMEDOUT) {
+            pthread_mutex_unlock(&loop->mutex);
+            scheduler_check_integrity(loop->scheduler);
+            checked = true;
+            pthread_mutex_lock(&loop->mutex);
+        }
+    }
     // Time without work says nothing about how fast sequences end.
     loop->last_finish_ns = clock_now_ns();
     pthread_mutex_unlock(&loop->mutex);
@@ -255,7 +270,11 @@ int step_loop_open(struct step_loop **out, struct engine *engine, const struct s
     loop->scheduler = scheduler_open(&(struct scheduler_options){
         .limits = limits, .chunk_max = options->chunk_max, .no_prefix_cache = options->no_prefix_cache});
     pthread_mutex_init(&loop->mutex, NULL);
-    pthread_cond_init(&loop->changed, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&loop->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     reserve_buffers(loop);
     if (pthread_create(&loop->thread, NULL, run, loop) != 0) {
         free_loop(loop);

@@ -1,4 +1,4 @@
-// A block is found by its salt, its parent and its tokens, all of them, whatever the hashes are.
+// A block is found by its owner, salt, parent and tokens, all of them, whatever the hashes are.
 #include "tests/test.h"
 
 #include "base/rng.h"
@@ -6,8 +6,8 @@
 
 enum { BLOCKS = 8, BLOCK_TOKENS = 4 };
 
-static struct prefix_key key(uint64_t parent, uint64_t salt, const int32_t *tokens) {
-    return (struct prefix_key){parent, salt, tokens};
+static struct prefix_key key(uint64_t parent, uint64_t owner, const int32_t *tokens) {
+    return (struct prefix_key){parent, owner, 0, tokens};
 }
 
 static void only_equal_contents_are_found(void **state) {
@@ -15,26 +15,25 @@ static void only_equal_contents_are_found(void **state) {
     struct prefix_cache cache;
     prefix_cache_open(&cache, BLOCKS, BLOCK_TOKENS);
     const int32_t tokens[] = {1, 2, 3, 4};
-    struct prefix_key first = key(PREFIX_ROOT_SHARED, 7, tokens);
+    struct prefix_key first = key(PREFIX_ROOT, 7, tokens);
     uint64_t id, first_id = prefix_cache_add(&cache, &first, 5);
     assert_int_equal(prefix_cache_find(&cache, &first, &id), 5);
     assert_int_equal(id, first_id);
     struct prefix_key second = key(first_id, 7, tokens);
     uint64_t second_id = prefix_cache_add(&cache, &second, 2);
     const struct {
-        uint64_t parent, salt;
+        uint64_t parent, owner, salt;
         int32_t tokens[BLOCK_TOKENS];
         int32_t block;
     } rows[] = {
-        {PREFIX_ROOT_SHARED, 7, {1, 2, 3, 4}, 5},  {first_id, 7, {1, 2, 3, 4}, 2},
-        {PREFIX_ROOT_SHARED, 8, {1, 2, 3, 4}, -1}, // another key
-        {first_id, 8, {1, 2, 3, 4}, -1},           {PREFIX_ROOT_PRIVATE, 7, {1, 2, 3, 4}, -1},
-        {second_id, 7, {1, 2, 3, 4}, -1}, // another parent
-        {PREFIX_ROOT_SHARED, 7, {1, 2, 3, 5}, -1}, {PREFIX_ROOT_SHARED, 7, {0, 2, 3, 4}, -1},
-        {PREFIX_ROOT_SHARED, 7, {4, 3, 2, 1}, -1},
+        {PREFIX_ROOT, 7, 0, {1, 2, 3, 4}, 5},  {first_id, 7, 0, {1, 2, 3, 4}, 2},
+        {PREFIX_ROOT, 8, 0, {1, 2, 3, 4}, -1},                                      // another key
+        {first_id, 8, 0, {1, 2, 3, 4}, -1},    {second_id, 7, 0, {1, 2, 3, 4}, -1}, // another parent
+        {PREFIX_ROOT, 7, 0, {1, 2, 3, 5}, -1}, {PREFIX_ROOT, 7, 0, {0, 2, 3, 4}, -1},
+        {PREFIX_ROOT, 7, 0, {4, 3, 2, 1}, -1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct prefix_key k = key(rows[i].parent, rows[i].salt, rows[i].tokens);
+        struct prefix_key k = {rows[i].parent, rows[i].owner, rows[i].salt, rows[i].tokens};
         assert_int_equal(prefix_cache_find(&cache, &k, &id), rows[i].block);
     }
     prefix_cache_close(&cache);
@@ -46,7 +45,7 @@ static void entry_ids_are_never_used_again(void **state) {
     struct prefix_cache cache;
     prefix_cache_open(&cache, BLOCKS, BLOCK_TOKENS);
     const int32_t a[] = {1, 1, 1, 1}, b[] = {2, 2, 2, 2};
-    struct prefix_key parent = key(PREFIX_ROOT_SHARED, 0, a);
+    struct prefix_key parent = key(PREFIX_ROOT, 0, a);
     uint64_t old_id = prefix_cache_add(&cache, &parent, 0), id;
     struct prefix_key child = key(old_id, 0, b);
     prefix_cache_add(&cache, &child, 1);
@@ -74,7 +73,7 @@ static void collisions_never_share_a_block(void **state) {
             prefix_cache_remove(&cache, block);
         } else {
             for (int i = 0; i < BLOCK_TOKENS; i++) tokens[block][i] = (int32_t)(rng_u32(key_of_draws, draws++) % 3);
-            struct prefix_key k = key(PREFIX_ROOT_SHARED, 0, tokens[block]);
+            struct prefix_key k = key(PREFIX_ROOT, 0, tokens[block]);
             int32_t found = prefix_cache_find(&cache, &k, &id);
             if (found >= 0) { // equal contents are there already
                 assert_true(cached[found] && memcmp(tokens[found], tokens[block], sizeof tokens[block]) == 0);

@@ -32,7 +32,7 @@ struct world {
     struct generation_events events;
     int32_t themes[THEMES][256];
     uint64_t last_id, n_steps, n_cancelled;
-    uint32_t submit_percent, cancel_percent, key_count, long_percent;
+    uint32_t submit_percent, cancel_percent, key_count, long_percent, edit_percent;
 };
 
 static uint32_t draw(struct world *world, uint32_t n) {
@@ -82,9 +82,9 @@ static void make_generation(struct world *world, struct customer *customer) {
     make_prompt(world, customer);
     int32_t room = world->limits.context - g->n_prompt;
     g->n_choices = chance(world, 15) ? between(world, 2, CHOICES_MAX) : 1;
-    g->max_tokens = chance(world, 5) ? 0 : between(world, 0, room);
-    g->min_tokens = chance(world, 20) ? between(world, 0, g->max_tokens) : 0;
-    g->ignore_eos = chance(world, 30);
+    g->max_tokens = chance(world, 5) ? 0 : room - between(world, 0, room) * between(world, 0, 1);
+    g->min_tokens = chance(world, world->edit_percent) ? between(world, 0, g->max_tokens) : 0;
+    g->ignore_eos = chance(world, 50);
     g->n_stop_tokens = between(world, 0, 3);
     for (int32_t i = 0; i < g->n_stop_tokens; i++) g->stop_tokens[i] = (int32_t)draw(world, VOCAB);
     g->sampling = (struct sample_params){.temperature = 1, .top_p = 1, .repetition_penalty = 1, .n_top_logprobs = -1};
@@ -92,7 +92,7 @@ static void make_generation(struct world *world, struct customer *customer) {
     if (chance(world, 20)) g->sampling.n_top_logprobs = 2;
     if (chance(world, 20)) g->sampling.frequency_penalty = 0.5f;
     if (chance(world, 10)) g->n_prompt_top_logprobs = between(world, 0, 2);
-    g->n_bias = chance(world, 10) ? between(world, 1, 3) : 0;
+    g->n_bias = chance(world, world->edit_percent) ? between(world, 1, 3) : 0;
     for (int32_t i = 0; i < g->n_bias; i++)
         customer->bias[i] = (struct logit_edit){(int32_t)draw(world, VOCAB), (float)between(world, -3, 3)};
     g->bias = customer->bias;
@@ -202,7 +202,7 @@ static void open_world(struct world *world, uint64_t seed) {
     l->vocab = VOCAB;
     l->block_tokens = block_sizes[draw(world, 4)];
     l->context = between(world, 4, chance(world, 30) ? 160 : 40);
-    l->sequences_max = between(world, 1, chance(world, 20) ? 16 : 6);
+    l->sequences_max = between(world, 1, chance(world, 40) ? 16 : 6);
     l->rows_max = l->sequences_max + between(world, 0, chance(world, 50) ? 6 : 48);
     l->logit_rows_max = l->sequences_max + between(world, 0, 4);
     int32_t per_sequence = (l->context + l->block_tokens - 1) / l->block_tokens;
@@ -211,9 +211,10 @@ static void open_world(struct world *world, uint64_t seed) {
     l->edits_max = GENERATION_STOP_TOKENS_MAX + 3 + between(world, 0, 20);
     l->seen_max = l->context + between(world, 0, l->context * 2);
     l->steps_in_flight = between(world, 1, 2);
-    world->submit_percent = (uint32_t)between(world, 1, 40);
+    world->submit_percent = (uint32_t)between(world, 2, 60);
     world->cancel_percent = chance(world, 50) ? 0 : (uint32_t)between(world, 1, 10);
     world->key_count = (uint32_t)between(world, 1, 4);
+    world->edit_percent = chance(world, 20) ? 95 : 10;
     world->long_percent = (uint32_t)between(world, 0, 60);
     for (int t = 0; t < THEMES; t++)
         for (int i = 0; i < 256; i++) world->themes[t][i] = (int32_t)draw(world, t == 0 ? 2 : VOCAB);
