@@ -11,7 +11,8 @@ static void judge(const char *allowed_hosts) {
     struct fixture fixture;
     char command[1024];
     fixture_open(&fixture, &(struct http_options){.allowed_hosts = allowed_hosts});
-    snprintf(command, sizeof command, "python3 %s/tests/e2e/http_corpus.py 127.0.0.1 %d", TEST_SOURCE_DIR, fixture.port);
+    snprintf(command, sizeof command, "python3 %s/tests/e2e/http_corpus.py 127.0.0.1 %d", TEST_SOURCE_DIR,
+             fixture.port);
     int status = system(command);
     fixture_close(&fixture);
     assert_int_equal(status, 0);
