@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { LISTEN_BACKLOG = 512, ADDRESS_GRACE_MS = 2000 };
+enum { LISTEN_BACKLOG = 512 };
 
 static void fill_defaults(struct http_options *options) {
     struct http_limits *limits = &options->limits;
@@ -25,6 +25,7 @@ static void fill_defaults(struct http_options *options) {
     if (!limits->linger_ms) limits->linger_ms = 2000;
     if (!limits->pending_bytes_max) limits->pending_bytes_max = 1 << 20;
     if (!limits->untrusted_per_address) limits->untrusted_per_address = 16;
+    if (!limits->untrusted_ms) limits->untrusted_ms = 2000;
 }
 
 // ---------------------------------------------------------------------- the sweep
@@ -53,7 +54,7 @@ static uint64_t sweep_interval_ms(const struct http_limits *limits) {
 static bool has_too_many(const struct http_server *server, const struct http_conn *fresh) {
     int n = 0;
     for (const struct http_conn *conn = server->connections; conn; conn = conn->next) {
-        bool old = fresh->accepted_ns - conn->accepted_ns > ADDRESS_GRACE_MS * 1000000ull;
+        bool old = fresh->accepted_ns - conn->accepted_ns > server->options.limits.untrusted_ms * 1000000;
         if (conn != fresh && !conn->trusted && old && memcmp(conn->address, fresh->address, sizeof fresh->address) == 0)
             n++;
     }
@@ -176,6 +177,7 @@ int http_server_n_connections(const struct http_server *server) {
 void http_server_free_if_unused(struct http_server *server) {
     if (!server->closing || server->n_open_handles || server->n_exchanges) return;
     keys_close(server->keys);
+    str_close(&server->head);
     free(server);
 }
 

@@ -40,7 +40,8 @@ struct http_limits {
     uint64_t stall_ms;         // a reader that takes nothing is dropped: 60 s
     uint64_t linger_ms;        // reading on after the last response, so that the client sees it: 2 s
     size_t pending_bytes_max;  // of a stream that the socket has not taken: 1 MiB
-    int untrusted_per_address; // connections of one address that have not brought a complete request: 16
+    int untrusted_per_address; // connections of one address that have not brought a request with a key: 16
+    uint64_t untrusted_ms;     // how long such a connection does not count yet: 2 s
 };
 
 struct http_options {
@@ -89,7 +90,7 @@ void http_exchange_reply(struct http_exchange *exchange, int status, const char 
 // A streamed response: one call of stream_write is one HTTP chunk and one write to the socket.
 void http_exchange_stream_begin(struct http_exchange *exchange, int status, const char *content_type);
 void http_exchange_stream_write(struct http_exchange *exchange, const char *bytes, size_t n_bytes);
-void http_exchange_stream_end(struct http_exchange *exchange);             // ends the exchange
+void http_exchange_stream_end(struct http_exchange *exchange); // ends the exchange
 // Bytes that the socket has not taken yet; SIZE_MAX when the client has gone and on_gone is about to be called.
 size_t http_exchange_stream_pending(const struct http_exchange *exchange);
 

@@ -82,11 +82,13 @@ static bool presented_key(const struct http_head *head, struct str_view *key) {
 
 static bool check_key(struct http_exchange *exchange, const struct http_head *head) {
     const struct keys *keys = exchange->server->keys;
+    exchange->key_passed = !keys;
     if (!keys) return true;
     struct str_view key = {0};
     uint64_t key_id = 0;
     bool ok = presented_key(head, &key) && keys_match(keys, key, &key_id);
     if (ok) exchange->request.key_id = key_id;
+    exchange->key_passed = ok;
     if (ok || (exchange->route && exchange->route->open)) return true;
     return refuse(exchange, 401, "invalid_api_key", "Incorrect API key provided.");
 }

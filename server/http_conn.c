@@ -55,7 +55,8 @@ static bool is_blocked(const struct http_conn *conn) {
 }
 
 static void on_drained(struct http_conn *conn) {
-    if (conn->input_ended && conn->state != HTTP_CONN_ANSWER)
+    bool idle_while_draining = conn->server->draining && http_conn_is_idle(conn);
+    if ((conn->input_ended && conn->state != HTTP_CONN_ANSWER) || idle_while_draining)
         http_conn_close(conn);
     else if (conn->state == HTTP_CONN_ANSWER && conn->exchange->on_drain)
         conn->exchange->on_drain(conn->exchange->watch_context);
@@ -164,6 +165,7 @@ static void answer_refused_head(struct http_conn *conn) {
         exchange->keep_alive = false;
     else if (framing->chunked)
         return;
+    conn->trusted |= exchange->key_passed;
     http_exchange_refuse(exchange, exchange->verdict);
 }
 
@@ -188,11 +190,11 @@ static void on_message(struct http_conn *conn) {
         set_state(conn, HTTP_CONN_HEAD);
         return;
     }
+    conn->trusted |= exchange->key_passed;
     if (exchange->verdict.status) {
         http_exchange_refuse(exchange, exchange->verdict);
         return;
     }
-    conn->trusted = true;
     exchange->request.body = (struct str_view){str_text(&conn->parser.body), conn->parser.body.n_bytes};
     exchange->dispatched = true;
     set_state(conn, HTTP_CONN_ANSWER);
@@ -264,6 +266,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer) {
     } else if (conn->leftover.n_bytes || is_blocked(conn)) {
         str_append(&conn->leftover, buffer->base, (size_t)n);
         if (conn->leftover.n_bytes < HTTP_LEFTOVER_BYTES_MAX) return;
+        // Such a client is not seen leaving until its present answer has ended or cannot be written.
         uv_read_stop(stream);
         conn->reading = false;
     } else {

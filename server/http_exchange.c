@@ -178,8 +178,10 @@ static void append_connection(struct str *out, struct http_exchange *exchange) {
 }
 
 // Up to the field that tells the length, which the caller adds with the empty line.
-static void append_head(struct str *out, struct http_exchange *exchange, int status, const char *content_type) {
+static struct str *begin_head(struct http_exchange *exchange, int status, const char *content_type) {
+    struct str *out = &exchange->server->head;
     exchange->status = status;
+    str_clear(out);
     str_printf(out, "HTTP/1.1 %d %s\r\n", status, reason_of(status));
     append_header(out, "Date", date_text(exchange->server));
     append_header(out, "x-request-id", exchange->request.request_id);
@@ -187,6 +189,7 @@ static void append_head(struct str *out, struct http_exchange *exchange, int sta
     for (const struct http_header *header = exchange->headers; header; header = header->next)
         append_header(out, header->name, header->value);
     if (content_type) append_header(out, "Content-Type", content_type);
+    return out;
 }
 
 static uv_buf_t buffer_of(const char *bytes, size_t n_bytes) {
@@ -225,16 +228,14 @@ void http_exchange_reply(struct http_exchange *exchange, int status, const char 
                          size_t n_bytes) {
     assert(exchange->phase == HTTP_EXCHANGE_OPEN);
     if (exchange->conn) {
-        struct str head = STR_INIT;
-        append_head(&head, exchange, status, content_type);
+        struct str *head = begin_head(exchange, status, content_type);
         if (status == 204)
-            str_append_text(&head, "\r\n");
+            str_append_text(head, "\r\n");
         else
-            str_printf(&head, "Content-Length: %zu\r\n\r\n", n_bytes);
-        uv_buf_t buffers[2] = {buffer_of(head.data, head.n_bytes), buffer_of(body, n_bytes)};
+            str_printf(head, "Content-Length: %zu\r\n\r\n", n_bytes);
+        uv_buf_t buffers[2] = {buffer_of(head->data, head->n_bytes), buffer_of(body, n_bytes)};
         bool has_body = n_bytes && status != 204 && !exchange->is_head;
         http_conn_write(exchange->conn, buffers, has_body ? 2 : 1);
-        str_close(&head);
     }
     exchange_end(exchange);
 }
@@ -243,14 +244,12 @@ void http_exchange_stream_begin(struct http_exchange *exchange, int status, cons
     assert(exchange->phase == HTTP_EXCHANGE_OPEN);
     exchange->phase = HTTP_EXCHANGE_STREAM;
     if (!exchange->conn) return;
-    struct str head = STR_INIT;
     exchange->chunked = exchange->minor == 1;
     exchange->keep_alive &= exchange->chunked; // without chunks the end of the connection is the end of the stream
-    append_head(&head, exchange, status, content_type);
-    str_append_text(&head, exchange->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
-    uv_buf_t buffer = buffer_of(head.data, head.n_bytes);
+    struct str *head = begin_head(exchange, status, content_type);
+    str_append_text(head, exchange->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
+    uv_buf_t buffer = buffer_of(head->data, head->n_bytes);
     http_conn_write(exchange->conn, &buffer, 1);
-    str_close(&head);
 }
 
 void http_exchange_stream_write(struct http_exchange *exchange, const char *bytes, size_t n_bytes) {

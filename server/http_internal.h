@@ -32,6 +32,7 @@ struct http_server {
     uint64_t id_seed, id_count; // for request ids
     int64_t date_s;             // the second that `date` shows
     char date[32];
+    struct str head; // of the response that is being written
     char read_buffer[HTTP_READ_BYTES];
 };
 
@@ -58,7 +59,7 @@ struct http_conn {
     bool last;        // this response is the last one
     bool input_ended; // end of input was seen
     bool shut;        // our side is shut down
-    bool trusted;     // has brought a complete request that passed the keys
+    bool trusted;     // has brought a complete request with a right key, or keys are off
     bool served;      // has been answered once
     unsigned char address[16];
     uint64_t accepted_ns, since_ns; // since_ns: when the state began
@@ -96,6 +97,7 @@ struct http_exchange {
     int minor;
     bool keep_alive, is_head, chunked;
     bool dispatched; // a handler has it
+    bool key_passed; // a right key came with it, or keys are off
     void (*on_gone)(void *context);
     void (*on_drain)(void *context);
     void *watch_context;

@@ -27,6 +27,8 @@ void fixture_drain(struct fixture *fixture);                                    
 void fixture_answer_unwatched(struct fixture *fixture);                         // answers GET /unwatched
 void fixture_close(struct fixture *fixture); // closes the server, runs the loop until it is empty, joins the thread
 
+int client_socket(void); // not connected yet
+void client_connect_socket(int fd, int port);
 int client_connect(int port);
 void client_send(int fd, const void *bytes, size_t n_bytes); // all of it; a closed peer is ignored
 void client_send_text(int fd, const char *text);

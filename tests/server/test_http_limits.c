@@ -197,27 +197,61 @@ static void too_many_connections_push_out_idle_ones(void **state) {
     fixture_close(&fixture);
 }
 
+static void idle_strangers_of_one_address_are_few(void **state) {
+    (void)state;
+    enum { MAX = 4 };
+    struct fixture fixture;
+    char keys_path[] = "/tmp/optima-keys-XXXXXX";
+    int keys = mkstemp(keys_path), strangers[MAX], friend;
+    assert_true(keys >= 0 && write(keys, "key\n", 4) == 4);
+    close(keys);
+    struct http_limits limits = {.untrusted_per_address = MAX, .untrusted_ms = 1};
+    fixture_open(&fixture, &(struct http_options){.limits = limits, .keys_path = keys_path});
+    struct str out = STR_INIT;
+    friend = client_connect(fixture.port);
+    client_send_text(friend, "GET /echo HTTP/1.1\r\nx-api-key: key\r\n" HOST "\r\n");
+    client_read_until(friend, &out, "\r\n\r\n");
+    for (int i = 0; i < MAX; i++) {
+        strangers[i] = client_connect(fixture.port);
+        client_send_text(strangers[i], HEALTH);
+        str_clear(&out);
+        client_read_until(strangers[i], &out, "{}");
+    }
+    usleep(2000); // now all of them count
+    expect_end(fixture.port, "", "");
+    close(strangers[0]);
+    str_clear(&out);
+    client_send_text(friend, "GET /items/friend HTTP/1.1\r\nx-api-key: key\r\n" HOST "\r\n");
+    client_read_until(friend, &out, "/items/friend");
+    expect_alive(fixture.port);
+    for (int i = 1; i < MAX; i++) close(strangers[i]);
+    close(friend);
+    str_close(&out);
+    unlink(keys_path);
+    fixture_close(&fixture);
+}
+
 static void running_out_of_descriptors_is_survived(void **state) {
     (void)state;
+    enum { N = 40 };
     struct fixture fixture;
     struct rlimit old, low;
-    enum { N = 40 };
-    int fds[N], n_open = 0;
+    int fds[N];
     fixture_open(&fixture, &(struct http_options){0});
+    for (int i = 0; i < N; i++) fds[i] = client_socket();
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
-    int probe = dup(0);
-    low = (struct rlimit){(rlim_t)probe + 20, old.rlim_max};
-    close(probe);
-    for (int i = 0; i < 12; i++) fds[n_open++] = client_connect(fixture.port);
+    low = (struct rlimit){(rlim_t)fds[N - 1] + 1, old.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
-    for (; n_open < N; n_open++) { // connections are made by the kernel; the server cannot take them
-        fds[n_open] = socket(AF_INET, SOCK_STREAM, 0);
-        if (fds[n_open] < 0) break;
-        close(fds[n_open]);
-        fds[n_open] = client_connect(fixture.port);
+    for (int i = 0; i < N; i++) {
+        struct str out = STR_INIT;
+        client_connect_socket(fds[i], fixture.port);
+        client_send_text(fds[i], LAST_HEALTH);
+        client_read_all(fds[i], &out); // the server cannot take it and says so by closing
+        assert_int_equal(out.n_bytes, 0);
+        str_close(&out);
     }
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-    for (int i = 0; i < n_open; i++) close(fds[i]);
+    for (int i = 0; i < N; i++) close(fds[i]);
     expect_alive(fixture.port);
     fixture_close(&fixture);
 }
@@ -262,6 +296,7 @@ int main(void) {
         cmocka_unit_test(endless_input_is_refused),
         cmocka_unit_test(what_comes_ahead_is_bounded),
         cmocka_unit_test(too_many_connections_push_out_idle_ones),
+        cmocka_unit_test(idle_strangers_of_one_address_are_few),
         cmocka_unit_test(running_out_of_descriptors_is_survived),
         cmocka_unit_test(draining_lets_requests_finish),
     };
