@@ -1,7 +1,5 @@
 #include "base/file_map.h"
 
-#include "base/str.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -42,6 +40,10 @@ void file_map_close(struct file_map *map) {
     // munmap takes a pointer to non-const; the pages themselves are read-only.
     if (map->data) munmap((void *)(uintptr_t)map->data, map->n_bytes);
     *map = (struct file_map){0};
+}
+
+struct str_view file_map_text(const struct file_map *map) {
+    return (struct str_view){map->data ? map->data : "", map->n_bytes};
 }
 
 int file_read_all(int fd, size_t limit, struct str *out, struct err *err) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/str.h"
 #include <stddef.h>
 
 struct file_map {
@@ -15,7 +16,7 @@ int file_map_open(struct file_map *map, const char *path, struct err *err) __att
 int file_map_open_fd(struct file_map *map, int fd, const char *path, struct err *err)
     __attribute__((warn_unused_result));
 void file_map_close(struct file_map *map);
+struct str_view file_map_text(const struct file_map *map); // data is never NULL
 
 // Reads everything from a descriptor that is not seekable (standard input), at most limit bytes.
-struct str;
 int file_read_all(int fd, size_t limit, struct str *out, struct err *err) __attribute__((warn_unused_result));

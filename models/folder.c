@@ -70,6 +70,15 @@ int folder_file_open(const struct folder *folder, const char *name, struct folde
     return 0;
 }
 
+int folder_file_open_optional(const struct folder *folder, const char *name, struct folder_file *out, struct err *err) {
+    int rc = folder_file_open(folder, name, out, err);
+    return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+struct str_view folder_file_text(const struct folder_file *file) {
+    return (struct str_view){file->data ? file->data : "", file->n_bytes};
+}
+
 void folder_file_close(struct folder_file *file) {
     file_map_close(&file->map);
     *file = (struct folder_file){0};

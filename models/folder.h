@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/file_map.h"
+#include "base/str.h"
 #include "models/demo/embedded.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,7 +31,11 @@ void folder_close(struct folder *folder); // files stay open
 // ERR_NOT_FOUND when there is no such file. The error names folder and file.
 int folder_file_open(const struct folder *folder, const char *name, struct folder_file *out, struct err *err)
     __attribute__((warn_unused_result));
+// The same, but a file that is not there is no error and has no bytes.
+int folder_file_open_optional(const struct folder *folder, const char *name, struct folder_file *out, struct err *err)
+    __attribute__((warn_unused_result));
 void folder_file_close(struct folder_file *file);
+struct str_view folder_file_text(const struct folder_file *file); // data is never NULL
 
 // The only file whose name ends in `suffix` and does not begin with `except`: its name into out. ERR_NOT_FOUND when
 // there is none, ERR_INVALID when there are several.

@@ -49,24 +49,17 @@ static const char *name_of(struct arena *arena, const char *path) {
     return last;
 }
 
-// Reads a file of the folder that may be absent; then it counts as empty.
-static int open_optional(const struct folder *folder, const char *name, struct folder_file *out, struct err *err) {
-    int rc = folder_file_open(folder, name, out, err);
-    return rc == ERR_NOT_FOUND ? 0 : rc;
-}
-
 static int read_config(struct model_private *private, const struct folder *folder, struct err *err) {
     struct folder_file file, generation;
     int rc = folder_file_open(folder, "config.json", &file, err);
     if (rc) return rc;
-    rc = config_read_json(&private->config, &private->arena,
-                          (struct str_view){file.data ? file.data : "", file.n_bytes}, err);
+    rc = config_read_json(&private->config, &private->arena, folder_file_text(&file), err);
     if (rc) err_prefix(err, "%s/config.json", folder->path);
     folder_file_close(&file);
-    if (!rc) rc = open_optional(folder, "generation_config.json", &generation, err);
+    if (!rc) rc = folder_file_open_optional(folder, "generation_config.json", &generation, err);
     if (rc) return rc;
     if (generation.data) {
-        rc = config_read_generation(&private->config, (struct str_view){generation.data, generation.n_bytes}, err);
+        rc = config_read_generation(&private->config, folder_file_text(&generation), err);
         if (rc) err_prefix(err, "%s/generation_config.json", folder->path);
     }
     folder_file_close(&generation);
@@ -106,8 +99,7 @@ static int open_random(struct model *model, const struct model_options *options,
     struct file_map file;
     int rc = file_map_open(&file, options->random_weights_path, err);
     if (rc) return rc;
-    rc = config_read_json(&private->config, &private->arena,
-                          (struct str_view){file.data ? file.data : "", file.n_bytes}, err);
+    rc = config_read_json(&private->config, &private->arena, file_map_text(&file), err);
     file_map_close(&file);
     if (rc) return err_prefix(err, "%s", options->random_weights_path);
     checkpoint_open_random(&private->checkpoint, private->config.weight_format, options->random_seed,

@@ -4,22 +4,12 @@
 
 #include <string.h>
 
-// Text of a file that may be absent; file->data is then NULL.
-static int open_optional(const struct folder *folder, const char *name, struct folder_file *file, struct err *err) {
-    int rc = folder_file_open(folder, name, file, err);
-    return rc == ERR_NOT_FOUND ? 0 : rc;
-}
-
-static struct str_view view_of(const struct folder_file *file) {
-    return (struct str_view){file->data, file->n_bytes};
-}
-
 int text_open_tokenizer(struct model_text *out, const struct folder *folder, const char *name, struct err *err) {
     struct folder_file tokens, config;
     int rc = folder_file_open(folder, name, &tokens, err);
     if (rc) return rc;
-    rc = open_optional(folder, "tokenizer_config.json", &config, err);
-    if (!rc) rc = tokenizer_open_json(&out->tokenizer, view_of(&tokens), view_of(&config), err);
+    rc = folder_file_open_optional(folder, "tokenizer_config.json", &config, err);
+    if (!rc) rc = tokenizer_open_json(&out->tokenizer, folder_file_text(&tokens), folder_file_text(&config), err);
     if (rc) err_prefix(err, "%s/%s", folder->path, name);
     folder_file_close(&tokens);
     folder_file_close(&config);
@@ -28,8 +18,11 @@ int text_open_tokenizer(struct model_text *out, const struct folder *folder, con
 
 int text_open_folder(struct model_text *out, const struct folder *folder, bool strict, struct err *err) {
     *out = (struct model_text){0};
-    int rc = text_open_tokenizer(out, folder, "tokenizer.json", err);
-    if (rc == ERR_NOT_FOUND) rc = 0;
+    struct folder_file tokens;
+    int rc = folder_file_open_optional(folder, "tokenizer.json", &tokens, err);
+    bool has_tokenizer = tokens.data != NULL;
+    folder_file_close(&tokens);
+    if (!rc && has_tokenizer) rc = text_open_tokenizer(out, folder, "tokenizer.json", err);
     (void)strict;
     if (rc) model_text_close(out);
     return rc;
