@@ -320,6 +320,17 @@ static void missing_things_are_named(void **state) {
 
 // ----------------------------------------------------------------------------------------------- random weights
 
+struct progress {
+    uint64_t done, total;
+    int n_calls;
+};
+
+static void note_progress(void *context, uint64_t done, uint64_t total) {
+    struct progress *progress = context;
+    assert_true(done >= progress->done && done <= total);
+    *progress = (struct progress){done, total, progress->n_calls + 1};
+}
+
 static void random_weights_have_the_shape_and_spread(void **state) {
     (void)state;
     write_config("{\"model_type\":\"qwen3\",\"dtype\":\"bfloat16\"," SHAPE(512, 3) "}");
@@ -328,8 +339,13 @@ static void random_weights_have_the_shape_and_spread(void **state) {
     struct model *models[3] = {0};
     for (int i = 0; i < 3; i++) {
         struct err err = {0};
-        struct model_options options = {.random_weights_path = path, .random_seed = i == 2 ? 8 : 7};
+        struct progress progress = {0};
+        struct model_options options = {.random_weights_path = path,
+                                        .random_seed = i == 2 ? 8 : 7,
+                                        .progress = note_progress,
+                                        .progress_context = &progress};
         if (model_open(&models[i], &options, &err)) fail_msg("%s", err.text);
+        assert_true(progress.n_calls > 0 && progress.done == progress.total && progress.total > 100000);
     }
     const struct model_spec *spec = &models[0]->spec;
     assert_string_equal(models[0]->source_format, "random");

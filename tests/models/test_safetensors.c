@@ -266,6 +266,59 @@ static void special_files_are_refused(void **state) {
     assert_non_null(strstr(err.text, "not a regular file"));
 }
 
+static void formats_are_converted_or_refused_by_name(void **state) {
+    (void)state;
+    const char *header = "{\"matrix\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,4],\"data_offsets\":[0,8]},"
+                         "\"half\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[8,12]},"
+                         "\"brain\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[12,16]}}";
+    size_t n_bytes;
+    char *file = make_file(header, 16, &n_bytes);
+    static const uint16_t half[2] = {0x3c00, 0xc100}, brain[2] = {0x3f80, 0xc020}; // 1 and -2.5 in both
+    memcpy(file + n_bytes - 8, half, 4);
+    memcpy(file + n_bytes - 4, brain, 4);
+    write_bytes("snapshots/1/model.safetensors", file, n_bytes);
+    free(file);
+    char path[256];
+    snprintf(path, sizeof path, "%s/snapshots/1", root);
+    struct folder folder;
+    struct checkpoint *checkpoint;
+    struct err err = {0};
+    assert_int_equal(folder_open(&folder, path, &err), 0);
+    assert_int_equal(checkpoint_open_folder(&checkpoint, &folder, &err), 0);
+    folder_close(&folder);
+    struct tensor matrix;
+    assert_int_equal(checkpoint_matrix(checkpoint, "matrix", 2, 4, &matrix, &err), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "the format F8_E4M3 is not supported"));
+    static const char *const vectors[] = {"half", "brain"};
+    for (int i = 0; i < 2; i++) {
+        const float *values;
+        assert_int_equal(checkpoint_vector(checkpoint, vectors[i], 2, &values, &err), 0);
+        assert_true(values[0] == 1 && values[1] == -2.5f);
+    }
+    checkpoint_close(checkpoint);
+}
+
+static void unused_tensors_are_refused_unless_known(void **state) {
+    (void)state;
+    static const char *const patterns[] = {NULL, "weight", "model.*", "*.weight", "model.x.weight", "*x", "x*", "*"};
+    static const bool known[] = {false, false, true, true, true, false, false, true};
+    write_tensor("snapshots/1/model.safetensors", "model.x.weight");
+    char path[256];
+    snprintf(path, sizeof path, "%s/snapshots/1", root);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        struct folder folder;
+        struct checkpoint *checkpoint;
+        struct err err = {0};
+        assert_int_equal(folder_open(&folder, path, &err), 0);
+        assert_int_equal(checkpoint_open_folder(&checkpoint, &folder, &err), 0);
+        folder_close(&folder);
+        const char *const list[] = {patterns[i], NULL};
+        assert_int_equal(checkpoint_refuse_unused(checkpoint, list, &err), known[i] ? 0 : ERR_UNSUPPORTED);
+        if (!known[i]) assert_non_null(strstr(err.text, "\"model.x.weight\" [2]"));
+        checkpoint_close(checkpoint);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sound_headers_are_accepted),
@@ -274,6 +327,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(shards_come_from_the_index, make_root, remove_root),
         cmocka_unit_test_setup_teardown(a_single_file_needs_no_index, make_root, remove_root),
         cmocka_unit_test_setup_teardown(links_stay_inside_the_cache, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(formats_are_converted_or_refused_by_name, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(unused_tensors_are_refused_unless_known, make_root, remove_root),
         cmocka_unit_test_setup_teardown(special_files_are_refused, make_root, remove_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
