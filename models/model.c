@@ -1,6 +1,7 @@
 #include "models/model.h"
 
 #include "base/file_map.h"
+#include "base/log.h"
 #include "models/checkpoint.h"
 #include "models/config.h"
 #include "models/family.h"
@@ -123,6 +124,23 @@ static int open_source(struct model *model, const struct model_options *options,
     return rc;
 }
 
+// The configuration's and the tokenizer's, as far as the tokenizer can produce them: random weights come with a
+// tokenizer that their configuration does not know.
+static void take_stop_tokens(struct model *model, struct model_config *config) {
+    int32_t n_ids = config->vocab;
+    if (model->tokenizer) {
+        config_add_stop_token(config, tokenizer_eos(model->tokenizer));
+        int32_t n_known = tokenizer_vocab(model->tokenizer);
+        if (n_known > n_ids)
+            log_warning("%s: the tokenizer has %d ids, the model %d; texts with the others are refused", model->path,
+                        n_known, n_ids);
+        else
+            n_ids = n_known;
+    }
+    for (int32_t i = 0; i < config->n_stop_tokens; i++)
+        if (config->stop_tokens[i] < n_ids) model->stop_tokens[model->n_stop_tokens++] = config->stop_tokens[i];
+}
+
 static int load(struct model *model, const struct model_options *options, struct err *err) {
     struct model_private *private = model->private_data;
     int rc = open_source(model, options, err);
@@ -132,9 +150,7 @@ static int load(struct model *model, const struct model_options *options, struct
     if (rc) return rc;
     model->tokenizer = private->text.tokenizer;
     model->chat_template = private->text.chat_template;
-    if (model->tokenizer) config_add_stop_token(&private->config, tokenizer_eos(model->tokenizer));
-    model->n_stop_tokens = private->config.n_stop_tokens;
-    memcpy(model->stop_tokens, private->config.stop_tokens, sizeof model->stop_tokens);
+    take_stop_tokens(model, &private->config);
     model->defaults = private->config.defaults;
     return 0;
 }
