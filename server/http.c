@@ -22,7 +22,7 @@ static void fill_defaults(struct http_options *options) {
     if (!limits->body_window_ms) limits->body_window_ms = 10000;
     if (!limits->idle_ms) limits->idle_ms = 75000;
     if (!limits->stall_ms) limits->stall_ms = 60000;
-    if (!limits->linger_ms) limits->linger_ms = 2000;
+    if (!limits->linger_ms) limits->linger_ms = 5000;
     if (!limits->pending_bytes_max) limits->pending_bytes_max = 1 << 20;
     if (!limits->untrusted_per_address) limits->untrusted_per_address = 16;
     if (!limits->untrusted_ms) limits->untrusted_ms = 2000;

@@ -38,12 +38,13 @@ struct http_limits {
     uint64_t body_window_ms;   // a body brings 1 KiB/s in each such window: 10 s
     uint64_t idle_ms;          // between requests: 75 s
     uint64_t stall_ms;         // a reader that takes nothing is dropped: 60 s
-    uint64_t linger_ms;        // reading on after the last response, so that the client sees it: 2 s
+    uint64_t linger_ms;        // reading on after the last response, so that the client sees it: 5 s
     size_t pending_bytes_max;  // of a stream that the socket has not taken: 1 MiB
     int untrusted_per_address; // connections of one address that have not brought a request with a key: 16
     uint64_t untrusted_ms;     // how long such a connection does not count yet: 2 s
 };
 
+// Copied by http_server_open; what the pointers point at must outlive the server.
 struct http_options {
     const char *host;          // numeric address or "localhost"; default 127.0.0.1
     int port;                  // 0: any free one
@@ -97,6 +98,6 @@ size_t http_exchange_stream_pending(const struct http_exchange *exchange);
 // on_gone: the client has gone (end of input, reset, write error, stalled reader) before the exchange ended; always
 // called from the loop, never inside a call of this header; the exchange must not be used after it returns. A handler
 // that answers later watches before it returns; without a watch the exchange stays usable, what it writes is dropped.
-// on_drain: pending fell to 0 after a write. Either may be NULL.
+// on_drain: pending fell to 0 after it was more. Either may be NULL.
 void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *context),
                          void (*on_drain)(void *context), void *context);

@@ -255,14 +255,11 @@ static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer) {
     struct http_conn *conn = stream->data;
-    if (n == 0 || conn->state == HTTP_CONN_CLOSED) return;
+    if (n == 0 || conn->state == HTTP_CONN_CLOSED || (n > 0 && conn->state == HTTP_CONN_LINGER)) return;
     if (n == UV_EOF) {
         on_end_of_input(conn);
     } else if (n < 0) {
         http_conn_close(conn);
-    } else if (conn->state == HTTP_CONN_LINGER) {
-        conn->n_lingered += (uint64_t)n;
-        if (conn->n_lingered > HTTP_LINGER_BYTES_MAX) http_conn_close(conn);
     } else if (conn->leftover.n_bytes || is_blocked(conn)) {
         str_append(&conn->leftover, buffer->base, (size_t)n);
         if (conn->leftover.n_bytes < HTTP_LEFTOVER_BYTES_MAX) return;

@@ -137,6 +137,7 @@ void http_exchange_gone(struct http_exchange *exchange) {
     exchange->status = 499;
     // Nobody can be told that a dispatched exchange is no more: then it lives until its handler ends it.
     if (exchange->dispatched && !exchange->on_gone) return;
+    exchange->phase = HTTP_EXCHANGE_GONE;
     if (exchange->on_gone) exchange->on_gone(exchange->watch_context);
     exchange_free(exchange);
 }

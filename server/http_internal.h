@@ -11,8 +11,7 @@ enum {
     HTTP_READ_BYTES = 64 << 10,         // one read; all connections share the buffer
     HTTP_LEFTOVER_BYTES_MAX = 64 << 10, // what a client may send ahead while it is being answered
     HTTP_SKIP_BYTES_MAX = 64 << 10,     // a refused body up to this size is read over to keep the connection
-    HTTP_LINGER_BYTES_MAX = 8 << 20,
-    HTTP_BODY_BYTES_PER_S = 1024, // the least that a body must bring
+    HTTP_BODY_BYTES_PER_S = 1024,       // the least that a body must bring
 };
 
 struct http_conn;
@@ -62,9 +61,8 @@ struct http_conn {
     bool trusted;     // has brought a complete request with a right key, or keys are off
     bool served;      // has been answered once
     unsigned char address[16];
-    uint64_t accepted_ns, since_ns; // since_ns: when the state began
-    uint64_t window_bytes;          // body bytes when the window began
-    uint64_t n_lingered;
+    uint64_t accepted_ns, since_ns;  // since_ns: when the state began
+    uint64_t window_bytes;           // body bytes when the window began
     uint64_t n_written;              // bytes handed to the socket or its queue
     uint64_t n_taken_seen, taken_ns; // progress of the reader, as the sweep saw it
 };
@@ -92,7 +90,7 @@ struct http_exchange {
     const char *route_path;         // of any route that fits the path
     const char *allow;              // methods of the path
     struct http_verdict verdict;
-    enum { HTTP_EXCHANGE_OPEN, HTTP_EXCHANGE_STREAM } phase;
+    enum { HTTP_EXCHANGE_OPEN, HTTP_EXCHANGE_STREAM, HTTP_EXCHANGE_GONE } phase;
     int status;
     int minor;
     bool keep_alive, is_head, chunked;
