@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/step_time.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -15,11 +16,8 @@ enum {
     RECORDS_KEPT = 4096,
     QUEUE_AUTO_PER_SEQUENCE = 4, // waiting sequences for each that can run
     RETRY_AFTER_S_MAX = 60,
-    PROMPT_ROWS_MIN = 16, // fewer rows of prompts are not worth reading the weights
 };
 static const uint64_t CHECK_AFTER_NS = 50u * 1000 * 1000;
-// While others decode, prompts may make a step longer by this, or by as much as it takes without them.
-static const double PROMPT_EXTRA_NS = 100e6;
 
 struct cancellation {
     uint64_t id;
@@ -30,12 +28,6 @@ struct mail {
     struct request *first, *last;
     int32_t n_sequences;
     VEC_OF(struct cancellation) cancellations;
-};
-
-// Smoothed durations; 0: not measured yet.
-struct step_durations {
-    double decode_ns;     // a step without prompt rows
-    double prompt_row_ns; // what one prompt row adds
 };
 
 struct step_loop {
@@ -51,7 +43,7 @@ struct step_loop {
     struct step_loop_stats counted;
     struct step_record last_record;
     bool has_record;
-    struct step_durations durations;
+    struct step_time time;
     uint64_t n_finished;
 
     pthread_mutex_t mutex; // guards what follows
@@ -67,16 +59,14 @@ struct step_loop {
     double finish_interval_ns; // smoothed time between ends of sequences; 0: none has ended
 };
 
-static void smooth(double *value, double sample) {
-    *value = *value > 0 ? *value + (sample - *value) / 8 : sample;
-}
-
 // ---------------------------------------------------------------------------------------------- the step thread
 
 static void count_finished(struct step_loop *loop, uint64_t n, uint64_t now_ns) {
     if (n == 0) return;
     loop->n_living -= (int32_t)n;
-    if (loop->last_finish_ns) smooth(&loop->finish_interval_ns, (double)(now_ns - loop->last_finish_ns) / (double)n);
+    if (now_ns <= loop->last_finish_ns) return; // cancelled without a step
+    if (loop->last_finish_ns)
+        duration_smooth(&loop->finish_interval_ns, (double)(now_ns - loop->last_finish_ns) / (double)n);
     loop->last_finish_ns = now_ns;
 }
 
@@ -153,31 +143,15 @@ static void count_step(struct step_loop *loop, const struct step_record *record)
     stats->last_step_ns = record->collected_ns;
 }
 
-// Learns how long steps are and bounds the prompt rows that may share one with decoding sequences.
-static void fit_prompt_rows(struct step_loop *loop, const struct step_record *record, uint64_t duration_ns) {
-    struct step_durations *d = &loop->durations;
-    double ns = (double)duration_ns;
-    if (record->n_prompt_rows == 0) {
-        smooth(&d->decode_ns, ns);
-        return;
-    }
-    if (record->n_prompt_rows < PROMPT_ROWS_MIN) return;
-    double extra = ns > d->decode_ns ? ns - d->decode_ns : 0;
-    smooth(&d->prompt_row_ns, extra / record->n_prompt_rows);
-    double allowed = d->decode_ns > PROMPT_EXTRA_NS ? d->decode_ns : PROMPT_EXTRA_NS;
-    double rows = d->prompt_row_ns > 0 ? allowed / d->prompt_row_ns : INT32_MAX;
-    int32_t rows_max = engine_limits(loop->engine)->rows_max;
-    int32_t n_rows = rows < rows_max ? (int32_t)rows : rows_max;
-    scheduler_set_prompt_rows_max(loop->scheduler, n_rows > PROMPT_ROWS_MIN ? n_rows : PROMPT_ROWS_MIN);
-}
-
 static void collect_step(struct step_loop *loop) {
     const struct sample_result *results;
     engine_collect(loop->engine, &results, &loop->last_record);
     loop->has_record = true;
     uint64_t busy_before = loop->counted.busy_ns;
     count_step(loop, &loop->last_record);
-    fit_prompt_rows(loop, &loop->last_record, loop->counted.busy_ns - busy_before);
+    step_time_learn(&loop->time, &loop->last_record, loop->counted.busy_ns - busy_before);
+    scheduler_set_prompt_rows_max(loop->scheduler,
+                                  step_time_prompt_rows(&loop->time, engine_limits(loop->engine)->rows_max));
     scheduler_commit(loop->scheduler, results, loop->last_record.collected_ns, &loop->made);
 }
 
