@@ -120,13 +120,14 @@ static void open_choice(struct completion *c, struct choice *choice) {
                                                                     .include_stop = c->request.include_stop,
                                                                     .track_tokens = wants_logprobs,
                                                                     .n_tokens_min = (int32_t)c->request.min_tokens});
-    // The text continues a prompt: a first space is a space.
-    choice->detokenizer =
-        (struct detokenizer){.tokenizer = tokenizer, .started = true, .skip_special = c->request.skip_special};
+    // Generated text continues a prompt: a first space is a space. Only an echo is the beginning of a text.
+    choice->detokenizer = (struct detokenizer){
+        .tokenizer = tokenizer, .skip_special = c->request.skip_special, .started = true, .stripped = UINT32_MAX};
+    struct detokenizer beginning = {.tokenizer = tokenizer, .skip_special = c->request.skip_special};
     choice->logprobs = (struct logprobs_json){.tokenizer = tokenizer,
                                               .chat = c->endpoint == ENDPOINT_CHAT,
-                                              .skip_special = c->request.skip_special,
-                                              .n_top = (int32_t)c->request.n_top_logprobs};
+                                              .n_top = (int32_t)c->request.n_top_logprobs,
+                                              .text = c->request.echo ? beginning : choice->detokenizer};
 }
 
 static void after_work(uv_work_t *work, int status) {

@@ -88,12 +88,10 @@ static void add_completions(struct logprobs_json *json, int32_t token, const str
         for (int i = 0; i < N_PARTS; i++) str_append_char(&json->parts[i], ',');
     str_printf(&json->parts[PART_TEXT_OFFSET], "%llu", (unsigned long long)json->offset);
     append_token_text(&json->parts[PART_TOKENS], json->tokenizer, token);
-    if (!json->skip_special || !tokenizer_is_special(json->tokenizer, token)) {
-        struct str bytes = STR_INIT;
-        tokenizer_token_bytes(json->tokenizer, token, &bytes);
-        json->offset += utf8_length(str_text(&bytes), bytes.n_bytes);
-        str_close(&bytes);
-    }
+    struct str bytes = STR_INIT;
+    detokenizer_push(&json->text, token, &bytes);
+    json->offset += utf8_length(str_text(&bytes), bytes.n_bytes);
+    str_close(&bytes);
     struct str *top = &json->parts[PART_TOP_LOGPROBS];
     if (!sample) {
         str_append_text(&json->parts[PART_TOKEN_LOGPROBS], "null");

@@ -11,15 +11,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// The first four are set by the owner, the rest begins as zero.
+// The owner sets tokenizer, chat, n_top and text; the rest begins as zero.
 struct logprobs_json {
     const struct tokenizer *tokenizer;
     bool chat;
-    bool skip_special;   // special tokens have no place in the text
-    int32_t n_top;       // alternatives to show
-    size_t n_tokens;     // appended since the last write
-    uint64_t offset;     // code points of the text so far; completions
-    struct str parts[4]; // chat: content; completions: tokens, token_logprobs, top_logprobs, text_offset
+    int32_t n_top;           // alternatives to show
+    struct detokenizer text; // at the beginning of the text; completions
+    size_t n_tokens;         // appended since the last write
+    uint64_t offset;         // code points of the text so far; completions
+    struct str parts[4];     // chat: content; completions: tokens, token_logprobs, top_logprobs, text_offset
 };
 
 void logprobs_json_close(struct logprobs_json *json);
