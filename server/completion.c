@@ -113,16 +113,25 @@ static void work_on_pool(uv_work_t *work) {
     text_work(c);
 }
 
+// Generated text continues what the prompt says, so that a first space is a space; behind nothing it is a beginning.
+static struct detokenizer detokenizer_behind(const struct completion *c, const struct prompt *prompt) {
+    struct detokenizer detokenizer = {.tokenizer = c->server->engine.model->tokenizer,
+                                      .skip_special = c->request.skip_special};
+    for (size_t i = 0; i < prompt->ids.count && !detokenizer.started; i++)
+        detokenizer.started = !tokenizer_is_special(detokenizer.tokenizer, prompt->ids.items[i]);
+    if (detokenizer.started) detokenizer.stripped = UINT32_MAX;
+    return detokenizer;
+}
+
 static void open_choice(struct completion *c, struct choice *choice) {
     const struct tokenizer *tokenizer = c->server->engine.model->tokenizer;
+    const struct prompt *prompt = &c->prompts[(choice - c->choices) / c->request.n_choices];
     bool wants_logprobs = c->request.n_top_logprobs >= 0;
     text_stream_open(&choice->stream, &(struct text_stream_options){.stops = &c->request.stops,
                                                                     .include_stop = c->request.include_stop,
                                                                     .track_tokens = wants_logprobs,
                                                                     .n_tokens_min = (int32_t)c->request.min_tokens});
-    // Generated text continues a prompt: a first space is a space. Only an echo is the beginning of a text.
-    choice->detokenizer = (struct detokenizer){
-        .tokenizer = tokenizer, .skip_special = c->request.skip_special, .started = true, .stripped = UINT32_MAX};
+    choice->detokenizer = detokenizer_behind(c, prompt);
     struct detokenizer beginning = {.tokenizer = tokenizer, .skip_special = c->request.skip_special};
     choice->logprobs = (struct logprobs_json){.tokenizer = tokenizer,
                                               .chat = c->endpoint == ENDPOINT_CHAT,
