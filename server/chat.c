@@ -87,6 +87,9 @@ static int render(struct completion *c, struct str_view context, struct prompt_t
 static int encode_messages(struct completion *c, struct str *context) {
     struct str_view final_content;
     if (chat_messages_context(&c->request, context, &final_content, &c->error)) return -1;
+    if (!c->server->engine.model->chat_template)
+        return api_error_set(&c->error, 400, "unsupported_parameter", "messages",
+                             "This model has no chat template; use /v1/completions.");
     // An escape takes at most six bytes for one: a large text that is surely too long is not rendered first.
     size_t n_bytes = c->request.messages.n_bytes;
     size_t n_least = tokenizer_tokens_min(c->server->engine.model->tokenizer, n_bytes / 6);
@@ -101,9 +104,6 @@ static int encode_messages(struct completion *c, struct str *context) {
 }
 
 int chat_read_prompt(struct completion *c) {
-    if (!c->server->engine.model->chat_template)
-        return api_error_set(&c->error, 400, "unsupported_parameter", "messages",
-                             "This model has no chat template; use /v1/completions.");
     c->n_prompts = 1;
     c->prompts = arena_alloc_zero(&c->arena, 1, sizeof *c->prompts);
     struct str context = STR_INIT;
