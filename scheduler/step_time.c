@@ -1,6 +1,6 @@
 #include "scheduler/step_time.h"
 
-enum { PROMPT_ROWS_MIN = 16 };
+enum { PROMPT_ROWS_MIN = 16, PROMPT_ROWS_UNKNOWN = 64 };
 static const double PROMPT_EXTRA_NS = 100e6;
 
 void step_time_learn(struct step_time *time, const struct step_record *record, uint64_t duration_ns) {
@@ -8,11 +8,12 @@ void step_time_learn(struct step_time *time, const struct step_record *record, u
     if (record->n_prompt_rows == 0) duration_smooth(&time->decode_ns, ns);
     // A few rows drown in the noise of the step around them.
     if (record->n_prompt_rows < PROMPT_ROWS_MIN) return;
-    double extra_ns = ns > time->decode_ns ? ns - time->decode_ns : 0;
+    double extra_ns = ns > time->decode_ns ? ns - time->decode_ns : 1;
     duration_smooth(&time->prompt_row_ns, extra_ns / record->n_prompt_rows);
 }
 
 int32_t step_time_prompt_rows(const struct step_time *time, int32_t rows_max) {
+    if (time->prompt_row_ns <= 0) return rows_max < PROMPT_ROWS_UNKNOWN ? rows_max : PROMPT_ROWS_UNKNOWN;
     double allowed_ns = time->decode_ns > PROMPT_EXTRA_NS ? time->decode_ns : PROMPT_EXTRA_NS;
     if (allowed_ns >= time->prompt_row_ns * rows_max) return rows_max;
     int32_t n_rows = (int32_t)(allowed_ns / time->prompt_row_ns);

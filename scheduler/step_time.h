@@ -19,5 +19,5 @@ struct step_time {
 void step_time_learn(struct step_time *time, const struct step_record *record, uint64_t duration_ns);
 
 // Prompts may make a step longer by 100 ms or, where steps are longer than that without them, double it. At least 16
-// rows, because fewer are not worth reading the weights; at most rows_max.
+// rows, because fewer are not worth reading the weights; 64 while nothing is known; at most rows_max.
 int32_t step_time_prompt_rows(const struct step_time *time, int32_t rows_max);

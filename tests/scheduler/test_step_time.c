@@ -12,14 +12,15 @@ static void prompt_rows_fit_the_allowed_time(void **state) {
         uint64_t decode_ms, step_ms; // a step without prompt rows; one with
         int32_t n_prompt_rows, rows_max, expected;
     } rows[] = {
-        {"nothing measured: no limit", 0, 0, 0, 512, 512},
-        {"only decoding measured", 20, 0, 0, 512, 512},
+        {"nothing measured: a careful start", 0, 0, 0, 512, 64},
+        {"only decoding measured", 20, 0, 0, 512, 64},
         {"2 ms a row: 100 ms are 50 rows", 20, 220, 100, 512, 50},
         {"cheap rows: all", 1, 11, 100, 512, 512},
         {"a slow model: as long again as decoding", 400, 1400, 100, 512, 40},
         {"very slow rows: never fewer than 16", 10, 10010, 100, 512, 16},
         {"never more than a step has", 10, 10010, 100, 8, 8},
-        {"too few rows say nothing", 20, 500, 15, 512, 512},
+        {"too few rows say nothing", 20, 500, 15, 512, 64},
+        {"nothing measured, small steps", 0, 0, 0, 32, 32},
         {"a step that was faster than decoding costs nothing", 50, 40, 100, 512, 512},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
