@@ -24,6 +24,7 @@ static void fill_defaults(struct http_options *options) {
     if (!limits->stall_ms) limits->stall_ms = 60000;
     if (!limits->linger_ms) limits->linger_ms = 5000;
     if (!limits->pending_bytes_max) limits->pending_bytes_max = 1 << 20;
+    if (!limits->bodies_bytes_max) limits->bodies_bytes_max = 1 << 30;
     if (!limits->untrusted_per_address) limits->untrusted_per_address = 16;
     if (!limits->untrusted_ms) limits->untrusted_ms = 2000;
 }

@@ -40,6 +40,7 @@ struct http_limits {
     uint64_t stall_ms;         // a reader that takes nothing is dropped: 60 s
     uint64_t linger_ms;        // reading on after the last response, so that the client sees it: 5 s
     size_t pending_bytes_max;  // of a stream that the socket has not taken: 1 MiB
+    size_t bodies_bytes_max;   // of memory for the request bodies of all connections together: 1 GiB
     int untrusted_per_address; // connections of one address that have not brought a request with a key: 16
     uint64_t untrusted_ms;     // how long such a connection does not count yet: 2 s
 };

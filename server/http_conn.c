@@ -13,11 +13,22 @@ static void conn_feed(struct http_conn *conn, const char *bytes, size_t n_bytes)
 
 // ---------------------------------------------------------------------- open and close
 
+// The bodies of all connections together have a limit too: many clients with large bodies must not take all memory.
+static bool body_fits(struct http_conn *conn) {
+    struct http_server *server = conn->server;
+    size_t n_now = conn->parser.body.capacity;
+    bool grew = n_now > conn->n_body_bytes;
+    server->n_body_bytes += n_now - conn->n_body_bytes; // wraps around when the body shrank, as it should
+    conn->n_body_bytes = n_now;
+    return !grew || server->n_body_bytes <= server->options.limits.bodies_bytes_max;
+}
+
 static void on_closed(uv_handle_t *handle) {
     struct http_conn *conn = handle->data;
     struct http_server *server = conn->server;
     if (conn->exchange) http_exchange_gone(conn->exchange);
     http_parser_close(&conn->parser);
+    body_fits(conn);
     str_close(&conn->leftover);
     free(conn);
     server->n_open_handles--;
@@ -122,6 +133,8 @@ static void on_shut(uv_shutdown_t *shutdown, int status) {
 static void linger(struct http_conn *conn) {
     set_state(conn, HTTP_CONN_LINGER);
     str_close(&conn->leftover);
+    str_close(&conn->parser.body);
+    body_fits(conn);
     if (uv_shutdown(&conn->shutdown, (uv_stream_t *)&conn->tcp, on_shut) != 0) http_conn_close(conn);
     http_conn_resume(conn);
 }
@@ -142,9 +155,11 @@ void http_conn_exchange_ended(struct http_conn *conn) {
 // ---------------------------------------------------------------------- reading requests
 
 static void refuse(struct http_conn *conn, int status, const char *code, const char *message) {
+    const char *type = status < 500 || status == 501 || status == 505 ? "invalid_request_error" : "server_error";
     if (!conn->exchange) conn->exchange = http_exchange_open(conn);
     conn->exchange->keep_alive = false;
-    http_exchange_refuse(conn->exchange, (struct http_verdict){status, "invalid_request_error", code, message});
+    if (status == 503) http_exchange_header(conn->exchange, "Retry-After", "1");
+    http_exchange_refuse(conn->exchange, (struct http_verdict){status, type, code, message});
 }
 
 static const char *code_of(int status) {
@@ -222,7 +237,10 @@ static void conn_feed(struct http_conn *conn, const char *bytes, size_t n_bytes)
         event = http_parser_feed(&conn->parser, bytes, n_bytes, &n_used);
         bytes += n_used;
         n_bytes -= n_used;
-        on_event(conn, event);
+        if (!body_fits(conn))
+            refuse(conn, 503, NULL, "Too many large requests are being read. Try again soon.");
+        else
+            on_event(conn, event);
     }
     conn->feeding = false;
     bool wanted = conn->state != HTTP_CONN_LINGER && conn->state != HTTP_CONN_CLOSED;

@@ -27,6 +27,7 @@ struct http_server {
     int port;
     bool loopback, draining, closing, listening;
     int n_connections, n_exchanges;
+    size_t n_body_bytes; // of memory for request bodies, all connections together
     struct http_conn *connections;
     uint64_t id_seed, id_count; // for request ids
     int64_t date_s;             // the second that `date` shows
@@ -51,6 +52,7 @@ struct http_conn {
     enum http_conn_state state;
     struct http_parser parser;
     struct http_exchange *exchange; // NULL while no request is known or it was answered already
+    size_t n_body_bytes;            // of the server's count
     struct str leftover;            // what came ahead of its time
     bool reading;
     bool feeding;     // inside conn_feed: whoever ends an exchange must not go on with the next request

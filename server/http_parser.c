@@ -4,8 +4,8 @@
 #include <sys/types.h>
 
 enum {
-    BODY_BYTES_KEPT = 256 << 10, // capacity that a connection keeps between requests
-    CHUNK_LINE_BYTES_MAX = 4096  // size, leading zeros, extensions
+    BODY_BYTES_KEPT = 64 << 10, // capacity that a connection keeps between requests
+    CHUNK_LINE_BYTES_MAX = 4096 // size, leading zeros, extensions
 };
 
 static enum http_event refuse(struct http_parser *parser, int status, const char *message) {

@@ -147,6 +147,28 @@ static void endless_input_is_refused(void **state) {
     fixture_close(&fixture);
 }
 
+static void all_bodies_together_are_bounded(void **state) {
+    (void)state;
+    struct fixture fixture;
+    fixture_open(&fixture, &(struct http_options){.limits = {.bodies_bytes_max = 1 << 20}});
+    const char *start = "POST /echo HTTP/1.1\r\n" HOST JSON "Connection: close\r\nContent-Length: %d\r\n\r\n";
+    static const int sizes[] = {400000, 2000000, 400000, 3000000, 400000}; // what was refused is given back
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct str request = STR_INIT;
+        str_printf(&request, start, sizes[i]);
+        size_t n_head = request.n_bytes;
+        str_reserve(&request, (size_t)sizes[i]);
+        memset(request.data + n_head, 'a', (size_t)sizes[i]);
+        char *answer = client_talk(fixture.port, request.data, n_head + (size_t)sizes[i]);
+        const char *expected = sizes[i] < 1 << 20 ? "HTTP/1.1 200 " : "HTTP/1.1 503 ";
+        assert_memory_equal(answer, expected, 13);
+        if (sizes[i] >= 1 << 20) assert_non_null(strstr(answer, "\r\nRetry-After: 1\r\n"));
+        free(answer);
+        str_close(&request);
+    }
+    fixture_close(&fixture);
+}
+
 static void what_comes_ahead_is_bounded(void **state) {
     (void)state;
     struct fixture fixture;
@@ -299,6 +321,7 @@ int main(void) {
         cmocka_unit_test(readers_that_are_behind_are_dropped),
         cmocka_unit_test(bodies_of_many_small_chunks_arrive),
         cmocka_unit_test(endless_input_is_refused),
+        cmocka_unit_test(all_bodies_together_are_bounded),
         cmocka_unit_test(what_comes_ahead_is_bounded),
         cmocka_unit_test(too_many_connections_push_out_idle_ones),
         cmocka_unit_test(idle_strangers_of_one_address_are_few),
