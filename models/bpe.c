@@ -71,8 +71,9 @@ static struct bpe *open_common(const struct bpe_options *options) {
         char bytes[4];
         bpe->narrow_ids[c] = find_id(bpe, bytes, utf8_encode(c, bytes));
     }
-    // A cut must not stand between unknown characters that would have become one token.
-    bool cuts = options->long_pieces && !bpe->has_affixes && (!options->fuse_unknown || has_all_bytes(bpe));
+    // Unknown characters must neither join others across a cut nor vanish from between two that could merge.
+    bool unknown_stays = has_all_bytes(bpe) || (options->unknown_id >= 0 && !options->fuse_unknown);
+    bool cuts = options->long_pieces && !bpe->has_affixes && unknown_stays;
     if (cuts) bpe->junctions = mem_alloc_zero((size_t)1 << (JUNCTION_BITS - 6), sizeof *bpe->junctions);
     return bpe;
 }

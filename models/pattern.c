@@ -39,35 +39,59 @@ struct pattern *pattern_open_named(enum pattern_name name) {
     return pattern;
 }
 
-// What Oniguruma and PCRE2 read differently, or NULL. Both are scanned alike: escapes, classes, the rest.
-static const char *find_difference(struct str_view regex) {
+// Copies "\p{Name}" to out; returns its length, or 0 when there is none. A name of more than two letters is a script,
+// which PCRE2 would take with the characters that it shares with others.
+static size_t copy_property(struct str_view at, struct str *out) {
+    if (at.n_bytes < 4 || (at.data[1] != 'p' && at.data[1] != 'P') || at.data[2] != '{') return 0;
+    const char *end = memchr(at.data, '}', at.n_bytes);
+    if (!end) return 0;
+    const char *name = at.data + 3;
+    bool negated = *name == '^';
+    name += negated;
+    size_t n_bytes = (size_t)(end - name);
+    str_append(out, at.data, (size_t)(name - at.data));
+    if (n_bytes > 2 && strncmp(name, "Any", 3) != 0) str_append_text(out, "sc:");
+    str_append(out, name, n_bytes + 1);
+    return (size_t)(end + 1 - at.data);
+}
+
+// The end of a class's "[:alpha:]" that begins at `at`, or 0.
+static size_t posix_class_bytes(struct str_view at) {
+    if (!str_view_starts_with(at, STR_VIEW("[:"))) return 0;
+    const char *end = memmem(at.data, at.n_bytes, ":]", 2);
+    return end ? (size_t)(end + 2 - at.data) : 0;
+}
+
+// Rewrites from Oniguruma's Ruby syntax to PCRE2's. Returns what cannot be rewritten, or NULL.
+static const char *translate(struct str_view regex, struct str *out) {
     bool in_class = false;
-    for (size_t i = 0; i < regex.n_bytes; i++) {
-        struct str_view rest = {regex.data + i, regex.n_bytes - i};
-        char c = rest.data[0];
+    for (size_t i = 0, n; i < regex.n_bytes; i += n) {
+        struct str_view at = {regex.data + i, regex.n_bytes - i};
+        char c = at.data[0], next = at.n_bytes > 1 ? at.data[1] : 0;
+        n = 1;
         if (c == '\\') {
-            i++;
-            if (rest.n_bytes > 1 && strchr("hHKGRXQE", rest.data[1])) return "an escape that PCRE2 reads differently";
+            if (next && strchr("hHKGRXQE", next)) return "an escape that means something else in PCRE2";
+            n = copy_property(at, out);
+            if (n) continue;
+            n = next ? 2 : 1;
         } else if (in_class) {
-            if (str_view_starts_with(rest, STR_VIEW("&&"))) return "an intersection of classes (&&)";
-            if (c == '[' && !str_view_starts_with(rest, STR_VIEW("[:"))) return "a class inside a class";
-            if (str_view_starts_with(rest, STR_VIEW("[:"))) {
-                const char *end = memmem(rest.data, rest.n_bytes, ":]", 2);
-                if (end) i += (size_t)(end - rest.data) + 1;
-            } else if (c == ']') {
-                in_class = false;
-            }
+            if (c == '&' && next == '&') return "an intersection of classes (&&)";
+            size_t posix = posix_class_bytes(at);
+            if (c == '[' && !posix) return "a class inside a class";
+            if (posix) n = posix;
+            in_class = c != ']';
         } else if (c == '[') {
             in_class = true;
-            if (i + 1 < regex.n_bytes && regex.data[i + 1] == '^') i++;
-            if (i + 1 < regex.n_bytes && regex.data[i + 1] == ']') i++;
-        } else if (str_view_starts_with(rest, STR_VIEW("(?m")) || str_view_starts_with(rest, STR_VIEW("(?-m"))) {
+            if (next == '^') n = 2;
+            if (n < at.n_bytes && at.data[n] == ']') n++;
+        } else if (str_view_starts_with(at, STR_VIEW("(?m")) || str_view_starts_with(at, STR_VIEW("(?-m"))) {
             return "the option m";
-        } else if (str_view_starts_with(rest, STR_VIEW("(*"))) {
+        } else if (c == '(' && next == '*') {
             return "a verb (*...)";
-        } else if (c == '}' && rest.n_bytes > 1 && rest.data[1] == '+') {
+        } else if (c == '}' && next == '+') {
             return "a possessive interval ({n,m}+)";
         }
+        str_append(out, at.data, n);
     }
     return NULL;
 }
@@ -98,9 +122,11 @@ int pattern_open_regex(struct pattern **out, struct str_view regex, struct err *
     pattern->scanner = scanner_of_regex(regex);
     if (pattern->scanner) return 0;
     int rc = 0;
-    const char *difference = find_difference(regex);
-    if (difference) rc = err_set(err, ERR_UNSUPPORTED, "the regular expression holds %s, which is not supported", difference);
-    if (!rc) rc = compile(pattern, regex, err);
+    struct str translated = STR_INIT;
+    const char *refused = translate(regex, &translated);
+    if (refused) rc = err_set(err, ERR_UNSUPPORTED, "the regular expression holds %s: not supported", refused);
+    if (!rc) rc = compile(pattern, (struct str_view){translated.data, translated.n_bytes}, err);
+    str_close(&translated);
     if (rc) {
         pattern_close(pattern);
         *out = NULL;

@@ -17,7 +17,7 @@
 
 static struct str text_of(const cJSON *object, const char *key) {
     struct str text = STR_INIT;
-    const char *at = cJSON_GetObjectItem(object, key)->valuestring;
+    const char *at = cJSON_GetObjectItemCaseSensitive(object, key)->valuestring;
     for (const char *found; (found = strstr(at, STAND_IN)); at = found + strlen(STAND_IN)) {
         str_append(&text, at, (size_t)(found - at));
         str_append_char(&text, 0);
@@ -91,13 +91,13 @@ static void assert_decoded(const struct tokenizer *t, const char *what, const cJ
 // The folder's tokenizer.json has lost U+00A0: a plain space stands in its three tokens. The GGUF file of the same
 // vocabulary has it, and is held to the same cases.
 static bool lost_from_llama2(const char *path, const cJSON *item) {
-    return strstr(path, "llama2") && strstr(cJSON_GetObjectItem(item, "text")->valuestring, "\xc2\xa0");
+    return strstr(path, "llama2") && strstr(cJSON_GetObjectItemCaseSensitive(item, "text")->valuestring, "\xc2\xa0");
 }
 
 static void check_ids(const struct tokenizer *t, const char *what, const cJSON *item, const char *key, bool trusted, bool add_special) {
     struct str text = text_of(item, "text");
     token_vec ids = encode_text(t, str_text(&text), text.n_bytes, trusted, add_special);
-    assert_ids(what, str_text(&text), &ids, cJSON_GetObjectItem(item, key));
+    assert_ids(what, str_text(&text), &ids, cJSON_GetObjectItemCaseSensitive(item, key));
     vec_free(&ids);
     str_close(&text);
 }
@@ -122,12 +122,12 @@ static void ids_of_transformers(void **state) {
     int n = 0;
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         struct tokenizer *t = open_any(sets[i].path);
-        const cJSON *set = cJSON_GetObjectItem(file, sets[i].set);
+        const cJSON *set = cJSON_GetObjectItemCaseSensitive(file, sets[i].set);
         assert_non_null(set);
         for (const cJSON *item = set->child; item; item = item->next, n++) {
             if (lost_from_llama2(sets[i].path, item)) continue;
             check_ids(t, sets[i].set, item, "ids", true, !sets[i].no_special);
-            assert_decoded(t, sets[i].set, cJSON_GetObjectItem(item, "ids"), text_of(item, "decoded"));
+            assert_decoded(t, sets[i].set, cJSON_GetObjectItemCaseSensitive(item, "ids"), text_of(item, "decoded"));
         }
         tokenizer_close(t);
     }
@@ -138,13 +138,13 @@ static void ids_of_transformers(void **state) {
 // tokenizer.json's Metaspace puts no mark in front of a space or another mark, SentencePiece does; what is right for
 // tokenizer.json then is in ids_of_mistral.
 static bool begins_marked(const cJSON *item) {
-    const char *text = cJSON_GetObjectItem(item, "text")->valuestring;
+    const char *text = cJSON_GetObjectItemCaseSensitive(item, "text")->valuestring;
     return *text == ' ' || strncmp(text, "\xe2\x96\x81", 3) == 0;
 }
 
 // The SentencePiece model of stories260K drops extra spaces; its tokenizer.json and GGUF cannot say so.
 static bool has_extra_spaces(const cJSON *item) {
-    const char *text = cJSON_GetObjectItem(item, "text")->valuestring;
+    const char *text = cJSON_GetObjectItemCaseSensitive(item, "text")->valuestring;
     return begins_marked(item) || strstr(text, "  ") || (*text && text[strlen(text) - 1] == ' ');
 }
 
@@ -163,14 +163,14 @@ static void ids_of_sentencepiece(void **state) {
     cJSON *file = open_json_file(EXPECTED "sentencepiece_ids.json");
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         struct tokenizer *t = open_any(sets[i].path);
-        const cJSON *cases = cJSON_GetObjectItem(cJSON_GetObjectItem(cJSON_GetObjectItem(file, "sets"), sets[i].set), "cases");
+        const cJSON *cases = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(file, "sets"), sets[i].set), "cases");
         for (const cJSON *item = cases->child; item; item = item->next) {
             if (lost_from_llama2(sets[i].path, item)) continue;
             if (strstr(sets[i].path, "mistral") && begins_marked(item)) continue;
             if (strstr(sets[i].path, "stories") && has_extra_spaces(item)) continue;
             // SentencePiece takes markers in the text as text.
             check_ids(t, sets[i].path, item, "ids", false, false);
-            assert_decoded(t, sets[i].path, cJSON_GetObjectItem(item, "ids"), text_of(item, "decoded"));
+            assert_decoded(t, sets[i].path, cJSON_GetObjectItemCaseSensitive(item, "ids"), text_of(item, "decoded"));
         }
         tokenizer_close(t);
     }
@@ -182,10 +182,10 @@ static void ids_of_mistral(void **state) {
     SKIP_WITHOUT_SHARED("data/tokenizers/mistral-7b-v0.3/encodings.json");
     cJSON *file = open_json_file(TOKENIZERS "mistral-7b-v0.3/encodings.json");
     struct tokenizer *t = open_json_folder(TOKENIZERS "mistral-7b-v0.3");
-    for (const cJSON *item = cJSON_GetObjectItem(file, "entries")->child; item; item = item->next) {
+    for (const cJSON *item = cJSON_GetObjectItemCaseSensitive(file, "entries")->child; item; item = item->next) {
         check_ids(t, "mistral", item, "ids", true, false);
         check_ids(t, "mistral", item, "ids_special", true, true);
-        assert_decoded(t, "mistral", cJSON_GetObjectItem(item, "ids"), text_of(item, "decode"));
+        assert_decoded(t, "mistral", cJSON_GetObjectItemCaseSensitive(item, "ids"), text_of(item, "decode"));
     }
     tokenizer_close(t);
     cJSON_Delete(file);
