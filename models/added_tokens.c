@@ -63,7 +63,8 @@ void added_tokens_add(struct added_tokens *set, struct str_view content, struct 
 
 // The longest token at `at` that may match there; its index + 1, or 0. trusted_end: where the trusted part around `at`
 // ends (in the searched text), or 0.
-static uint32_t longest_at(const struct added_tokens *set, struct str_view text, size_t at, size_t trusted_end, size_t *end) {
+static uint32_t longest_at(const struct added_tokens *set, struct str_view text, size_t at, size_t trusted_end,
+                           size_t *end) {
     uint32_t node = 0, best = 0;
     size_t last = set->any_anywhere ? text.n_bytes : trusted_end;
     for (size_t i = at; i < last; i++) {
@@ -135,8 +136,11 @@ bool added_search_next(struct added_search *search, struct added_match *match) {
         const struct added_token *token = &search->set->tokens[index - 1].token;
         struct text_range range = {search->at, end};
         search->at = end;
-        if (token->single_word && (word_before(search->text, range.begin) || word_after(search->text, range.end))) continue;
-        if (token->strip_left) range.begin = space_begin(search->text, range.begin, search->done < range.begin ? search->done : range.begin);
+        if (token->single_word && (word_before(search->text, range.begin) || word_after(search->text, range.end)))
+            continue;
+        if (token->strip_left)
+            range.begin =
+                space_begin(search->text, range.begin, search->done < range.begin ? search->done : range.begin);
         if (token->strip_right) range.end = unicode_run(search->text, range.end, UNICODE_SPACE, false);
         search->done = range.end;
         *match = (struct added_match){token, range};

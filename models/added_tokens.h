@@ -15,9 +15,9 @@
 
 struct added_token {
     int32_t id;
-    bool special;     // skipped by decoding, never the result of merging
-    bool normalized;  // looked for in normalised text
-    bool single_word; // only where no word character stands beside it
+    bool special;                 // skipped by decoding, never the result of merging
+    bool normalized;              // looked for in normalised text
+    bool single_word;             // only where no word character stands beside it
     bool strip_left, strip_right; // it swallows white space on this side
 };
 
@@ -28,7 +28,7 @@ struct added_tokens {
     struct {
         struct added_token token;
         bool anywhere; // white space alone
-    } *tokens;
+    } * tokens;
     size_t n_tokens, tokens_capacity;
     struct added_node *nodes; // nodes[0] is the root
     size_t n_nodes, nodes_capacity;
@@ -47,7 +47,7 @@ struct added_search {
     const struct prompt_text *trust; // text is the range of it that begins at `offset`
     size_t offset;
     size_t at, part;
-    size_t done;                     // where the last match ended, with the white space that it swallowed
+    size_t done; // where the last match ended, with the white space that it swallowed
 };
 
 struct added_match {

@@ -8,9 +8,10 @@
 #include <string.h>
 
 enum {
-    NARROW = 0x400,      // code points below have their ids in a table
-    SHORT_SYMBOLS = 48,  // pieces up to here are scanned
+    NARROW = 0x400,     // code points below have their ids in a table
+    SHORT_SYMBOLS = 48, // pieces up to here are scanned
     JUNCTION_BITS = 19,
+    JOINED_BYTES_MAX = 1024, // longer tokens do not come from merging
 };
 
 #define NO_RANK UINT32_MAX
@@ -29,10 +30,11 @@ struct bpe {
     int32_t byte_ids[256]; // of <0xXX>; -1: none
     int32_t narrow_ids[NARROW];
     uint32_t n_ranks;
+    int32_t last_joined; // while merges are added: the last result; -1: none
     struct merge_slot *merges;
     size_t n_merges, merges_capacity; // capacity: a power of two
-    uint32_t *rank_of_id; // by text: as the result of merging
-    uint64_t *junctions;  // bits by hash: pairs of code points that some merge brings together; NULL: not kept
+    uint32_t *rank_of_id;             // by text: as the result of merging
+    uint64_t *junctions; // bits by hash: pairs of code points that some merge brings together; NULL: not kept
 };
 
 // ---- opening ----
@@ -100,7 +102,9 @@ static uint32_t last_code_point(struct str_view text) {
     return c;
 }
 
-static uint64_t merge_key(int32_t left, int32_t right) { return (uint64_t)(uint32_t)left << 32 | (uint32_t)right; }
+static uint64_t merge_key(int32_t left, int32_t right) {
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
 
 static struct merge_slot *merge_slot(const struct bpe *bpe, uint64_t key) {
     size_t mask = bpe->merges_capacity - 1;
@@ -122,6 +126,7 @@ static void resize_merges(struct bpe *bpe, size_t capacity) {
 
 struct bpe *bpe_open(const struct bpe_options *options, size_t expected_merges) {
     struct bpe *bpe = open_common(options);
+    bpe->last_joined = -1;
     size_t capacity = 64;
     while (capacity * 2 < expected_merges * 3) capacity *= 2;
     resize_merges(bpe, capacity);
@@ -144,20 +149,31 @@ static void note_junction(struct bpe *bpe, struct str_view left, struct str_view
     add_junction(bpe, last_code_point(left), first);
 }
 
+// The token with the text of both. Files that list every way to make a token list them one behind the other.
+static int32_t find_joined(struct bpe *bpe, struct str_view left, struct str_view right) {
+    const struct vocab *vocab = bpe->options.vocab;
+    char joined[JOINED_BYTES_MAX];
+    size_t n_bytes = left.n_bytes + right.n_bytes;
+    if (n_bytes > sizeof joined) return -1;
+    memcpy(joined, left.data, left.n_bytes);
+    memcpy(joined + left.n_bytes, right.data, right.n_bytes);
+    if (bpe->last_joined < 0 || !str_view_equal(vocab->texts[bpe->last_joined], (struct str_view){joined, n_bytes}))
+        bpe->last_joined = vocab_find(vocab, joined, n_bytes);
+    return bpe->last_joined;
+}
+
 int bpe_add_merge(struct bpe *bpe, struct str_view left, struct str_view right, struct err *err) {
     const struct vocab *vocab = bpe->options.vocab;
     uint32_t rank = bpe->n_ranks++;
-    int32_t left_id = vocab_find(vocab, left.data, left.n_bytes), right_id = vocab_find(vocab, right.data, right.n_bytes);
+    int32_t left_id = vocab_find(vocab, left.data, left.n_bytes),
+            right_id = vocab_find(vocab, right.data, right.n_bytes);
     if (left_id < 0 || right_id < 0 || !left.n_bytes || !right.n_bytes)
         return err_set(err, ERR_FORMAT, "merge %u joins something that is not in the vocabulary", rank);
     struct str_view prefix = bpe->options.continuing_prefix;
     struct str_view tail = right;
-    if (prefix.n_bytes && str_view_starts_with(right, prefix)) tail.data += prefix.n_bytes, tail.n_bytes -= prefix.n_bytes;
-    char joined[1024];
-    if (left.n_bytes + tail.n_bytes > sizeof joined) return err_set(err, ERR_LIMIT, "merge %u makes a token of more than %zu bytes", rank, sizeof joined);
-    memcpy(joined, left.data, left.n_bytes);
-    memcpy(joined + left.n_bytes, tail.data, tail.n_bytes);
-    int32_t id = vocab_find(vocab, joined, left.n_bytes + tail.n_bytes);
+    if (prefix.n_bytes && str_view_starts_with(right, prefix))
+        tail.data += prefix.n_bytes, tail.n_bytes -= prefix.n_bytes;
+    int32_t id = find_joined(bpe, left, tail);
     if (id < 0) return err_set(err, ERR_FORMAT, "merge %u makes something that is not in the vocabulary", rank);
     if (bpe->options.blocked[id]) return 0;
     note_junction(bpe, left, right);
@@ -242,7 +258,8 @@ void bpe_work_close(struct bpe_work *work) {
     *work = (struct bpe_work){0};
 }
 
-static int32_t character_id(const struct bpe *bpe, struct bpe_work *work, struct str_view piece, size_t at, size_t length, uint32_t c) {
+static int32_t character_id(const struct bpe *bpe, struct bpe_work *work, struct str_view piece, size_t at,
+                            size_t length, uint32_t c) {
     if (!bpe->has_affixes) return c < NARROW ? bpe->narrow_ids[c] : find_id(bpe, piece.data + at, length);
     struct str *text = &work->scratch;
     str_clear(text);
@@ -260,7 +277,8 @@ static bool has_bytes(const struct bpe *bpe, const char *bytes, size_t n_bytes) 
 
 // Splits the piece into its first symbols; returns how many. symbols == NULL only counts; offsets may be NULL,
 // otherwise it takes one more than there are symbols.
-static size_t read_symbols(const struct bpe *bpe, struct bpe_work *work, struct str_view piece, struct symbol *symbols, uint32_t *offsets) {
+static size_t read_symbols(const struct bpe *bpe, struct bpe_work *work, struct str_view piece, struct symbol *symbols,
+                           uint32_t *offsets) {
     size_t n = 0;
     bool after_unknown = false;
     for (size_t at = 0, length; at < piece.n_bytes; at += length) {
@@ -327,7 +345,8 @@ static struct str_view text_between(struct str_view piece, const uint32_t *offse
 
 // ---- short pieces: find the lowest rank, join, close the gap ----
 
-static void rank_short(const struct bpe *bpe, struct str_view piece, struct symbol *symbols, const uint32_t *offsets, size_t i) {
+static void rank_short(const struct bpe *bpe, struct str_view piece, struct symbol *symbols, const uint32_t *offsets,
+                       size_t i) {
     struct neighbours pair = {symbols[i].id, symbols[i + 1].id, text_between(piece, offsets, i, i + 2)};
     symbols[i].next = find_merge(bpe, pair, &symbols[i].prev);
 }
@@ -350,7 +369,8 @@ static void encode_short(const struct bpe *bpe, struct bpe_work *work, struct st
         if (best > 0) rank_short(bpe, piece, symbols, offsets, best - 1);
     }
     bool after_unknown = false;
-    for (size_t i = 0; i < n; i++) emit(bpe, symbols[i].id, text_between(piece, offsets, i, i + 1), &after_unknown, out);
+    for (size_t i = 0; i < n; i++)
+        emit(bpe, symbols[i].id, text_between(piece, offsets, i, i + 1), &after_unknown, out);
 }
 
 // ---- long pieces: for each rank a list of the positions where it applies ----
@@ -411,10 +431,14 @@ static void list_remove(struct long_piece *p, uint32_t at) {
     struct symbol *symbols = p->symbols;
     uint32_t next = symbols[at].next, prev = symbols[at].prev;
     if (prev == NOT_LISTED) return;
-    if (prev & LIST_END) p->work->buckets[prev & ~LIST_END].first = next & LIST_END ? 0 : next + 1;
-    else symbols[prev].next = next;
-    if (next & LIST_END) p->work->buckets[next & ~LIST_END].last = prev & LIST_END ? 0 : prev + 1;
-    else symbols[next].prev = prev;
+    if (prev & LIST_END)
+        p->work->buckets[prev & ~LIST_END].first = next & LIST_END ? 0 : next + 1;
+    else
+        symbols[prev].next = next;
+    if (next & LIST_END)
+        p->work->buckets[next & ~LIST_END].last = prev & LIST_END ? 0 : prev + 1;
+    else
+        symbols[next].prev = prev;
     symbols[at].next = symbols[at].prev = NOT_LISTED;
 }
 
@@ -492,7 +516,8 @@ static void list_sort(struct long_piece *p, uint32_t rank) {
 // The rank of joining the symbol at `at` with the one behind it, which begins at `right`.
 static uint32_t find_long(const struct long_piece *p, uint32_t at, uint32_t right, uint32_t *id) {
     uint32_t end = right + symbol_length(p->symbols, right);
-    struct neighbours pair = {p->symbols[at].id & ID_MASK, p->symbols[right].id & ID_MASK, text_between(p->piece, p->offsets, at, end)};
+    struct neighbours pair = {p->symbols[at].id & ID_MASK, p->symbols[right].id & ID_MASK,
+                              text_between(p->piece, p->offsets, at, end)};
     return find_merge(p->bpe, pair, id);
 }
 
@@ -561,8 +586,10 @@ static void encode_long(const struct bpe *bpe, struct bpe_work *work, struct str
 }
 
 static void encode_uncut(const struct bpe *bpe, struct bpe_work *work, struct str_view piece, token_vec *out) {
-    if (piece.n_bytes <= SHORT_SYMBOLS) encode_short(bpe, work, piece, out);
-    else encode_long(bpe, work, piece, out);
+    if (piece.n_bytes <= SHORT_SYMBOLS)
+        encode_short(bpe, work, piece, out);
+    else
+        encode_long(bpe, work, piece, out);
 }
 
 void bpe_encode(const struct bpe *bpe, struct bpe_work *work, struct str_view piece, token_vec *out) {

@@ -20,15 +20,15 @@
 typedef VEC_OF(int32_t) token_vec; // freed with vec_free
 
 struct bpe_options {
-    const struct vocab *vocab; // complete; outlives the bpe
-    const bool *blocked;       // [vocab->n_ids] ids that no text becomes: the special ones; outlives the bpe
+    const struct vocab *vocab;         // complete; outlives the bpe
+    const bool *blocked;               // [vocab->n_ids] ids that no text becomes: the special ones; outlives the bpe
     struct str_view continuing_prefix; // in the vocabulary, in front of every character of a piece but the first
     struct str_view end_suffix;        // in the vocabulary, behind a piece's last character
-    bool byte_fallback;        // unknown characters become <0xXX> tokens where all of their bytes have one
-    bool fuse_unknown;         // neighbouring unknown characters become one unknown token
-    bool whole_first;          // a piece that is a token is that token, whatever the merges say (ignore_merges)
-    bool long_pieces;          // pieces are whole texts: keep what finds places that no merge can cross
-    int32_t unknown_id;        // -1: unknown characters are dropped
+    bool byte_fallback;                // unknown characters become <0xXX> tokens where all of their bytes have one
+    bool fuse_unknown;                 // neighbouring unknown characters become one unknown token
+    bool whole_first;                  // a piece that is a token is that token, whatever the merges say (ignore_merges)
+    bool long_pieces;                  // pieces are whole texts: keep what finds places that no merge can cross
+    int32_t unknown_id;                // -1: unknown characters are dropped
 };
 
 struct bpe;

@@ -47,14 +47,19 @@ static void map_bytes(struct str_view token, struct str *out) {
 }
 
 static int hex_digit(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
 }
 
 static void fall_back(struct str_view token, struct str *out) {
     bool shape = token.n_bytes == 6 && str_view_starts_with(token, STR_VIEW("<0x")) && token.data[5] == '>';
     int high = shape ? hex_digit(token.data[3]) : -1, low = shape ? hex_digit(token.data[4]) : -1;
-    if (high >= 0 && low >= 0) str_append_char(out, (char)(high << 4 | low));
-    else str_append(out, token.data, token.n_bytes);
+    if (high >= 0 && low >= 0)
+        str_append_char(out, (char)(high << 4 | low));
+    else
+        str_append(out, token.data, token.n_bytes);
 }
 
 static int replace(const struct decoder_step *step, struct str_view token, struct str *out, struct err *err) {
@@ -73,7 +78,9 @@ static int replace(const struct decoder_step *step, struct str_view token, struc
     return found;
 }
 
-static struct str_view view_of(const struct str *s) { return (struct str_view){s->data, s->n_bytes}; }
+static struct str_view view_of(const struct str *s) {
+    return (struct str_view){s->data, s->n_bytes};
+}
 
 static void unmark(const struct decoder_step *step, struct str_view token, bool first, struct str *out) {
     struct str_view mark = view_of(&step->content);
@@ -81,8 +88,10 @@ static void unmark(const struct decoder_step *step, struct str_view token, bool 
         uint32_t c;
         length = utf8_read(token.data + at, &c);
         bool marked = str_view_starts_with((struct str_view){token.data + at, token.n_bytes - at}, mark);
-        if (!marked) str_append(out, token.data + at, length);
-        else if (!first || step->keeps_first) str_append_char(out, ' ');
+        if (!marked)
+            str_append(out, token.data + at, length);
+        else if (!first || step->keeps_first)
+            str_append_char(out, ' ');
     }
 }
 
@@ -97,13 +106,23 @@ static void strip(const struct decoder_step *step, struct str_view token, struct
     str_append(out, token.data, token.n_bytes);
 }
 
-static int run_step(const struct decoder_step *step, struct str_view token, bool first, struct str *out, struct err *err) {
+static int run_step(const struct decoder_step *step, struct str_view token, bool first, struct str *out,
+                    struct err *err) {
     switch (step->kind) {
-    case DECODER_BYTE_MAP: map_bytes(token, out); break;
-    case DECODER_BYTE_FALLBACK: fall_back(token, out); break;
-    case DECODER_REPLACE: return token.n_bytes ? replace(step, token, out, err) : 0;
-    case DECODER_METASPACE: unmark(step, token, first, out); break;
-    case DECODER_STRIP: strip(step, token, out); break;
+    case DECODER_BYTE_MAP:
+        map_bytes(token, out);
+        break;
+    case DECODER_BYTE_FALLBACK:
+        fall_back(token, out);
+        break;
+    case DECODER_REPLACE:
+        return token.n_bytes ? replace(step, token, out, err) : 0;
+    case DECODER_METASPACE:
+        unmark(step, token, first, out);
+        break;
+    case DECODER_STRIP:
+        strip(step, token, out);
+        break;
     }
     return 0;
 }

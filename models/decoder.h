@@ -14,8 +14,8 @@ enum decoder_kind {
     DECODER_BYTE_MAP,      // GPT-2's characters to bytes
     DECODER_BYTE_FALLBACK, // "<0xXX>" to a byte
     DECODER_REPLACE,
-    DECODER_METASPACE,     // the mark to a space; the first token loses its marks
-    DECODER_STRIP,         // up to `start` times the character at the beginning, up to `stop` times at the end
+    DECODER_METASPACE, // the mark to a space; the first token loses its marks
+    DECODER_STRIP,     // up to `start` times the character at the beginning, up to `stop` times at the end
 };
 
 struct decoder_step {
@@ -23,7 +23,7 @@ struct decoder_step {
     struct pattern *pattern; // owned, for DECODER_REPLACE
     struct str content;      // owned: the replacement, Strip's character, or Metaspace's mark
     size_t start, stop;
-    bool keeps_first;        // Metaspace that changes the first token like the others
+    bool keeps_first; // Metaspace that changes the first token like the others
 };
 
 enum { DECODER_STEPS_MAX = 16 };
@@ -31,11 +31,11 @@ enum { DECODER_STEPS_MAX = 16 };
 struct decoder {
     struct decoder_step steps[DECODER_STEPS_MAX];
     size_t n_steps;
-    struct str_view strip;  // taken off the beginning of the whole text, up to strip_count times
+    struct str_view strip; // taken off the beginning of the whole text, up to strip_count times
     size_t strip_count;
     char strip_bytes[4];
-    bool is_fused;          // while reading: what follows would work on the whole text
-    bool joins_with_space;  // no decoder at all: a space between tokens
+    bool is_fused;         // while reading: what follows would work on the whole text
+    bool joins_with_space; // no decoder at all: a space between tokens
 };
 
 void decoder_close(struct decoder *decoder);

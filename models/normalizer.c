@@ -75,7 +75,8 @@ static void prepend(const struct normalizer_step *step, const struct prompt_text
     prompt_text_append_part(out, in, 0, in->text.n_bytes, &part);
 }
 
-static int replace(const struct normalizer_step *step, const struct prompt_text *in, struct prompt_text *out, struct err *err) {
+static int replace(const struct normalizer_step *step, const struct prompt_text *in, struct prompt_text *out,
+                   struct err *err) {
     struct str_view text = view_of(in);
     struct pattern_search search;
     struct text_range match;
@@ -84,7 +85,8 @@ static int replace(const struct normalizer_step *step, const struct prompt_text 
     pattern_search_open(&search, step->pattern, text);
     while ((found = pattern_search_next(&search, &match, err)) == 1) {
         prompt_text_append_part(out, in, copied, match.begin, &part);
-        prompt_text_append(out, step->content.data, step->content.n_bytes, prompt_text_is_trusted(in, match.begin, match.end, &part));
+        prompt_text_append(out, step->content.data, step->content.n_bytes,
+                           prompt_text_is_trusted(in, match.begin, match.end, &part));
         copied = match.end;
         if (out->text.n_bytes > BPE_PIECE_BYTES_MAX) {
             found = err_set(err, ERR_LIMIT, "the normalised text is too long");
@@ -96,19 +98,32 @@ static int replace(const struct normalizer_step *step, const struct prompt_text 
     return found;
 }
 
-static int run_step(const struct normalizer_step *step, const struct prompt_text *in, struct prompt_text *out, struct err *err) {
+static int run_step(const struct normalizer_step *step, const struct prompt_text *in, struct prompt_text *out,
+                    struct err *err) {
     switch (step->kind) {
-    case NORMALIZER_FORM: unicode_normalize(step->form, in, out); break;
-    case NORMALIZER_LOWERCASE: lower_case(in, out); break;
-    case NORMALIZER_STRIP: strip(step, in, out); break;
-    case NORMALIZER_STRIP_ACCENTS: strip_accents(in, out); break;
-    case NORMALIZER_PREPEND: prepend(step, in, out); break;
-    case NORMALIZER_REPLACE: return in->text.n_bytes ? replace(step, in, out, err) : 0;
+    case NORMALIZER_FORM:
+        unicode_normalize(step->form, in, out);
+        break;
+    case NORMALIZER_LOWERCASE:
+        lower_case(in, out);
+        break;
+    case NORMALIZER_STRIP:
+        strip(step, in, out);
+        break;
+    case NORMALIZER_STRIP_ACCENTS:
+        strip_accents(in, out);
+        break;
+    case NORMALIZER_PREPEND:
+        prepend(step, in, out);
+        break;
+    case NORMALIZER_REPLACE:
+        return in->text.n_bytes ? replace(step, in, out, err) : 0;
     }
     return 0;
 }
 
-int normalizer_run(const struct normalizer *normalizer, struct prompt_text *text, struct prompt_text *spare, struct err *err) {
+int normalizer_run(const struct normalizer *normalizer, struct prompt_text *text, struct prompt_text *spare,
+                   struct err *err) {
     for (size_t i = 0; i < normalizer->n_steps; i++) {
         prompt_text_clear(spare);
         int rc = run_step(&normalizer->steps[i], text, spare, err);
@@ -127,11 +142,14 @@ size_t normalizer_shrink_max(const struct normalizer *normalizer) {
     size_t shrink = 1;
     for (size_t i = 0; i < normalizer->n_steps; i++) {
         const struct normalizer_step *step = &normalizer->steps[i];
-        if (step->kind == NORMALIZER_FORM) shrink *= step->form.compatible ? 12 : 3;
-        else if (step->kind == NORMALIZER_LOWERCASE) shrink *= 3;
+        if (step->kind == NORMALIZER_FORM)
+            shrink *= step->form.compatible ? 12 : 3;
+        else if (step->kind == NORMALIZER_LOWERCASE)
+            shrink *= 3;
         else if (step->kind == NORMALIZER_REPLACE && pattern_literal_bytes(step->pattern) && step->content.n_bytes)
             shrink *= (pattern_literal_bytes(step->pattern) + step->content.n_bytes - 1) / step->content.n_bytes;
-        else if (step->kind != NORMALIZER_PREPEND) return 0;
+        else if (step->kind != NORMALIZER_PREPEND)
+            return 0;
     }
     return shrink;
 }

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 enum normalizer_kind {
-    NORMALIZER_FORM,          // NFC, NFD, NFKC, NFKD
+    NORMALIZER_FORM, // NFC, NFD, NFKC, NFKD
     NORMALIZER_LOWERCASE,
     NORMALIZER_STRIP,         // white space at the ends
     NORMALIZER_STRIP_ACCENTS, // combining marks
@@ -40,9 +40,9 @@ void normalizer_close(struct normalizer *normalizer);
 int normalizer_add(struct normalizer *normalizer, struct normalizer_step step, struct err *err)
     __attribute__((warn_unused_result));
 
-// Rewrites *text, which is valid UTF-8; *spare is a second buffer. ERR_LIMIT: a regular expression took too long, or the
-// text grew beyond BPE_PIECE_BYTES_MAX.
-int normalizer_run(const struct normalizer *normalizer, struct prompt_text *text, struct prompt_text *spare, struct err *err)
-    __attribute__((warn_unused_result));
+// Rewrites *text, which is valid UTF-8; *spare is a second buffer. ERR_LIMIT: a regular expression took too long, or
+// the text grew beyond BPE_PIECE_BYTES_MAX.
+int normalizer_run(const struct normalizer *normalizer, struct prompt_text *text, struct prompt_text *spare,
+                   struct err *err) __attribute__((warn_unused_result));
 // How many bytes of text can at most become one byte of normalised text; 0: any number.
 size_t normalizer_shrink_max(const struct normalizer *normalizer);

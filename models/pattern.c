@@ -105,7 +105,8 @@ static int compile(struct pattern *pattern, struct str_view regex, struct err *e
     if (!pattern->code) {
         PCRE2_UCHAR text[128];
         pcre2_get_error_message(code, text, sizeof text);
-        return err_set(err, ERR_UNSUPPORTED, "the regular expression cannot be used: %s at byte %zu", (const char *)text, (size_t)offset);
+        return err_set(err, ERR_UNSUPPORTED, "the regular expression cannot be used: %s at byte %zu",
+                       (const char *)text, (size_t)offset);
     }
     pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE); // without it matching is slower, no more
     pattern->context = pcre2_match_context_create(NULL);
@@ -134,9 +135,13 @@ int pattern_open_regex(struct pattern **out, struct str_view regex, struct err *
     return rc;
 }
 
-bool pattern_is_known(const struct pattern *pattern) { return !pattern->code; }
+bool pattern_is_known(const struct pattern *pattern) {
+    return !pattern->code;
+}
 
-size_t pattern_literal_bytes(const struct pattern *pattern) { return pattern->literal_bytes; }
+size_t pattern_literal_bytes(const struct pattern *pattern) {
+    return pattern->literal_bytes;
+}
 
 void pattern_close(struct pattern *pattern) {
     if (!pattern) return;
@@ -174,7 +179,8 @@ static int search_regex(struct pattern_search *search, struct text_range *match,
         search->at = at + length;
         if (rc < 0) continue;
         const PCRE2_SIZE *range = pcre2_get_ovector_pointer(search->match_data);
-        if (range[1] < range[0] || range[0] < at) return err_set(err, ERR_UNSUPPORTED, "the tokenizer's regular expression matches backwards");
+        if (range[1] < range[0] || range[0] < at)
+            return err_set(err, ERR_UNSUPPORTED, "the tokenizer's regular expression matches backwards");
         *match = (struct text_range){range[0], range[1]};
         if (range[1] > at) search->at = range[1];
         return 1;
@@ -189,7 +195,8 @@ int pattern_search_next(struct pattern_search *search, struct text_range *match,
         if (!scanner_find(pattern->scanner, search->text, search->at, match)) return 0;
     } else {
         if (search->at >= search->text.n_bytes) return 0;
-        const char *found = memmem(search->text.data + search->at, search->text.n_bytes - search->at, pattern->literal, pattern->literal_bytes);
+        const char *found = memmem(search->text.data + search->at, search->text.n_bytes - search->at, pattern->literal,
+                                   pattern->literal_bytes);
         if (!found) return 0;
         match->begin = (size_t)(found - search->text.data);
         match->end = match->begin + pattern->literal_bytes;

@@ -20,7 +20,7 @@ enum pattern_name {
     PATTERN_SPACE,       // one character of White_Space
     PATTERN_WORDS,       // \w+|[^\w\s]+
     PATTERN_GPT2,
-    PATTERN_LLAMA3,      // cl100k too
+    PATTERN_LLAMA3, // cl100k too
     PATTERN_QWEN2,
     PATTERN_QWEN35,
     PATTERN_TEKKEN,
@@ -33,14 +33,15 @@ enum pattern_name {
     PATTERN_SPACED_PUNCTUATION, // \s?\p{P}+
     PATTERN_HAN_AND_KANA,
     PATTERN_HAN_AND_HANGUL,
-    PATTERN_SPACE_AT_LINE_END,  // \s+$
+    PATTERN_SPACE_AT_LINE_END, // \s+$
     PATTERN_NAMES
 };
 
 struct pattern *pattern_open_literal(struct str_view literal); // not empty
 struct pattern *pattern_open_named(enum pattern_name name);
 // Regular expressions are written for Oniguruma's Ruby syntax; what PCRE2 would read differently is refused.
-int pattern_open_regex(struct pattern **out, struct str_view regex, struct err *err) __attribute__((warn_unused_result));
+int pattern_open_regex(struct pattern **out, struct str_view regex, struct err *err)
+    __attribute__((warn_unused_result));
 // True when the expression is one of the known ones, which cost linear time and need no limits.
 bool pattern_is_known(const struct pattern *pattern);
 // Bytes of the literal; 0 when the pattern is not one.

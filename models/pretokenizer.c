@@ -6,10 +6,14 @@
 
 // ---- GPT-2's characters for bytes: printable ones stand for themselves, the others follow from U+0100 on ----
 
-static bool is_printable(unsigned byte) { return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174; }
+static bool is_printable(unsigned byte) {
+    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+}
 
 // The bytes that are not printable are 0..32, 127..160 and 173, in this order.
-static unsigned hidden_index(unsigned byte) { return byte <= 32 ? byte : byte <= 160 ? byte - 127 + 33 : 67; }
+static unsigned hidden_index(unsigned byte) {
+    return byte <= 32 ? byte : byte <= 160 ? byte - 127 + 33 : 67;
+}
 enum { N_HIDDEN = 68 };
 
 void byte_map_append(struct str *out, struct str_view bytes) {
@@ -90,11 +94,15 @@ static int hand_on(const struct splitter *s, struct text_range range) {
 // True when the element belongs to the one that is held.
 static bool joins_held(const struct splitter *s, bool is_match) {
     switch (s->behavior) {
-    case SPLIT_MERGED_WITH_PREVIOUS: return is_match && !s->held_is_match;
-    case SPLIT_MERGED_WITH_NEXT: return !is_match && s->held_is_match;
-    case SPLIT_CONTIGUOUS: return is_match == s->held_is_match;
+    case SPLIT_MERGED_WITH_PREVIOUS:
+        return is_match && !s->held_is_match;
+    case SPLIT_MERGED_WITH_NEXT:
+        return !is_match && s->held_is_match;
+    case SPLIT_CONTIGUOUS:
+        return is_match == s->held_is_match;
     case SPLIT_REMOVED:
-    case SPLIT_ISOLATED: return false;
+    case SPLIT_ISOLATED:
+        return false;
     }
     return false;
 }
@@ -116,7 +124,8 @@ static int take_element(struct splitter *s, struct text_range range, bool is_mat
 
 static int split(const struct run *run, size_t i_stage, struct str_view text, bool at_start) {
     const struct pretokenizer_stage *stage = &run->pretokenizer->stages[i_stage];
-    struct splitter s = {.run = run, .i_stage = i_stage, .behavior = stage->behavior, .text = text, .at_start = at_start};
+    struct splitter s = {
+        .run = run, .i_stage = i_stage, .behavior = stage->behavior, .text = text, .at_start = at_start};
     struct pattern_search search;
     pattern_search_open(&search, stage->pattern, text);
     struct text_range match;
@@ -137,7 +146,9 @@ static int split(const struct run *run, size_t i_stage, struct str_view text, bo
     return rc;
 }
 
-static struct str_view view_of(const struct str *s) { return (struct str_view){s->data, s->n_bytes}; }
+static struct str_view view_of(const struct str *s) {
+    return (struct str_view){s->data, s->n_bytes};
+}
 
 static struct str_view put_space_in_front(struct str *out, struct str_view text) {
     if (text.data[0] == ' ') return text;
@@ -157,7 +168,8 @@ static void replace_spaces(struct str *out, struct str_view text, struct str_vie
     }
 }
 
-static struct str_view to_metaspace(const struct pretokenizer_stage *stage, struct str *out, struct str_view text, bool at_start) {
+static struct str_view to_metaspace(const struct pretokenizer_stage *stage, struct str *out, struct str_view text,
+                                    bool at_start) {
     bool marked = text.data[0] == ' ' || str_view_starts_with(text, stage->mark);
     bool wanted = stage->scheme == METASPACE_ALWAYS || (stage->scheme == METASPACE_FIRST && at_start);
     str_clear(out);
@@ -172,9 +184,14 @@ static int run_stage(const struct run *run, size_t i_stage, struct str_view text
     const struct pretokenizer_stage *stage = &run->pretokenizer->stages[i_stage];
     struct str *out = &run->work->texts[i_stage];
     switch (stage->kind) {
-    case PRETOKENIZER_SPLIT: return split(run, i_stage, text, at_start);
-    case PRETOKENIZER_SPACE_IN_FRONT: text = put_space_in_front(out, text); break;
-    case PRETOKENIZER_METASPACE: text = to_metaspace(stage, out, text, at_start); break;
+    case PRETOKENIZER_SPLIT:
+        return split(run, i_stage, text, at_start);
+    case PRETOKENIZER_SPACE_IN_FRONT:
+        text = put_space_in_front(out, text);
+        break;
+    case PRETOKENIZER_METASPACE:
+        text = to_metaspace(stage, out, text, at_start);
+        break;
     case PRETOKENIZER_BYTE_MAP:
         str_clear(out);
         byte_map_append(out, text);

@@ -31,8 +31,8 @@ struct pretokenizer_stage {
     enum pretokenizer_kind kind;
     struct pattern *pattern; // owned
     enum split_behavior behavior;
-    bool inverted;           // matches and the text between them change places
-    struct str_view mark;    // Metaspace's, 1 to 4 bytes
+    bool inverted;        // matches and the text between them change places
+    struct str_view mark; // Metaspace's, 1 to 4 bytes
     char mark_bytes[4];
     enum metaspace_scheme scheme;
 };
@@ -58,7 +58,8 @@ void pretokenizer_work_close(struct pretokenizer_work *work);
 // Takes one piece, which is never empty and valid only during the call.
 typedef int (*piece_function)(void *context, struct str_view piece, struct err *err);
 
-// Calls take(context, piece) for every piece of valid UTF-8 text, in order. at_start: it is the beginning of the prompt.
+// Calls take(context, piece) for every piece of valid UTF-8 text, in order. at_start: it is the beginning of the
+// prompt.
 int pretokenizer_run(const struct pretokenizer *pretokenizer, struct pretokenizer_work *work, struct str_view text,
                      bool at_start, piece_function take, void *context, struct err *err)
     __attribute__((warn_unused_result));

@@ -45,8 +45,10 @@ void prompt_text_seek(const struct prompt_text *prompt, size_t at, size_t *part)
     low = step > 1 ? low - step / 2 + 1 : low;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (prompt->parts[middle].end <= at) low = middle + 1;
-        else high = middle;
+        if (prompt->parts[middle].end <= at)
+            low = middle + 1;
+        else
+            high = middle;
     }
     *part = high;
 }

@@ -20,7 +20,8 @@ struct prompt_text {
     size_t n_parts, parts_capacity;
 };
 
-#define PROMPT_TEXT_INIT {0}
+#define PROMPT_TEXT_INIT                                                                                               \
+    { 0 }
 
 void prompt_text_append(struct prompt_text *prompt, const char *bytes, size_t n_bytes, bool trusted);
 void prompt_text_cut(struct prompt_text *prompt, size_t n_bytes); // keeps the first n_bytes

@@ -17,16 +17,16 @@ enum word_style {
 // The family of GPT-2's expression: contractions, words, numbers, other characters, white space, tried in this order.
 struct word_rule {
     enum contraction contraction;
-    bool ascii_punct_word;     // `[ASCII punctuation][A-Za-z]+` before everything else
+    bool ascii_punct_word; // `[ASCII punctuation][A-Za-z]+` before everything else
     enum word_style style;
-    unsigned letter;           // classes of a word's characters (WORD_CASED has its own)
-    unsigned prefix_excluded;  // classes that do not go in front of a word
-    int number_max;            // digits in one match; 0: numbers have no match of their own
-    bool number_spaced;        // ` ?N+`
-    unsigned other;            // ` ?[other]+`, or the classes that it excludes
+    unsigned letter;          // classes of a word's characters (WORD_CASED has its own)
+    unsigned prefix_excluded; // classes that do not go in front of a word
+    int number_max;           // digits in one match; 0: numbers have no match of their own
+    bool number_spaced;       // ` ?N+`
+    unsigned other;           // ` ?[other]+`, or the classes that it excludes
     bool other_excludes;
-    const char *other_tail;    // ASCII characters that may follow it
-    bool newlines;             // `\s*[\r\n]+` before the other white space
+    const char *other_tail; // ASCII characters that may follow it
+    bool newlines;          // `\s*[\r\n]+` before the other white space
 };
 
 // `lead?[class]{min,max}`
@@ -48,7 +48,9 @@ struct scanner {
 
 // ---- words ----
 
-static char fold_ascii(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
+static char fold_ascii(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
 
 // The length of 's 't 're 've 'm 'll 'd at `at`, or 0.
 static size_t match_contraction(struct str_view text, size_t at, bool any_case) {
@@ -137,7 +139,8 @@ static size_t match_space(const struct word_rule *rule, struct str_view text, si
 
 static size_t match_at(const struct word_rule *rule, struct str_view text, size_t at) {
     size_t end;
-    if (rule->ascii_punct_word && unicode_class((unsigned char)text.data[at] & 0x7f) & UNICODE_ASCII_PUNCT && text.data[at] > 0) {
+    if (rule->ascii_punct_word && unicode_class((unsigned char)text.data[at] & 0x7f) & UNICODE_ASCII_PUNCT &&
+        text.data[at] > 0) {
         end = unicode_run(text, at + 1, UNICODE_ASCII_LETTER, false);
         if (end > at + 1) return end;
     }
@@ -233,10 +236,14 @@ static bool find_space_at_line_end(struct str_view text, size_t from, struct tex
 
 bool scanner_find(const struct scanner *scanner, struct str_view text, size_t from, struct text_range *match) {
     switch (scanner->kind) {
-    case SCANNER_WORDS: return find_word(&scanner->word, text, from, match);
-    case SCANNER_RUN: return find_run(&scanner->run, text, from, match);
-    case SCANNER_WORD_OR_OTHER: return find_word_or_other(text, from, match);
-    case SCANNER_SPACE_AT_LINE_END: return find_space_at_line_end(text, from, match);
+    case SCANNER_WORDS:
+        return find_word(&scanner->word, text, from, match);
+    case SCANNER_RUN:
+        return find_run(&scanner->run, text, from, match);
+    case SCANNER_WORD_OR_OTHER:
+        return find_word_or_other(text, from, match);
+    case SCANNER_SPACE_AT_LINE_END:
+        return find_space_at_line_end(text, from, match);
     }
     assert(!"a kind of scanner");
     return false;
@@ -253,7 +260,10 @@ static const uint32_t ascii_digits[][2] = {{'0', '9'}};
 static const uint32_t han_and_kana[][2] = {{0x4e00, 0x9fa5}, {0x3040, 0x30ff}};
 static const uint32_t han_and_hangul[][2] = {{0x0800, 0x9fa5}, {0xac00, 0xd7ff}};
 
-#define RUN(...) {.kind = SCANNER_RUN, .run = {__VA_ARGS__}}
+#define RUN(...)                                                                                                       \
+    {                                                                                                                  \
+        .kind = SCANNER_RUN, .run = { __VA_ARGS__ }                                                                    \
+    }
 #define RANGES(table) .ranges = table, .n_ranges = sizeof table / sizeof *table
 
 static const struct scanner scanners[PATTERN_NAMES] = {
@@ -262,24 +272,58 @@ static const struct scanner scanners[PATTERN_NAMES] = {
     [PATTERN_PUNCTUATION] = RUN(.class = UNICODE_PUNCTUATION | UNICODE_ASCII_PUNCT, .max = 1),
     [PATTERN_SPACE] = RUN(.class = UNICODE_SPACE, .max = 1),
     [PATTERN_WORDS] = {.kind = SCANNER_WORD_OR_OTHER},
-    [PATTERN_GPT2] = {.word = {.contraction = CONTRACTION_LOWER, .style = WORD_SPACED, .letter = UNICODE_LETTER,
-                               .number_max = INT_MAX, .number_spaced = true, NOT_SPACE_OR_WORD(), .other_tail = ""}},
-    [PATTERN_LLAMA3] = {.word = {.contraction = CONTRACTION_ANY_CASE, .style = WORD_PREFIXED, .letter = UNICODE_LETTER,
-                                 .prefix_excluded = NOT_IN_FRONT, .number_max = 3, NOT_SPACE_OR_WORD(),
-                                 .other_tail = "\r\n", .newlines = true}},
-    [PATTERN_QWEN2] = {.word = {.contraction = CONTRACTION_ANY_CASE, .style = WORD_PREFIXED, .letter = UNICODE_LETTER,
-                                .prefix_excluded = NOT_IN_FRONT, .number_max = 1, NOT_SPACE_OR_WORD(),
-                                .other_tail = "\r\n", .newlines = true}},
-    [PATTERN_QWEN35] = {.word = {.contraction = CONTRACTION_ANY_CASE, .style = WORD_PREFIXED,
-                                 .letter = UNICODE_LETTER | UNICODE_MARK, .prefix_excluded = NOT_IN_FRONT, .number_max = 1,
-                                 NOT_SPACE_OR_WORD(| UNICODE_MARK), .other_tail = "\r\n", .newlines = true}},
-    [PATTERN_TEKKEN] = {.word = {.style = WORD_CASED, .prefix_excluded = NOT_IN_FRONT, .number_max = 1, NOT_SPACE_OR_WORD(),
-                                 .other_tail = "\r\n/", .newlines = true}},
-    [PATTERN_O200K] = {.word = {.contraction = CONTRACTION_SUFFIX, .style = WORD_CASED, .prefix_excluded = NOT_IN_FRONT,
-                                .number_max = 3, NOT_SPACE_OR_WORD(), .other_tail = "\r\n/", .newlines = true}},
-    [PATTERN_DEEPSEEK_V3] = {.word = {.ascii_punct_word = true, .style = WORD_PREFIXED, .letter = UNICODE_LETTER | UNICODE_MARK,
-                                      .prefix_excluded = UNICODE_NEWLINE | UNICODE_LETTER | UNICODE_PUNCTUATION | UNICODE_SYMBOL,
-                                      .other = UNICODE_PUNCTUATION | UNICODE_SYMBOL, .other_tail = "\r\n", .newlines = true}},
+    [PATTERN_GPT2] = {.word = {.contraction = CONTRACTION_LOWER,
+                               .style = WORD_SPACED,
+                               .letter = UNICODE_LETTER,
+                               .number_max = INT_MAX,
+                               .number_spaced = true,
+                               NOT_SPACE_OR_WORD(),
+                               .other_tail = ""}},
+    [PATTERN_LLAMA3] = {.word = {.contraction = CONTRACTION_ANY_CASE,
+                                 .style = WORD_PREFIXED,
+                                 .letter = UNICODE_LETTER,
+                                 .prefix_excluded = NOT_IN_FRONT,
+                                 .number_max = 3,
+                                 NOT_SPACE_OR_WORD(),
+                                 .other_tail = "\r\n",
+                                 .newlines = true}},
+    [PATTERN_QWEN2] = {.word = {.contraction = CONTRACTION_ANY_CASE,
+                                .style = WORD_PREFIXED,
+                                .letter = UNICODE_LETTER,
+                                .prefix_excluded = NOT_IN_FRONT,
+                                .number_max = 1,
+                                NOT_SPACE_OR_WORD(),
+                                .other_tail = "\r\n",
+                                .newlines = true}},
+    [PATTERN_QWEN35] = {.word = {.contraction = CONTRACTION_ANY_CASE,
+                                 .style = WORD_PREFIXED,
+                                 .letter = UNICODE_LETTER | UNICODE_MARK,
+                                 .prefix_excluded = NOT_IN_FRONT,
+                                 .number_max = 1,
+                                 NOT_SPACE_OR_WORD(| UNICODE_MARK),
+                                 .other_tail = "\r\n",
+                                 .newlines = true}},
+    [PATTERN_TEKKEN] = {.word = {.style = WORD_CASED,
+                                 .prefix_excluded = NOT_IN_FRONT,
+                                 .number_max = 1,
+                                 NOT_SPACE_OR_WORD(),
+                                 .other_tail = "\r\n/",
+                                 .newlines = true}},
+    [PATTERN_O200K] = {.word = {.contraction = CONTRACTION_SUFFIX,
+                                .style = WORD_CASED,
+                                .prefix_excluded = NOT_IN_FRONT,
+                                .number_max = 3,
+                                NOT_SPACE_OR_WORD(),
+                                .other_tail = "\r\n/",
+                                .newlines = true}},
+    [PATTERN_DEEPSEEK_V3] = {.word = {.ascii_punct_word = true,
+                                      .style = WORD_PREFIXED,
+                                      .letter = UNICODE_LETTER | UNICODE_MARK,
+                                      .prefix_excluded =
+                                          UNICODE_NEWLINE | UNICODE_LETTER | UNICODE_PUNCTUATION | UNICODE_SYMBOL,
+                                      .other = UNICODE_PUNCTUATION | UNICODE_SYMBOL,
+                                      .other_tail = "\r\n",
+                                      .newlines = true}},
     [PATTERN_UP_TO_3_DIGITS] = RUN(.class = UNICODE_NUMBER, .max = 3),
     [PATTERN_3_ASCII_DIGITS] = RUN(RANGES(ascii_digits), .min = 3, .max = 3),
     [PATTERN_NEWLINE] = RUN(.class = UNICODE_NEWLINE, .max = 1),
@@ -307,13 +351,18 @@ static const struct {
     {"'(?:[sdmt]|ll|ve|re)|" GPT2_REST, PATTERN_GPT2},
     {CONTRACTIONS LLAMA3_REST, PATTERN_LLAMA3},
     {"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])" LLAMA3_REST, PATTERN_LLAMA3},
-    {"'(?i:[sdmt]|ll|ve|re)|" IN_FRONT "+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+", PATTERN_LLAMA3},
+    {"'(?i:[sdmt]|ll|ve|re)|" IN_FRONT
+     "+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+     PATTERN_LLAMA3},
     {CONTRACTIONS "|" IN_FRONT "\\p{L}+|\\p{N}" OTHERS "[\\r\\n]*" SPACES, PATTERN_QWEN2},
     {CONTRACTIONS "|" IN_FRONT "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" SPACES, PATTERN_QWEN35},
-    {IN_FRONT CASED_U "*" CASED_L "+|" IN_FRONT CASED_U "+" CASED_L "*|\\p{N}" OTHERS "[\\r\\n/]*" SPACES, PATTERN_TEKKEN},
-    {IN_FRONT CASED_U "*" CASED_L "+" CONTRACTIONS "?|" IN_FRONT CASED_U "+" CASED_L "*" CONTRACTIONS "?|\\p{N}{1,3}" OTHERS "[\\r\\n/]*" SPACES,
+    {IN_FRONT CASED_U "*" CASED_L "+|" IN_FRONT CASED_U "+" CASED_L "*|\\p{N}" OTHERS "[\\r\\n/]*" SPACES,
+     PATTERN_TEKKEN},
+    {IN_FRONT CASED_U "*" CASED_L "+" CONTRACTIONS "?|" IN_FRONT CASED_U "+" CASED_L "*" CONTRACTIONS
+                      "?|\\p{N}{1,3}" OTHERS "[\\r\\n/]*" SPACES,
      PATTERN_O200K},
-    {"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" SPACES,
+    {"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "
+     "?[\\p{P}\\p{S}]+[\\r\\n]*" SPACES,
      PATTERN_DEEPSEEK_V3},
     {"\\p{N}{1,3}", PATTERN_UP_TO_3_DIGITS},
     {"\\p{N}", PATTERN_DIGIT},
@@ -333,4 +382,6 @@ const struct scanner *scanner_of_regex(struct str_view regex) {
     return NULL;
 }
 
-const struct scanner *scanner_named(enum pattern_name name) { return &scanners[name]; }
+const struct scanner *scanner_named(enum pattern_name name) {
+    return &scanners[name];
+}

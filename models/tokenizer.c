@@ -42,9 +42,11 @@ int tokenizer_add_added(struct tokenizer *t, struct str_view content, struct add
     if (content.n_bytes > CONTENT_BYTES_MAX)
         return err_set(err, ERR_LIMIT, "an added token is longer than %d bytes", CONTENT_BYTES_MAX);
     int32_t known = vocab_find(&t->vocab, content.data, content.n_bytes);
-    if (known >= 0) token.id = known;
+    if (known >= 0)
+        token.id = known;
     else if (!vocab_add(&t->vocab, token.id, content))
-        return err_set(err, ERR_FORMAT, "added token \"%.*s\" has the id %d, which another token has", (int)content.n_bytes, content.data, token.id);
+        return err_set(err, ERR_FORMAT, "added token \"%.*s\" has the id %d, which another token has",
+                       (int)content.n_bytes, content.data, token.id);
     vec_push(&t->added, token);
     return 0;
 }
@@ -107,7 +109,8 @@ static size_t find_bytes_per_token(const struct tokenizer *t) {
     size_t shrink = normalizer_shrink_max(&t->normalizer), longest = t->vocab.token_bytes_max;
     bool by_byte = false, has_bytes = true;
     for (size_t i = 0; i < t->pretokenizer.n_stages; i++) {
-        if (t->pretokenizer.stages[i].kind == PRETOKENIZER_SPLIT && t->pretokenizer.stages[i].behavior == SPLIT_REMOVED) return 0;
+        if (t->pretokenizer.stages[i].kind == PRETOKENIZER_SPLIT && t->pretokenizer.stages[i].behavior == SPLIT_REMOVED)
+            return 0;
         if (t->pretokenizer.stages[i].kind == PRETOKENIZER_BYTE_MAP) by_byte = true;
     }
     // Unknown text may vanish or become one token; that cannot happen where every byte is a token.
@@ -116,7 +119,8 @@ static size_t find_bytes_per_token(const struct tokenizer *t) {
         struct str mapped = STR_INIT;
         if (by_byte) byte_map_append(&mapped, (struct str_view){(const char[]){(char)byte}, 1});
         snprintf(text, sizeof text, "<0x%02X>", byte);
-        has_bytes = (by_byte ? vocab_find(&t->vocab, mapped.data, mapped.n_bytes) : vocab_find(&t->vocab, text, 6)) >= 0;
+        has_bytes =
+            (by_byte ? vocab_find(&t->vocab, mapped.data, mapped.n_bytes) : vocab_find(&t->vocab, text, 6)) >= 0;
         str_close(&mapped);
     }
     return has_bytes ? longest * shrink : 0;
@@ -158,32 +162,37 @@ static int take_token(struct encoding *e, int32_t id) {
     return check_count(e);
 }
 
-typedef int (*range_function)(struct encoding *e, struct str_view text, const struct prompt_text *trust, size_t offset, bool at_start);
+typedef int (*range_function)(struct encoding *e, struct str_view text, const struct prompt_text *trust, size_t offset,
+                              bool at_start);
 
-static int encode_normal(struct encoding *e, struct str_view text, const struct prompt_text *trust, size_t offset, bool at_start) {
+static int encode_normal(struct encoding *e, struct str_view text, const struct prompt_text *trust, size_t offset,
+                         bool at_start) {
     (void)trust, (void)offset;
     return pretokenizer_run(&e->t->pretokenizer, &e->pretokenizer_work, text, at_start, take_piece, e, e->err);
 }
 
 // Emits the added tokens that are found in the text and hands what is between them to `between`.
-static int encode_added(struct encoding *e, const struct added_tokens *set, struct str_view text, const struct prompt_text *trust,
-                        size_t offset, bool at_start, range_function between) {
+static int encode_added(struct encoding *e, const struct added_tokens *set, struct str_view text,
+                        const struct prompt_text *trust, size_t offset, bool at_start, range_function between) {
     struct added_search search = {.set = set, .text = text, .trust = trust, .offset = offset};
     struct added_match match;
     size_t done = 0;
     int rc = 0;
     while (!rc && added_search_next(&search, &match)) {
         if (match.range.begin > done)
-            rc = between(e, (struct str_view){text.data + done, match.range.begin - done}, trust, offset + done, at_start && !done);
+            rc = between(e, (struct str_view){text.data + done, match.range.begin - done}, trust, offset + done,
+                         at_start && !done);
         if (!rc) rc = take_token(e, match.token->id);
         done = match.range.end;
     }
     if (!rc && done < text.n_bytes)
-        rc = between(e, (struct str_view){text.data + done, text.n_bytes - done}, trust, offset + done, at_start && !done);
+        rc = between(e, (struct str_view){text.data + done, text.n_bytes - done}, trust, offset + done,
+                     at_start && !done);
     return rc;
 }
 
-static int encode_raw(struct encoding *e, struct str_view text, const struct prompt_text *trust, size_t offset, bool at_start) {
+static int encode_raw(struct encoding *e, struct str_view text, const struct prompt_text *trust, size_t offset,
+                      bool at_start) {
     const struct tokenizer *t = e->t;
     if (t->normalizer.n_steps) {
         size_t part = 0;
@@ -208,11 +217,13 @@ static int encode_whole(struct encoding *e, const struct prompt_text *prompt, bo
     return rc;
 }
 
-int tokenizer_encode(const struct tokenizer *t, const struct prompt_text *prompt, const struct tokenizer_encode_options *options,
-                     token_vec *out, struct err *err) {
+int tokenizer_encode(const struct tokenizer *t, const struct prompt_text *prompt,
+                     const struct tokenizer_encode_options *options, token_vec *out, struct err *err) {
     enum { TEXT_BYTES_MAX = BPE_PIECE_BYTES_MAX / 4 }; // stages can make text longer
-    if (prompt->text.n_bytes > TEXT_BYTES_MAX) return err_set(err, ERR_LIMIT, "the text is longer than %d bytes", TEXT_BYTES_MAX);
-    if (!utf8_is_valid(prompt->text.data, prompt->text.n_bytes)) return err_set(err, ERR_INVALID, "the text is not UTF-8");
+    if (prompt->text.n_bytes > TEXT_BYTES_MAX)
+        return err_set(err, ERR_LIMIT, "the text is longer than %d bytes", TEXT_BYTES_MAX);
+    if (!utf8_is_valid(prompt->text.data, prompt->text.n_bytes))
+        return err_set(err, ERR_INVALID, "the text is not UTF-8");
     size_t before = out->count;
     struct encoding e = {.t = t, .out = out, .err = err, .n_tokens_max = SIZE_MAX};
     if (options->n_tokens_max > 0) e.n_tokens_max = before + (size_t)options->n_tokens_max;
@@ -263,7 +274,8 @@ void detokenizer_push(struct detokenizer *d, int32_t id, struct str *out) {
     str_append(out, bytes.data, bytes.n_bytes);
 }
 
-int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n_ids, bool skip_special, struct str *out, struct err *err) {
+int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n_ids, bool skip_special, struct str *out,
+                     struct err *err) {
     struct detokenizer detokenizer = {.tokenizer = t, .skip_special = skip_special};
     struct utf8_filter filter = {0};
     struct str bytes = STR_INIT;
@@ -285,13 +297,23 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n_ids
 
 // ---- facts ----
 
-int32_t tokenizer_vocab(const struct tokenizer *t) { return t->vocab.n_ids; }
-int32_t tokenizer_bos(const struct tokenizer *t) { return t->bos; }
-int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos; }
+int32_t tokenizer_vocab(const struct tokenizer *t) {
+    return t->vocab.n_ids;
+}
+int32_t tokenizer_bos(const struct tokenizer *t) {
+    return t->bos;
+}
+int32_t tokenizer_eos(const struct tokenizer *t) {
+    return t->eos;
+}
 
-bool tokenizer_is_special(const struct tokenizer *t, int32_t id) { return id >= 0 && id < t->vocab.n_ids && t->special[id]; }
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id) {
+    return id >= 0 && id < t->vocab.n_ids && t->special[id];
+}
 
-int32_t tokenizer_id(const struct tokenizer *t, const char *token) { return vocab_find(&t->vocab, token, strlen(token)); }
+int32_t tokenizer_id(const struct tokenizer *t, const char *token) {
+    return vocab_find(&t->vocab, token, strlen(token));
+}
 
 struct str_view tokenizer_token_text(const struct tokenizer *t, int32_t id) {
     if (id < 0 || id >= t->vocab.n_ids) return (struct str_view){0};

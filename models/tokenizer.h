@@ -17,7 +17,8 @@ struct tokenizer;
 struct gguf; // models/gguf.h
 
 // From the text of tokenizer.json; config_json is tokenizer_config.json or empty. Both texts may be freed afterwards.
-// What is not known is refused: ERR_UNSUPPORTED, ERR_FORMAT or ERR_INVALID, with one line that names it.
+// What is not known is refused: ERR_UNSUPPORTED, ERR_FORMAT or ERR_INVALID, with one line that names it (and the second
+// file, when it is there).
 int tokenizer_open_json(struct tokenizer **out, struct str_view tokenizer_json, struct str_view config_json,
                         struct err *err) __attribute__((warn_unused_result));
 // From the tokenizer.ggml.* keys of an open GGUF file, which may be closed afterwards.
@@ -26,7 +27,7 @@ int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *gguf, struct 
 void tokenizer_close(struct tokenizer *tokenizer);
 
 struct tokenizer_encode_options {
-    bool add_special; // run the post-processor (BOS and the like); false for rendered chat templates
+    bool add_special;     // run the post-processor (BOS and the like); false for rendered chat templates
     int32_t n_tokens_max; // stop with ERR_LIMIT when there are more; 0: no limit
 };
 
@@ -51,11 +52,12 @@ struct detokenizer {
     bool started;      // a token was decoded
     uint32_t stripped; // how often the decoder's "strip from the beginning" has applied; UINT32_MAX: it is over
 };
-void detokenizer_push(struct detokenizer *detokenizer, int32_t id, struct str *out_bytes); // ids out of range give nothing
+void detokenizer_push(struct detokenizer *detokenizer, int32_t id,
+                      struct str *out_bytes); // ids out of range give nothing
 
-int32_t tokenizer_vocab(const struct tokenizer *tokenizer);      // ids are 0 .. vocab-1; some may be unused
-int32_t tokenizer_bos(const struct tokenizer *tokenizer);        // -1: none
-int32_t tokenizer_eos(const struct tokenizer *tokenizer);        // -1: none
+int32_t tokenizer_vocab(const struct tokenizer *tokenizer); // ids are 0 .. vocab-1; some may be unused
+int32_t tokenizer_bos(const struct tokenizer *tokenizer);   // -1: none
+int32_t tokenizer_eos(const struct tokenizer *tokenizer);   // -1: none
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
 int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *token); // exact token text; -1: unknown
 // The token's text as the file has it ("Ġthe"); data == NULL: the id is unused or out of range.

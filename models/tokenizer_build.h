@@ -21,8 +21,8 @@ struct tokenizer {
     struct added_tokens raw, normalized; // looked for before and after normalising
     token_vec prefix, suffix;            // what the post-processor puts around the text
     int32_t bos, eos;
-    char *decoded;         // the bytes of all tokens, one behind the other
-    uint32_t *decoded_at;  // [vocab.n_ids + 1]
+    char *decoded;              // the bytes of all tokens, one behind the other
+    uint32_t *decoded_at;       // [vocab.n_ids + 1]
     size_t bytes_per_token_max; // 0: no bound
 };
 

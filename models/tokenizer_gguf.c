@@ -17,8 +17,8 @@ struct reader {
     const struct gguf *gguf;
     struct tokenizer *t;
     size_t n_tokens;
-    uint8_t *types; // [n_tokens]
-    float *scores;  // [n_tokens]
+    uint8_t *types;  // [n_tokens]
+    float *scores;   // [n_tokens]
     bool *mergeable; // [vocab ids]
 };
 
@@ -26,13 +26,15 @@ static int read_tokens(struct reader *r, struct err *err) {
     struct gguf_array array;
     int rc = gguf_get_array(r->gguf, KEY("tokens"), &array, err);
     if (rc) return rc;
-    if (!array.count || array.count > VOCAB_IDS_MAX) return err_set(err, ERR_FORMAT, KEY("tokens") " must hold 1 to %d tokens", VOCAB_IDS_MAX);
+    if (!array.count || array.count > VOCAB_IDS_MAX)
+        return err_set(err, ERR_FORMAT, KEY("tokens") " must hold 1 to %d tokens", VOCAB_IDS_MAX);
     r->n_tokens = array.count;
     vocab_open(&r->t->vocab, r->n_tokens);
     struct str_view text;
     size_t i = 0;
     for (; gguf_array_next_string(&array, &text); i++) {
-        if (!utf8_is_valid(text.data, text.n_bytes)) return err_set(err, ERR_FORMAT, KEY("tokens") ": token %zu is not UTF-8", i);
+        if (!utf8_is_valid(text.data, text.n_bytes))
+            return err_set(err, ERR_FORMAT, KEY("tokens") ": token %zu is not UTF-8", i);
         // Unused rows may repeat a text; the first one is what text becomes.
         if (!vocab_add(&r->t->vocab, (int32_t)i, text)) vocab_add_duplicate(&r->t->vocab, (int32_t)i, text);
     }
@@ -40,22 +42,29 @@ static int read_tokens(struct reader *r, struct err *err) {
 }
 
 // An array of numbers, one for each token; a missing one leaves the defaults.
-static int read_numbers(const struct reader *r, const char *key, double min, double max, void (*take)(const struct reader *r, size_t i, double value), struct err *err) {
+static int read_numbers(const struct reader *r, const char *key, double min, double max,
+                        void (*take)(const struct reader *r, size_t i, double value), struct err *err) {
     struct gguf_array array;
     int rc = gguf_get_array(r->gguf, key, &array, err);
     if (rc || !gguf_find(r->gguf, key)) return rc;
-    if (array.count != r->n_tokens) return err_set(err, ERR_FORMAT, "%s holds %zu values for %zu tokens", key, array.count, r->n_tokens);
+    if (array.count != r->n_tokens)
+        return err_set(err, ERR_FORMAT, "%s holds %zu values for %zu tokens", key, array.count, r->n_tokens);
     double value;
     size_t i = 0;
     for (; gguf_array_next_number(&array, &value); i++) {
-        if (!(value >= min && value <= max)) return err_set(err, ERR_FORMAT, "%s: the value of token %zu is not allowed", key, i);
+        if (!(value >= min && value <= max))
+            return err_set(err, ERR_FORMAT, "%s: the value of token %zu is not allowed", key, i);
         take(r, i, value);
     }
     return i == r->n_tokens ? 0 : err_set(err, ERR_FORMAT, "%s must hold numbers", key);
 }
 
-static void take_type(const struct reader *r, size_t i, double value) { r->types[i] = (uint8_t)value; }
-static void take_score(const struct reader *r, size_t i, double value) { r->scores[i] = (float)value; }
+static void take_type(const struct reader *r, size_t i, double value) {
+    r->types[i] = (uint8_t)value;
+}
+static void take_score(const struct reader *r, size_t i, double value) {
+    r->scores[i] = (float)value;
+}
 
 static int read_types(struct reader *r, struct err *err) {
     r->types = mem_alloc(r->n_tokens);
@@ -77,12 +86,20 @@ static void add_tokens(struct reader *r) {
     tokenizer_close_vocab(t, t->vocab.n_ids);
 }
 
+static int32_t find_type(const struct reader *r, enum token_type type) {
+    for (size_t i = 0; i < r->n_tokens; i++)
+        if (r->types[i] == type) return (int32_t)i;
+    return -1;
+}
+
+// A missing key leaves *id.
 static int read_id(const struct reader *r, const char *key, int32_t *id, struct err *err) {
     // The largest 32-bit value and -1 mean "none" in files that exist.
-    int64_t value = -1;
+    int64_t value = *id;
     int rc = gguf_get_int(r->gguf, key, -1, UINT32_MAX, &value, err);
     if (rc) return rc;
-    if (value >= (int64_t)r->n_tokens && value != UINT32_MAX) return err_set(err, ERR_FORMAT, "%s is not in the vocabulary", key);
+    if (value >= (int64_t)r->n_tokens && value != UINT32_MAX)
+        return err_set(err, ERR_FORMAT, "%s is not in the vocabulary", key);
     *id = value == UINT32_MAX ? -1 : (int32_t)value;
     return 0;
 }
@@ -129,7 +146,7 @@ static int set_up_spaces(struct reader *r, struct err *err) {
 
 static int read_sentencepiece(struct reader *r, struct err *err) {
     struct tokenizer *t = r->t;
-    int32_t unknown = -1;
+    int32_t unknown = find_type(r, TYPE_UNKNOWN);
     int rc = read_id(r, KEY("unknown_token_id"), &unknown, err);
     if (!rc) rc = set_up_spaces(r, err);
     if (rc) return rc;
@@ -138,8 +155,8 @@ static int read_sentencepiece(struct reader *r, struct err *err) {
         r->mergeable[i] = (r->types[i] == TYPE_NORMAL || r->types[i] == TYPE_USER_DEFINED) && t->vocab.texts[i].n_bytes;
         if (r->types[i] == TYPE_UNUSED || r->types[i] == TYPE_BYTE) t->blocked[i] = true;
     }
-    struct bpe_options options = {.vocab = &t->vocab, .blocked = t->blocked, .byte_fallback = true, .unknown_id = unknown,
-                                  .long_pieces = true};
+    struct bpe_options options = {
+        .vocab = &t->vocab, .blocked = t->blocked, .byte_fallback = true, .unknown_id = unknown, .long_pieces = true};
     t->bpe = bpe_open_scores(&options, r->scores, r->mergeable);
     return read_ends(r, true, err);
 }
@@ -151,28 +168,38 @@ struct named_stage {
     enum split_behavior behavior;
 };
 
-#define SPLIT(name) {PATTERN_##name, SPLIT_ISOLATED}
+#define SPLIT(name)                                                                                                    \
+    { PATTERN_##name, SPLIT_ISOLATED }
 
 // What the names in tokenizer.ggml.pre stand for.
 static const struct recipe {
-    const char *names;  // separated by '|'
+    const char *names; // separated by '|'
     int n_stages;
     struct named_stage stages[6];
-    int byte_map_at;    // characters are mapped in front of this stage; 0: after all of them
-    bool composed;      // NFC
+    int byte_map_at; // characters are mapped in front of this stage; 0: after all of them
+    bool composed;   // NFC
     bool whole_first, adds_bos;
 } recipes[] = {
     {.names = "gpt-2|phi-2|mpt|olmo|modern-bert", .n_stages = 1, .stages = {SPLIT(GPT2)}},
-    {.names = "llama-bpe|llama3|llama-v3|falcon3|falcon-h1|pixtral|lfm2", .n_stages = 1, .stages = {SPLIT(LLAMA3)}, .whole_first = true, .adds_bos = true},
+    {.names = "llama-bpe|llama3|llama-v3|falcon3|falcon-h1|pixtral|lfm2",
+     .n_stages = 1,
+     .stages = {SPLIT(LLAMA3)},
+     .whole_first = true,
+     .adds_bos = true},
     {.names = "dbrx|smaug-bpe|chatglm-bpe|glm4", .n_stages = 1, .stages = {SPLIT(LLAMA3)}},
     {.names = "qwen2|deepseek-r1-qwen|stablelm2", .n_stages = 1, .stages = {SPLIT(QWEN2)}, .composed = true},
     {.names = "qwen35", .n_stages = 1, .stages = {SPLIT(QWEN35)}, .composed = true},
     {.names = "tekken", .n_stages = 1, .stages = {SPLIT(TEKKEN)}, .whole_first = true, .adds_bos = true},
     {.names = "gpt-4o|llama4", .n_stages = 1, .stages = {SPLIT(O200K)}},
     {.names = "smollm|starcoder|refact|command-r|codeshell", .n_stages = 2, .stages = {SPLIT(DIGIT), SPLIT(GPT2)}},
-    {.names = "falcon", .n_stages = 4, .stages = {{PATTERN_PUNCTUATION, SPLIT_CONTIGUOUS}, SPLIT(GPT2), SPLIT(DIGITS), SPLIT(3_ASCII_DIGITS)}, .byte_map_at = 2},
+    {.names = "falcon",
+     .n_stages = 4,
+     .stages = {{PATTERN_PUNCTUATION, SPLIT_CONTIGUOUS}, SPLIT(GPT2), SPLIT(DIGITS), SPLIT(3_ASCII_DIGITS)},
+     .byte_map_at = 2},
     {.names = "deepseek-v3", .n_stages = 3, .stages = {SPLIT(UP_TO_3_DIGITS), SPLIT(HAN_AND_KANA), SPLIT(DEEPSEEK_V3)}},
-    {.names = "deepseek-coder", .n_stages = 5, .stages = {SPLIT(NEWLINE), SPLIT(SPACED_LETTERS), SPLIT(SPACED_PUNCTUATION), SPLIT(HAN_AND_HANGUL), SPLIT(DIGIT)}},
+    {.names = "deepseek-coder",
+     .n_stages = 5,
+     .stages = {SPLIT(NEWLINE), SPLIT(SPACED_LETTERS), SPLIT(SPACED_PUNCTUATION), SPLIT(HAN_AND_HANGUL), SPLIT(DIGIT)}},
 };
 
 static bool is_named(const char *names, struct str_view name) {
@@ -188,7 +215,8 @@ static int find_recipe(const struct gguf *gguf, const struct recipe **out, struc
     struct str_view name = {0};
     int rc = gguf_get_string(gguf, KEY("pre"), &name, err);
     if (rc) return rc;
-    if (!name.n_bytes) return err_set(err, ERR_UNSUPPORTED, KEY("pre") " is missing: the file does not say how text is cut");
+    if (!name.n_bytes)
+        return err_set(err, ERR_UNSUPPORTED, KEY("pre") " is missing: the file does not say how text is cut");
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
         if (!is_named(recipes[i].names, name)) continue;
         *out = &recipes[i];
@@ -201,13 +229,18 @@ static int find_recipe(const struct gguf *gguf, const struct recipe **out, struc
 static int set_up_stages(struct tokenizer *t, const struct recipe *recipe, struct err *err) {
     struct pretokenizer_stage byte_map = {.kind = PRETOKENIZER_BYTE_MAP};
     int rc = 0;
-    if (recipe->composed) rc = normalizer_add(&t->normalizer, (struct normalizer_step){.kind = NORMALIZER_FORM, .form = {.composed = true}}, err);
+    if (recipe->composed)
+        rc = normalizer_add(&t->normalizer,
+                            (struct normalizer_step){.kind = NORMALIZER_FORM, .form = {.composed = true}}, err);
     for (int i = 0; i < recipe->n_stages && !rc; i++) {
         if (recipe->byte_map_at && i == recipe->byte_map_at) rc = pretokenizer_add(&t->pretokenizer, byte_map, err);
-        struct pretokenizer_stage stage = {.kind = PRETOKENIZER_SPLIT, .behavior = recipe->stages[i].behavior,
+        struct pretokenizer_stage stage = {.kind = PRETOKENIZER_SPLIT,
+                                           .behavior = recipe->stages[i].behavior,
                                            .pattern = pattern_open_named(recipe->stages[i].pattern)};
-        if (rc) pattern_close(stage.pattern);
-        else rc = pretokenizer_add(&t->pretokenizer, stage, err);
+        if (rc)
+            pattern_close(stage.pattern);
+        else
+            rc = pretokenizer_add(&t->pretokenizer, stage, err);
     }
     if (!rc && !recipe->byte_map_at) rc = pretokenizer_add(&t->pretokenizer, byte_map, err);
     return rc ? rc : decoder_add(&t->decoder, (struct decoder_step){.kind = DECODER_BYTE_MAP}, err);
@@ -219,14 +252,16 @@ static int read_merges(struct reader *r, const struct bpe_options *options, stru
     if (rc) return rc;
     if (!array.count) return err_set(err, ERR_FORMAT, KEY("merges") " is missing");
     size_t n_merges = array.count, i = 0;
-    if (n_merges > VOCAB_IDS_MAX) return err_set(err, ERR_LIMIT, KEY("merges") " holds more than %d merges", VOCAB_IDS_MAX);
+    if (n_merges > VOCAB_IDS_MAX)
+        return err_set(err, ERR_LIMIT, KEY("merges") " holds more than %d merges", VOCAB_IDS_MAX);
     r->t->bpe = bpe_open(options, n_merges);
     struct str_view merge;
     for (; gguf_array_next_string(&array, &merge) && !rc; i++) {
         const char *space = merge.n_bytes ? memchr(merge.data, ' ', merge.n_bytes) : NULL;
         if (!space) return err_set(err, ERR_FORMAT, KEY("merges") ": merge %zu is no pair", i);
         size_t n_left = (size_t)(space - merge.data);
-        rc = bpe_add_merge(r->t->bpe, (struct str_view){merge.data, n_left}, (struct str_view){space + 1, merge.n_bytes - n_left - 1}, err);
+        rc = bpe_add_merge(r->t->bpe, (struct str_view){merge.data, n_left},
+                           (struct str_view){space + 1, merge.n_bytes - n_left - 1}, err);
     }
     if (!rc && i < n_merges) rc = err_set(err, ERR_FORMAT, "it must hold strings");
     return rc ? err_prefix(err, KEY("merges")) : 0;
@@ -240,7 +275,8 @@ static int read_byte_level(struct reader *r, struct err *err) {
     if (rc) return rc;
     for (size_t i = 0; i < r->n_tokens; i++)
         if (r->types[i] == TYPE_UNUSED) t->blocked[i] = true;
-    struct bpe_options options = {.vocab = &t->vocab, .blocked = t->blocked, .whole_first = recipe->whole_first, .unknown_id = -1};
+    struct bpe_options options = {
+        .vocab = &t->vocab, .blocked = t->blocked, .whole_first = recipe->whole_first, .unknown_id = -1};
     rc = read_merges(r, &options, err);
     return rc ? rc : read_ends(r, recipe->adds_bos, err);
 }
@@ -252,7 +288,8 @@ static int read_gguf(struct reader *r, struct err *err) {
     bool pieces = str_view_equal(model, STR_VIEW("llama"));
     if (!model.n_bytes) return err_set(err, ERR_NOT_FOUND, "the file has no tokenizer (" KEY("model") ")");
     if (!pieces && !str_view_equal(model, STR_VIEW("gpt2")))
-        return err_set(err, ERR_UNSUPPORTED, KEY("model") " is neither \"llama\" nor \"gpt2\"; others are not supported");
+        return err_set(err, ERR_UNSUPPORTED,
+                       KEY("model") " is neither \"llama\" nor \"gpt2\"; others are not supported");
     rc = read_tokens(r, err);
     if (!rc) rc = read_types(r, err);
     if (rc) return rc;

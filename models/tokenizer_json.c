@@ -24,8 +24,11 @@ static bool is_listed(const char *keys, const char *key) {
 int json_check_keys(const cJSON *object, const char *what, const char *keys, struct err *err) {
     if (!cJSON_IsObject(object)) return err_set(err, ERR_FORMAT, "%s must be an object", what);
     for (const cJSON *item = object->child; item; item = item->next) {
-        if (!is_listed(keys, item->string)) return err_set(err, ERR_UNSUPPORTED, "%s has the field \"%.64s\", which is not supported", what, item->string);
-        if (cJSON_GetObjectItemCaseSensitive(object, item->string) != item) return err_set(err, ERR_FORMAT, "%s has the field \"%s\" twice", what, item->string);
+        if (!is_listed(keys, item->string))
+            return err_set(err, ERR_UNSUPPORTED, "%s has the field \"%.64s\", which is not supported", what,
+                           item->string);
+        if (cJSON_GetObjectItemCaseSensitive(object, item->string) != item)
+            return err_set(err, ERR_FORMAT, "%s has the field \"%s\" twice", what, item->string);
     }
     return 0;
 }
@@ -46,7 +49,8 @@ static int read_vocab(struct tokenizer *t, const cJSON *model, struct err *err) 
     for (const cJSON *item = vocab->child; item; item = item->next) {
         double id = item->valuedouble;
         if (!cJSON_IsNumber(item) || !(id >= 0 && id < VOCAB_IDS_MAX) || id != (double)(int32_t)id)
-            return err_set(err, ERR_FORMAT, "\"model.vocab\" has an id that is not an integer from 0 to %d", VOCAB_IDS_MAX - 1);
+            return err_set(err, ERR_FORMAT, "\"model.vocab\" has an id that is not an integer from 0 to %d",
+                           VOCAB_IDS_MAX - 1);
         if (!vocab_add(&t->vocab, (int32_t)id, str_view_of(item->string)))
             return err_set(err, ERR_FORMAT, "\"model.vocab\" has id %d or its text twice", (int32_t)id);
     }
@@ -54,13 +58,15 @@ static int read_vocab(struct tokenizer *t, const cJSON *model, struct err *err) 
 }
 
 // "a b". Tokens that hold spaces themselves make several readings; one of them must join two tokens.
-static bool split_merge_text(const struct vocab *vocab, const char *text, struct str_view *left, struct str_view *right) {
+static bool split_merge_text(const struct vocab *vocab, const char *text, struct str_view *left,
+                             struct str_view *right) {
     int n_readings = 0;
     const char *only = strchr(text, ' ');
     bool ambiguous = only && strchr(only + 1, ' ');
     for (const char *space = only; space; space = strchr(space + 1, ' ')) {
         struct str_view a = {text, (size_t)(space - text)}, b = str_view_of(space + 1);
-        if (ambiguous && (vocab_find(vocab, a.data, a.n_bytes) < 0 || vocab_find(vocab, b.data, b.n_bytes) < 0)) continue;
+        if (ambiguous && (vocab_find(vocab, a.data, a.n_bytes) < 0 || vocab_find(vocab, b.data, b.n_bytes) < 0))
+            continue;
         *left = a;
         *right = b;
         n_readings++;
@@ -80,7 +86,8 @@ static bool split_merge(const struct vocab *vocab, const cJSON *item, struct str
 static int read_merges(struct tokenizer *t, const cJSON *merges, struct err *err) {
     for (const cJSON *item = merges->child; item; item = item->next) {
         struct str_view left, right;
-        if (!split_merge(&t->vocab, item, &left, &right)) return err_set(err, ERR_FORMAT, "\"model.merges\" must hold pairs of tokens");
+        if (!split_merge(&t->vocab, item, &left, &right))
+            return err_set(err, ERR_FORMAT, "\"model.merges\" must hold pairs of tokens");
         int rc = bpe_add_merge(t->bpe, left, right, err);
         if (rc) return rc;
     }
@@ -91,15 +98,18 @@ static int check_model(const cJSON *model, struct err *err) {
     const char *type = "BPE"; // old files leave it out
     double dropout = 0;
     int rc = json_get_string(model, "type", &type, err);
-    if (!rc && strcmp(type, "BPE") != 0) return err_set(err, ERR_UNSUPPORTED, "tokenizer model \"%.64s\" is not supported (BPE is)", type);
+    if (!rc && strcmp(type, "BPE") != 0)
+        return err_set(err, ERR_UNSUPPORTED, "tokenizer model \"%.64s\" is not supported (BPE is)", type);
     if (!rc)
-        rc = json_check_keys(model, "\"model\"",
-                             "type|dropout|unk_token|continuing_subword_prefix|end_of_word_suffix|fuse_unk|byte_fallback|"
-                             "ignore_merges|vocab|merges",
-                             err);
+        rc = json_check_keys(
+            model, "\"model\"",
+            "type|dropout|unk_token|continuing_subword_prefix|end_of_word_suffix|fuse_unk|byte_fallback|"
+            "ignore_merges|vocab|merges",
+            err);
     if (!rc) rc = json_get_double(model, "dropout", &dropout, err);
     if (!rc && dropout != 0) return err_set(err, ERR_UNSUPPORTED, "\"model.dropout\" is not supported");
-    if (!rc && !cJSON_IsArray(json_member(model, "merges"))) return err_set(err, ERR_FORMAT, "\"model.merges\" must be an array");
+    if (!rc && !cJSON_IsArray(json_member(model, "merges")))
+        return err_set(err, ERR_FORMAT, "\"model.merges\" must be an array");
     return rc;
 }
 
@@ -113,12 +123,14 @@ static int read_model_options(struct tokenizer *t, const cJSON *model, struct bp
     if (!rc) rc = json_get_bool(model, "ignore_merges", &options->whole_first, err);
     if (rc) return err_prefix(err, "\"model\"");
     options->unknown_id = unknown.data ? vocab_find(&t->vocab, unknown.data, unknown.n_bytes) : -1;
-    if (unknown.data && options->unknown_id < 0) return err_set(err, ERR_FORMAT, "\"model.unk_token\" is not in the vocabulary");
+    if (unknown.data && options->unknown_id < 0)
+        return err_set(err, ERR_FORMAT, "\"model.unk_token\" is not in the vocabulary");
     return 0;
 }
 
 static int read_model(struct tokenizer *t, const cJSON *model, struct err *err) {
-    struct bpe_options options = {.vocab = &t->vocab, .blocked = t->blocked, .long_pieces = tokenizer_has_long_pieces(t)};
+    struct bpe_options options = {
+        .vocab = &t->vocab, .blocked = t->blocked, .long_pieces = tokenizer_has_long_pieces(t)};
     int rc = read_model_options(t, model, &options, err);
     if (rc) return rc;
     const cJSON *merges = json_member(model, "merges");
@@ -131,7 +143,8 @@ static int read_model(struct tokenizer *t, const cJSON *model, struct err *err) 
 static int read_added_token(struct tokenizer *t, const cJSON *item, int64_t id, struct err *err) {
     struct added_token token = {.normalized = true};
     struct str_view content = {0};
-    int rc = json_check_keys(item, "an added token", "id|content|single_word|lstrip|rstrip|normalized|special|__type", err);
+    int rc =
+        json_check_keys(item, "an added token", "id|content|single_word|lstrip|rstrip|normalized|special|__type", err);
     if (!rc) rc = json_get_int(item, "id", 0, VOCAB_IDS_MAX - 1, &id, err);
     if (!rc) rc = json_get_text(item, "content", &content, err);
     if (!rc) rc = json_get_bool(item, "special", &token.special, err);
@@ -170,7 +183,8 @@ static int read_config_added_tokens(struct tokenizer *t, const cJSON *config, st
         char *end;
         long id = strtol(item->string, &end, 10);
         if (end == item->string || *end || id < 0 || id >= VOCAB_IDS_MAX)
-            return err_set(err, ERR_FORMAT, "\"added_tokens_decoder\" has the key \"%.32s\", which is no id", item->string);
+            return err_set(err, ERR_FORMAT, "\"added_tokens_decoder\" has the key \"%.32s\", which is no id",
+                           item->string);
         if (!has_added(t, (int32_t)id)) rc = read_added_token(t, item, id, err);
     }
     return rc;
@@ -217,8 +231,9 @@ static int read_stages(struct tokenizer *t, const cJSON *file, struct err *err) 
 
 static int read_file(struct tokenizer *t, const cJSON *file, const cJSON *config, struct err *err) {
     const cJSON *model = json_member(file, "model");
-    int rc = json_check_keys(file, "the file",
-                             "version|truncation|padding|added_tokens|normalizer|pre_tokenizer|post_processor|decoder|model", err);
+    int rc = json_check_keys(
+        file, "the file",
+        "version|truncation|padding|added_tokens|normalizer|pre_tokenizer|post_processor|decoder|model", err);
     if (!rc && !cJSON_IsObject(model)) rc = err_set(err, ERR_FORMAT, "\"model\" must be an object");
     if (!rc) rc = check_model(model, err);
     if (!rc) rc = read_vocab(t, model, err);
@@ -234,28 +249,27 @@ static int read_file(struct tokenizer *t, const cJSON *file, const cJSON *config
 }
 
 // Duplicate keys are found where they matter; looking for them among 100,000 tokens here would cost more than the rest.
-static int parse(cJSON **out, struct str_view text, const char *name, struct err *err) {
+static int parse(cJSON **out, struct str_view text, struct err *err) {
     struct json_limits limits = JSON_LIMITS_FILE;
     limits.allow_nul = false; // cJSON's strings end there
     limits.allow_duplicates = true;
     int rc = json_parse(out, text.data, text.n_bytes, &limits, err);
-    if (!rc && !cJSON_IsObject(*out)) rc = err_set(err, ERR_FORMAT, "not an object");
-    return rc ? err_prefix(err, "%s", name) : 0;
+    return !rc && !cJSON_IsObject(*out) ? err_set(err, ERR_FORMAT, "not an object") : rc;
 }
 
-int tokenizer_open_json(struct tokenizer **out, struct str_view tokenizer_json, struct str_view config_json, struct err *err) {
+int tokenizer_open_json(struct tokenizer **out, struct str_view tokenizer_json, struct str_view config_json,
+                        struct err *err) {
     *out = NULL;
     cJSON *file = NULL, *config = NULL;
     struct tokenizer *t = tokenizer_new();
-    int rc = parse(&file, tokenizer_json, "tokenizer.json", err);
-    if (!rc && config_json.n_bytes) rc = parse(&config, config_json, "tokenizer_config.json", err);
-    if (!rc) {
-        rc = read_file(t, file, config, err);
-        if (rc) err_prefix(err, "tokenizer.json");
-    }
+    int rc = parse(&file, tokenizer_json, err);
+    if (!rc && config_json.n_bytes && parse(&config, config_json, err)) rc = err_prefix(err, "tokenizer_config.json");
+    if (!rc) rc = read_file(t, file, config, err);
     cJSON_Delete(file);
     cJSON_Delete(config);
-    if (rc) tokenizer_close(t);
-    else *out = t;
+    if (rc)
+        tokenizer_close(t);
+    else
+        *out = t;
     return rc;
 }

@@ -22,19 +22,23 @@ static int refuse_type(const char *type, struct err *err) {
     return err_set(err, ERR_UNSUPPORTED, "type \"%.64s\" is not supported", type);
 }
 
-static bool is(const char *type, const char *name) { return strcmp(type, name) == 0; }
+static bool is(const char *type, const char *name) {
+    return strcmp(type, name) == 0;
+}
 
 typedef int (*object_reader)(struct tokenizer *t, const cJSON *object, int nesting, struct err *err);
 
 // {"type": "Sequence", "<key>": [...]}
-static int read_sequence(struct tokenizer *t, const cJSON *object, const char *key, object_reader read, int nesting, struct err *err) {
+static int read_sequence(struct tokenizer *t, const cJSON *object, const char *key, object_reader read, int nesting,
+                         struct err *err) {
     char keys[64];
     snprintf(keys, sizeof keys, "type|%s", key);
     int rc = json_check_keys(object, "Sequence", keys, err);
     const cJSON *list = json_member(object, key);
     if (!rc && !cJSON_IsArray(list)) rc = err_set(err, ERR_FORMAT, "Sequence: \"%s\" must be an array", key);
     if (!rc && nesting >= NESTING_MAX) rc = err_set(err, ERR_LIMIT, "sequences are nested deeper than %d", NESTING_MAX);
-    for (const cJSON *item = rc ? NULL : list->child; item && !rc; item = item->next) rc = read(t, item, nesting + 1, err);
+    for (const cJSON *item = rc ? NULL : list->child; item && !rc; item = item->next)
+        rc = read(t, item, nesting + 1, err);
     return rc;
 }
 
@@ -45,9 +49,12 @@ static int read_pattern(const cJSON *object, struct pattern **out, struct err *e
     if (!kind || kind->next || !cJSON_IsString(kind) || !kind->valuestring[0])
         return err_set(err, ERR_FORMAT, "\"pattern\" must hold one String or Regex that is not empty");
     struct str_view text = str_view_of(kind->valuestring);
-    if (is(kind->string, "String")) *out = pattern_open_literal(text);
-    else if (is(kind->string, "Regex")) return pattern_open_regex(out, text, err);
-    else return err_set(err, ERR_UNSUPPORTED, "pattern \"%.32s\" is not supported", kind->string);
+    if (is(kind->string, "String"))
+        *out = pattern_open_literal(text);
+    else if (is(kind->string, "Regex"))
+        return pattern_open_regex(out, text, err);
+    else
+        return err_set(err, ERR_UNSUPPORTED, "pattern \"%.32s\" is not supported", kind->string);
     return 0;
 }
 
@@ -58,7 +65,9 @@ static int need_text(const cJSON *object, const char *key, struct str_view *out,
     return rc;
 }
 
-static void copy_text(struct str *out, struct str_view text) { str_append(out, text.data, text.n_bytes); }
+static void copy_text(struct str *out, struct str_view text) {
+    str_append(out, text.data, text.n_bytes);
+}
 
 // ---- normalizers ----
 
@@ -145,7 +154,8 @@ static int read_split(struct tokenizer *t, const cJSON *object, struct err *err)
     return rc ? rc : pretokenizer_add(&t->pretokenizer, stage, err);
 }
 
-static int add_class_split(struct tokenizer *t, enum pattern_name name, enum split_behavior behavior, bool inverted, struct err *err) {
+static int add_class_split(struct tokenizer *t, enum pattern_name name, enum split_behavior behavior, bool inverted,
+                           struct err *err) {
     struct pretokenizer_stage stage = {PRETOKENIZER_SPLIT, pattern_open_named(name), behavior, .inverted = inverted};
     return pretokenizer_add(&t->pretokenizer, stage, err);
 }
@@ -155,9 +165,11 @@ static int read_byte_level(struct tokenizer *t, const cJSON *object, struct err 
     int rc = json_check_keys(object, "ByteLevel", "type|add_prefix_space|trim_offsets|use_regex", err);
     if (!rc) rc = json_get_bool(object, "add_prefix_space", &space_in_front, err);
     if (!rc) rc = json_get_bool(object, "use_regex", &use_regex, err);
-    if (!rc && space_in_front) rc = pretokenizer_add(&t->pretokenizer, (struct pretokenizer_stage){.kind = PRETOKENIZER_SPACE_IN_FRONT}, err);
+    if (!rc && space_in_front)
+        rc = pretokenizer_add(&t->pretokenizer, (struct pretokenizer_stage){.kind = PRETOKENIZER_SPACE_IN_FRONT}, err);
     if (!rc && use_regex) rc = add_class_split(t, PATTERN_GPT2, SPLIT_ISOLATED, false, err);
-    return rc ? rc : pretokenizer_add(&t->pretokenizer, (struct pretokenizer_stage){.kind = PRETOKENIZER_BYTE_MAP}, err);
+    return rc ? rc
+              : pretokenizer_add(&t->pretokenizer, (struct pretokenizer_stage){.kind = PRETOKENIZER_BYTE_MAP}, err);
 }
 
 struct metaspace {
@@ -171,18 +183,25 @@ static int read_metaspace_fields(const cJSON *object, struct metaspace *out, str
     *out = (struct metaspace){.scheme = METASPACE_ALWAYS, .split = true};
     const char *scheme = NULL;
     bool in_front = true;
-    int rc = json_check_keys(object, "Metaspace", "type|replacement|str_rep|add_prefix_space|prepend_scheme|split", err);
+    int rc =
+        json_check_keys(object, "Metaspace", "type|replacement|str_rep|add_prefix_space|prepend_scheme|split", err);
     if (!rc) rc = need_text(object, "replacement", &out->mark, err);
     if (!rc) rc = json_get_string(object, "prepend_scheme", &scheme, err);
     if (!rc) rc = json_get_bool(object, "add_prefix_space", &in_front, err);
     if (!rc) rc = json_get_bool(object, "split", &out->split, err);
     if (rc) return rc;
-    if (utf8_length(out->mark.data, out->mark.n_bytes) != 1) return err_set(err, ERR_FORMAT, "\"replacement\" must be one character");
-    if (!scheme) out->scheme = in_front ? METASPACE_ALWAYS : METASPACE_NEVER;
-    else if (is(scheme, "always") && in_front) out->scheme = METASPACE_ALWAYS;
-    else if (is(scheme, "first") && in_front) out->scheme = METASPACE_FIRST;
-    else if (is(scheme, "never") || is(scheme, "always")) out->scheme = METASPACE_NEVER;
-    else return err_set(err, ERR_UNSUPPORTED, "prepend_scheme \"%.32s\" is not supported here", scheme);
+    if (utf8_length(out->mark.data, out->mark.n_bytes) != 1)
+        return err_set(err, ERR_FORMAT, "\"replacement\" must be one character");
+    if (!scheme)
+        out->scheme = in_front ? METASPACE_ALWAYS : METASPACE_NEVER;
+    else if (is(scheme, "always") && in_front)
+        out->scheme = METASPACE_ALWAYS;
+    else if (is(scheme, "first") && in_front)
+        out->scheme = METASPACE_FIRST;
+    else if (is(scheme, "never") || is(scheme, "always"))
+        out->scheme = METASPACE_NEVER;
+    else
+        return err_set(err, ERR_UNSUPPORTED, "prepend_scheme \"%.32s\" is not supported here", scheme);
     return 0;
 }
 
@@ -192,7 +211,8 @@ static int read_metaspace(struct tokenizer *t, const cJSON *object, struct err *
     struct pretokenizer_stage stage = {.kind = PRETOKENIZER_METASPACE, .mark = m.mark, .scheme = m.scheme};
     if (!rc) rc = pretokenizer_add(&t->pretokenizer, stage, err);
     if (rc || !m.split) return rc;
-    struct pretokenizer_stage cut = {.kind = PRETOKENIZER_SPLIT, .pattern = pattern_open_literal(m.mark), .behavior = SPLIT_MERGED_WITH_NEXT};
+    struct pretokenizer_stage cut = {
+        .kind = PRETOKENIZER_SPLIT, .pattern = pattern_open_literal(m.mark), .behavior = SPLIT_MERGED_WITH_NEXT};
     return pretokenizer_add(&t->pretokenizer, cut, err);
 }
 
@@ -215,16 +235,22 @@ static int read_pretokenizer(struct tokenizer *t, const cJSON *object, int nesti
     int rc = get_type(object, &type, err);
     if (rc) return rc;
     if (is(type, "Sequence")) return read_sequence(t, object, "pretokenizers", read_pretokenizer, nesting, err);
-    if (is(type, "Split")) rc = read_split(t, object, err);
-    else if (is(type, "ByteLevel")) rc = read_byte_level(t, object, err);
-    else if (is(type, "Metaspace")) rc = read_metaspace(t, object, err);
-    else if (is(type, "Digits")) rc = read_digits(t, object, err);
-    else if (is(type, "Punctuation")) rc = read_punctuation(t, object, err);
+    if (is(type, "Split"))
+        rc = read_split(t, object, err);
+    else if (is(type, "ByteLevel"))
+        rc = read_byte_level(t, object, err);
+    else if (is(type, "Metaspace"))
+        rc = read_metaspace(t, object, err);
+    else if (is(type, "Digits"))
+        rc = read_digits(t, object, err);
+    else if (is(type, "Punctuation"))
+        rc = read_punctuation(t, object, err);
     else if (is(type, "Whitespace") && !(rc = json_check_keys(object, type, "type", err)))
         rc = add_class_split(t, PATTERN_WORDS, SPLIT_REMOVED, true, err);
     else if (is(type, "WhitespaceSplit") && !(rc = json_check_keys(object, type, "type", err)))
         rc = add_class_split(t, PATTERN_SPACE, SPLIT_REMOVED, false, err);
-    else if (!rc) return refuse_type(type, err);
+    else if (!rc)
+        return refuse_type(type, err);
     return rc ? err_prefix(err, "%s", type) : 0;
 }
 
@@ -250,7 +276,8 @@ static int read_strip(struct tokenizer *t, const cJSON *object, struct err *err)
     if (!rc) rc = need_text(object, "content", &content, err);
     if (!rc) rc = json_get_int(object, "start", 0, STRIP_MAX, &start, err);
     if (!rc) rc = json_get_int(object, "stop", 0, STRIP_MAX, &stop, err);
-    if (!rc && utf8_length(content.data, content.n_bytes) != 1) rc = err_set(err, ERR_FORMAT, "\"content\" must be one character");
+    if (!rc && utf8_length(content.data, content.n_bytes) != 1)
+        rc = err_set(err, ERR_FORMAT, "\"content\" must be one character");
     if (rc) return rc;
     if (!d->is_fused) {
         rc = refuse_after_bytes(t, "Strip", err);
@@ -259,7 +286,8 @@ static int read_strip(struct tokenizer *t, const cJSON *object, struct err *err)
         copy_text(&step.content, content);
         return decoder_add(d, step, err);
     }
-    if (stop || d->strip_count) return err_set(err, ERR_UNSUPPORTED, "stripping the end of the whole text is not supported");
+    if (stop || d->strip_count)
+        return err_set(err, ERR_UNSUPPORTED, "stripping the end of the whole text is not supported");
     memcpy(d->strip_bytes, content.data, content.n_bytes);
     d->strip = (struct str_view){d->strip_bytes, content.n_bytes};
     d->strip_count = (size_t)start;
@@ -299,7 +327,8 @@ static int read_decoder(struct tokenizer *t, const cJSON *object, int nesting, s
         rc = read_strip(t, object, err);
         return rc ? err_prefix(err, "Strip") : 0;
     }
-    if (!is(type, "ByteLevel") && !is(type, "ByteFallback") && !is(type, "Metaspace") && !is(type, "Replace")) return refuse_type(type, err);
+    if (!is(type, "ByteLevel") && !is(type, "ByteFallback") && !is(type, "Metaspace") && !is(type, "Replace"))
+        return refuse_type(type, err);
     rc = refuse_after_bytes(t, type, err);
     if (rc) return rc;
     if (is(type, "ByteLevel")) {
@@ -333,7 +362,8 @@ static int check_id(const struct tokenizer *t, const cJSON *item, int32_t *id, s
 }
 
 // The ids of one {"SpecialToken": {"id": "<s>", "type_id": 0}}, looked up in "special_tokens".
-static int push_template_token(const struct tokenizer *t, const cJSON *object, const cJSON *piece, token_vec *out, struct err *err) {
+static int push_template_token(const struct tokenizer *t, const cJSON *object, const cJSON *piece, token_vec *out,
+                               struct err *err) {
     const char *name = NULL;
     int rc = json_get_string(piece, "id", &name, err);
     if (rc) return rc;
@@ -349,16 +379,20 @@ static int push_template_token(const struct tokenizer *t, const cJSON *object, c
     return 0;
 }
 
-static int read_template_pieces(const struct tokenizer *t, const cJSON *object, token_vec *before, token_vec *after, struct err *err) {
+static int read_template_pieces(const struct tokenizer *t, const cJSON *object, token_vec *before, token_vec *after,
+                                struct err *err) {
     const cJSON *single = json_member(object, "single");
     if (!cJSON_IsArray(single)) return err_set(err, ERR_FORMAT, "\"single\" must be an array");
     int n_texts = 0, rc = 0;
     for (const cJSON *item = single->child; item && !rc; item = item->next) {
         const cJSON *token = json_member(item, "SpecialToken"), *text = json_member(item, "Sequence");
         const char *id = NULL;
-        if (token) rc = push_template_token(t, object, token, n_texts ? after : before, err);
-        else if (text) rc = json_get_string(text, "id", &id, err);
-        if (!rc && !token && (!id || !is(id, "A"))) rc = err_set(err, ERR_UNSUPPORTED, "\"single\" holds something else than special tokens and text A");
+        if (token)
+            rc = push_template_token(t, object, token, n_texts ? after : before, err);
+        else if (text)
+            rc = json_get_string(text, "id", &id, err);
+        if (!rc && !token && (!id || !is(id, "A")))
+            rc = err_set(err, ERR_UNSUPPORTED, "\"single\" holds something else than special tokens and text A");
         n_texts += text != NULL;
     }
     if (!rc && n_texts != 1) rc = err_set(err, ERR_UNSUPPORTED, "\"single\" must hold text A once");
@@ -386,10 +420,12 @@ static int read_template(struct tokenizer *t, const cJSON *object, struct err *e
 }
 
 // "cls": ["<s>", 0]
-static int read_named_id(const struct tokenizer *t, const cJSON *object, const char *key, token_vec *out, struct err *err) {
+static int read_named_id(const struct tokenizer *t, const cJSON *object, const char *key, token_vec *out,
+                         struct err *err) {
     const cJSON *pair = json_member(object, key);
     int32_t id;
-    if (!cJSON_IsArray(pair) || cJSON_GetArraySize(pair) != 2) return err_set(err, ERR_FORMAT, "\"%s\" must be a token and its id", key);
+    if (!cJSON_IsArray(pair) || cJSON_GetArraySize(pair) != 2)
+        return err_set(err, ERR_FORMAT, "\"%s\" must be a token and its id", key);
     int rc = check_id(t, pair->child->next, &id, err);
     if (!rc) vec_push(out, id);
     return rc;
@@ -411,10 +447,14 @@ static int read_postprocessor(struct tokenizer *t, const cJSON *object, int nest
     int rc = get_type(object, &type, err);
     if (rc) return rc;
     if (is(type, "Sequence")) return read_sequence(t, object, "processors", read_postprocessor, nesting, err);
-    if (is(type, "ByteLevel")) return json_check_keys(object, type, "type|add_prefix_space|trim_offsets|use_regex", err);
-    if (is(type, "TemplateProcessing")) rc = read_template(t, object, err);
-    else if (is(type, "RobertaProcessing") || is(type, "BertProcessing")) rc = read_cls_sep(t, object, err);
-    else return refuse_type(type, err);
+    if (is(type, "ByteLevel"))
+        return json_check_keys(object, type, "type|add_prefix_space|trim_offsets|use_regex", err);
+    if (is(type, "TemplateProcessing"))
+        rc = read_template(t, object, err);
+    else if (is(type, "RobertaProcessing") || is(type, "BertProcessing"))
+        rc = read_cls_sep(t, object, err);
+    else
+        return refuse_type(type, err);
     return rc ? err_prefix(err, "%s", type) : 0;
 }
 

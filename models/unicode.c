@@ -18,12 +18,31 @@ enum {
 };
 
 const uint16_t unicode_ascii_class[128] = {
-    ['\t'] = UNICODE_SPACE, ['\n'] = NEWLINE, ['\v'] = UNICODE_SPACE, ['\f'] = UNICODE_SPACE, ['\r'] = NEWLINE,
+    ['\t'] = UNICODE_SPACE,
+    ['\n'] = NEWLINE,
+    ['\v'] = UNICODE_SPACE,
+    ['\f'] = UNICODE_SPACE,
+    ['\r'] = NEWLINE,
     [' '] = UNICODE_SPACE,
-    ['!' ... '#'] = PUNCT, ['$'] = SYMBOL, ['%' ... '*'] = PUNCT, ['+'] = SYMBOL, [',' ... '/'] = PUNCT,
-    ['0' ... '9'] = DIGIT, [':' ... ';'] = PUNCT, ['<' ... '>'] = SYMBOL, ['?' ... '@'] = PUNCT,
-    ['A' ... 'Z'] = UPPER, ['[' ... ']'] = PUNCT, ['^'] = SYMBOL, ['_'] = PUNCT | UNICODE_WORD, ['`'] = SYMBOL,
-    ['a' ... 'z'] = LOWER, ['{'] = PUNCT, ['|'] = SYMBOL, ['}'] = PUNCT, ['~'] = SYMBOL,
+    ['!' ... '#'] = PUNCT,
+    ['$'] = SYMBOL,
+    ['%' ... '*'] = PUNCT,
+    ['+'] = SYMBOL,
+    [',' ... '/'] = PUNCT,
+    ['0' ... '9'] = DIGIT,
+    [':' ... ';'] = PUNCT,
+    ['<' ... '>'] = SYMBOL,
+    ['?' ... '@'] = PUNCT,
+    ['A' ... 'Z'] = UPPER,
+    ['[' ... ']'] = PUNCT,
+    ['^'] = SYMBOL,
+    ['_'] = PUNCT | UNICODE_WORD,
+    ['`'] = SYMBOL,
+    ['a' ... 'z'] = LOWER,
+    ['{'] = PUNCT,
+    ['|'] = SYMBOL,
+    ['}'] = PUNCT,
+    ['~'] = SYMBOL,
 };
 
 static const uint16_t category_class[] = {
@@ -101,7 +120,9 @@ static bool is_normal_alone(uint32_t c, struct normal_form form) {
 
 typedef VEC_OF(utf8proc_int32_t) code_point_vec;
 
-static unsigned combining_class(utf8proc_int32_t c) { return (unsigned)utf8proc_get_property(c)->combining_class; }
+static unsigned combining_class(utf8proc_int32_t c) {
+    return (unsigned)utf8proc_get_property(c)->combining_class;
+}
 
 // Stable sort of marks by combining class: by insertion when there are few, by counting when somebody sends many.
 static void order_marks(utf8proc_int32_t *marks, size_t n, code_point_vec *scratch) {
@@ -142,7 +163,8 @@ struct cluster_work {
 };
 
 static void normalize_cluster(struct normal_form form, struct str_view cluster, struct cluster_work *work) {
-    int options = UTF8PROC_STABLE | (form.composed ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) | (form.compatible ? UTF8PROC_COMPAT : 0);
+    int options = UTF8PROC_STABLE | (form.composed ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
+                  (form.compatible ? UTF8PROC_COMPAT : 0);
     enum { EXPANSION_MAX = 32 }; // the longest decomposition has 18 code points
     work->buffer.count = 0;
     for (size_t at = 0; at < cluster.n_bytes;) {

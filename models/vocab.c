@@ -52,6 +52,7 @@ static void resize(struct vocab *vocab, size_t capacity) {
 
 void vocab_open(struct vocab *vocab, size_t expected_count) {
     *vocab = (struct vocab){.arena = ARENA_INIT};
+    vocab->chunk = arena_alloc(&vocab->arena, 1); // an empty text has an address, too
     size_t capacity = 64;
     while (capacity < expected_count * 2) capacity *= 2;
     resize(vocab, capacity);
@@ -62,6 +63,20 @@ void vocab_close(struct vocab *vocab) {
     free(vocab->slots);
     arena_close(&vocab->arena);
     *vocab = (struct vocab){0};
+}
+
+// Texts lie close together, because looking them up is most of what opening a tokenizer costs.
+static struct str_view copy_text(struct vocab *vocab, struct str_view text) {
+    enum { CHUNK_BYTES = 64 * 1024 };
+    if (vocab->chunk_left < text.n_bytes) {
+        vocab->chunk_left = text.n_bytes > CHUNK_BYTES ? text.n_bytes : CHUNK_BYTES;
+        vocab->chunk = arena_alloc(&vocab->arena, vocab->chunk_left);
+    }
+    struct str_view copy = {vocab->chunk, text.n_bytes};
+    if (text.n_bytes) memcpy(vocab->chunk, text.data, text.n_bytes);
+    vocab->chunk += text.n_bytes;
+    vocab->chunk_left -= text.n_bytes;
+    return copy;
 }
 
 static void grow_ids(struct vocab *vocab, int32_t id) {
@@ -85,7 +100,7 @@ bool vocab_add(struct vocab *vocab, int32_t id, struct str_view text) {
     struct vocab_slot *slot = find_slot(vocab, text.data, text.n_bytes, hash);
     if (slot->id_plus_1) return false;
     grow_ids(vocab, id);
-    vocab->texts[id] = (struct str_view){arena_copy_string(&vocab->arena, text.data, text.n_bytes), text.n_bytes};
+    vocab->texts[id] = copy_text(vocab, text);
     *slot = (struct vocab_slot){hash, id + 1};
     if (text.n_bytes > vocab->token_bytes_max) vocab->token_bytes_max = text.n_bytes;
     if (++vocab->n_texts * 3 > vocab->capacity * 2) resize(vocab, vocab->capacity * 2);
@@ -95,7 +110,7 @@ bool vocab_add(struct vocab *vocab, int32_t id, struct str_view text) {
 void vocab_add_duplicate(struct vocab *vocab, int32_t id, struct str_view text) {
     assert(id >= 0 && id < VOCAB_IDS_MAX && (id >= vocab->n_ids || !vocab->texts[id].data));
     grow_ids(vocab, id);
-    vocab->texts[id] = (struct str_view){arena_copy_string(&vocab->arena, text.data, text.n_bytes), text.n_bytes};
+    vocab->texts[id] = copy_text(vocab, text);
 }
 
 int32_t vocab_find(const struct vocab *vocab, const char *bytes, size_t n_bytes) {

@@ -13,11 +13,13 @@ struct vocab_slot;
 struct vocab {
     struct str_view *texts; // [n_ids]; data == NULL: the id is not used
     int32_t n_ids;
-    size_t n_texts;         // ids that have a text
+    size_t n_texts; // ids that have a text
     struct vocab_slot *slots;
-    size_t capacity;        // of slots, a power of two
+    size_t capacity; // of slots, a power of two
     size_t token_bytes_max;
-    struct arena arena;     // holds the texts
+    struct arena arena; // holds the texts
+    char *chunk;        // of the arena, where the next text goes
+    size_t chunk_left;
 };
 
 enum { VOCAB_IDS_MAX = 1 << 22 };

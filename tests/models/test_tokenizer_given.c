@@ -35,7 +35,8 @@ static cJSON *open_json_file(const char *path) {
     struct str json = STR_INIT;
     str_append(&json, map.data, map.n_bytes);
     file_map_close(&map);
-    for (char *found = json.data; (found = strstr(found, NUL_ESCAPE));) memcpy(found, STAND_IN_ESCAPE, strlen(NUL_ESCAPE));
+    for (char *found = json.data; (found = strstr(found, NUL_ESCAPE));)
+        memcpy(found, STAND_IN_ESCAPE, strlen(NUL_ESCAPE));
     if (json_parse(&tree, json.data, json.n_bytes, &limits, &err)) fail_msg("%s", err.text);
     str_close(&json);
     return tree;
@@ -48,7 +49,8 @@ static struct tokenizer *open_any(const char *path) {
 static void assert_ids(const char *what, const char *text, const token_vec *ids, const cJSON *expected) {
     bool same = cJSON_GetArraySize(expected) == (int)ids->count;
     size_t i = 0;
-    for (const cJSON *item = expected->child; item && same; item = item->next, i++) same = item->valuedouble == ids->items[i];
+    for (const cJSON *item = expected->child; item && same; item = item->next, i++)
+        same = item->valuedouble == ids->items[i];
     if (same) return;
     struct str got = STR_INIT;
     for (i = 0; i < ids->count; i++) str_printf(&got, " %d", ids->items[i]);
@@ -58,8 +60,9 @@ static void assert_ids(const char *what, const char *text, const token_vec *ids,
 
 // What transformers does to decoded text unless told otherwise (clean_up_tokenization_spaces); not a tokenizer's part.
 static void clean_up(struct str *text) {
-    static const char *const pairs[][2] = {{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"},
-                                           {" 'm", "'m"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    static const char *const pairs[][2] = {{" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},
+                                           {" ' ", "'"},    {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"},
+                                           {" 've", "'ve"}, {" 're", "'re"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         struct str out = STR_INIT;
         const char *at = str_text(text);
@@ -94,7 +97,8 @@ static bool lost_from_llama2(const char *path, const cJSON *item) {
     return strstr(path, "llama2") && strstr(cJSON_GetObjectItemCaseSensitive(item, "text")->valuestring, "\xc2\xa0");
 }
 
-static void check_ids(const struct tokenizer *t, const char *what, const cJSON *item, const char *key, bool trusted, bool add_special) {
+static void check_ids(const struct tokenizer *t, const char *what, const cJSON *item, const char *key, bool trusted,
+                      bool add_special) {
     struct str text = text_of(item, "text");
     token_vec ids = encode_text(t, str_text(&text), text.n_bytes, trusted, add_special);
     assert_ids(what, str_text(&text), &ids, cJSON_GetObjectItemCaseSensitive(item, key));
@@ -163,7 +167,8 @@ static void ids_of_sentencepiece(void **state) {
     cJSON *file = open_json_file(EXPECTED "sentencepiece_ids.json");
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         struct tokenizer *t = open_any(sets[i].path);
-        const cJSON *cases = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(file, "sets"), sets[i].set), "cases");
+        const cJSON *cases = cJSON_GetObjectItemCaseSensitive(
+            cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(file, "sets"), sets[i].set), "cases");
         for (const cJSON *item = cases->child; item; item = item->next) {
             if (lost_from_llama2(sets[i].path, item)) continue;
             if (strstr(sets[i].path, "mistral") && begins_marked(item)) continue;
@@ -213,7 +218,9 @@ static void check_llama_cpp(const struct tokenizer *t, const char *name) {
         assert_non_null(line_end);
         str_append(&wanted, line, (size_t)(line_end - line));
         while (wanted.n_bytes && wanted.data[wanted.n_bytes - 1] == ' ') wanted.data[--wanted.n_bytes] = 0;
-        if (strcmp(str_text(&got), str_text(&wanted)) != 0) fail_msg("%s: \"%.*s\" gave \"%s\" instead of \"%s\"", name, (int)(stop - at), at, str_text(&got), str_text(&wanted));
+        if (strcmp(str_text(&got), str_text(&wanted)) != 0)
+            fail_msg("%s: \"%.*s\" gave \"%s\" instead of \"%s\"", name, (int)(stop - at), at, str_text(&got),
+                     str_text(&wanted));
         line = line_end + 1;
         vec_free(&ids);
         str_close(&got);

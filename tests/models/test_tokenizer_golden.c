@@ -84,7 +84,8 @@ static void print_difference(const char *what, const char *text, const token_vec
 }
 
 // Returns how many texts differ.
-static int check_texts(const struct tokenizer *t, const char *what, const cJSON *texts, const cJSON *ids, bool special) {
+static int check_texts(const struct tokenizer *t, const char *what, const cJSON *texts, const cJSON *ids,
+                       bool special) {
     int n_wrong = 0;
     const cJSON *expected = ids->child;
     for (const cJSON *text = texts->child; text; text = text->next, expected = expected->next) {
@@ -122,7 +123,8 @@ static token_vec ids_of(const cJSON *list) {
     return ids;
 }
 
-static int check_decoding(const struct tokenizer *t, const char *what, const token_vec *ids, bool skip, const char *wanted) {
+static int check_decoding(const struct tokenizer *t, const char *what, const token_vec *ids, bool skip,
+                          const char *wanted) {
     struct str text = STR_INIT;
     struct err err = {0};
     assert_int_equal(tokenizer_decode(t, ids->items, ids->count, skip, &text, &err), 0);
@@ -140,7 +142,8 @@ static void decoders_do_what_tokenizers_does(void **state) {
         struct tokenizer *t = open_case(file, test);
         const char *name = get(test, "name")->valuestring;
         const cJSON *with = get(test, "texts")->child, *without = get(test, "texts_without_special")->child;
-        for (const cJSON *run = get(test, "runs")->child; run; run = run->next, with = with->next, without = without->next) {
+        for (const cJSON *run = get(test, "runs")->child; run;
+             run = run->next, with = with->next, without = without->next) {
             token_vec ids = ids_of(run);
             n_wrong += check_decoding(t, name, &ids, false, with->valuestring);
             n_wrong += check_decoding(t, name, &ids, true, without->valuestring);
@@ -162,7 +165,8 @@ static int check_long_text(const struct tokenizer *t, const char *what, const cJ
     assert_true(n_bytes <= map.n_bytes);
     token_vec ids = encode_text(t, map.data, n_bytes, true, false);
     bool same = has_hash(&ids, get(expected, "hash"));
-    if (!same) printf("%s: %s gave %zu tokens for %d\n", what, expected->string, ids.count, get(expected, "count")->valueint);
+    if (!same)
+        printf("%s: %s gave %zu tokens for %d\n", what, expected->string, ids.count, get(expected, "count")->valueint);
     vec_free(&ids);
     file_map_close(&map);
     return !same;

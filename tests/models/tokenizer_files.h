@@ -25,7 +25,8 @@ static inline struct tokenizer *open_json_folder(const char *folder) {
     snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
     bool has_config = file_map_open(&config, path, NULL) == 0;
     struct str_view view = has_config ? (struct str_view){config.data, config.n_bytes} : (struct str_view){0};
-    if (tokenizer_open_json(&t, (struct str_view){file.data, file.n_bytes}, view, &err)) fail_msg("%s: %s", folder, err.text);
+    if (tokenizer_open_json(&t, (struct str_view){file.data, file.n_bytes}, view, &err))
+        fail_msg("%s: %s", folder, err.text);
     file_map_close(&file);
     if (has_config) file_map_close(&config);
     return t;
@@ -44,7 +45,8 @@ static inline struct tokenizer *open_gguf_file(const char *path) {
 }
 
 // Encodes one text of one trust; the caller frees with vec_free.
-static inline token_vec encode_text(const struct tokenizer *t, const char *text, size_t n_bytes, bool trusted, bool add_special) {
+static inline token_vec encode_text(const struct tokenizer *t, const char *text, size_t n_bytes, bool trusted,
+                                    bool add_special) {
     struct prompt_text prompt = PROMPT_TEXT_INIT;
     token_vec ids = {0};
     struct err err = {0};
