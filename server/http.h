@@ -66,15 +66,15 @@ struct http_options {
     void (*on_finished)(void *context, const char *method, const char *path, int status);
 };
 
-// Resolves the address, reads the keys and listens. Refuses a public address without keys unless insecure.
+// Reads the keys and listens. Refuses a public address without keys unless insecure. After a failure, too, the loop is
+// run until it is empty before it is closed.
 int http_server_open(struct http_server **out, uv_loop_t *loop, const struct http_options *options, struct err *err)
     __attribute__((warn_unused_result));
 int http_server_port(const struct http_server *server);        // the bound port
 int http_server_n_exchanges(const struct http_server *server); // requests being answered
 // Open connections; one stays until its last response has left.
 int http_server_n_connections(const struct http_server *server);
-// Stops accepting; idle connections close now, the others after their response. Draining responses say Connection:
-// close.
+// Stops accepting; idle connections close now, the others after their response, which says Connection: close.
 void http_server_drain(struct http_server *server);
 void http_server_close(struct http_server *server); // closes everything; run the loop until it is empty afterwards
 
