@@ -2,6 +2,7 @@
 
 #include "base/file_map.h"
 #include "base/log.h"
+#include "models/chat_template.h"
 #include "models/checkpoint.h"
 #include "models/config.h"
 #include "models/family.h"
@@ -197,6 +198,15 @@ static int open_tokenizer_file(struct model_text *out, const char *path, struct 
     return rc;
 }
 
+static int open_template_file(struct model_text *out, const char *path, struct err *err) {
+    struct file_map file;
+    int rc = file_map_open(&file, path, err);
+    if (rc) return rc;
+    rc = chat_template_open(&out->chat_template, file_map_text(&file), err);
+    file_map_close(&file);
+    return rc ? err_prefix(err, "%s", path) : 0;
+}
+
 static int open_gguf_text(struct model_text *out, const char *path, struct err *err) {
     struct file_map file = {0};
     struct gguf gguf;
@@ -214,6 +224,7 @@ int model_text_open(struct model_text *out, const char *path, struct err *err) {
     if (is_demo(path)) return err_set(err, ERR_NOT_FOUND, "no model is embedded in this program");
     if (has_suffix(path, ".gguf")) return open_gguf_text(out, path, err);
     if (has_suffix(path, ".json")) return open_tokenizer_file(out, path, err);
+    if (has_suffix(path, ".jinja")) return open_template_file(out, path, err);
     struct folder folder;
     int rc = folder_open(&folder, path, err);
     if (rc) return rc;

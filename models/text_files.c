@@ -1,8 +1,68 @@
 #include "models/text_files.h"
 
+#include "base/json.h"
+#include "base/log.h"
+#include "models/chat_template.h"
 #include "models/tokenizer.h"
 
 #include <string.h>
+
+static int open_template(struct chat_template **out, struct str_view source, const char *path, const char *name,
+                         bool strict, struct err *err) {
+    struct err own = {0};
+    int rc = chat_template_open(out, source, &own);
+    if (!rc) return 0;
+    *out = NULL;
+    if (strict) return err_set(err, rc, "%s/%s: chat template: %s", path, name, own.text);
+    log_warning("%s/%s: chat template: %s; chats are refused", path, name, own.text);
+    return 0;
+}
+
+// "chat_template" is a text, or a list of named ones, of which "default" serves (and otherwise the first).
+static const char *template_member(const cJSON *root) {
+    const cJSON *member = cJSON_GetObjectItemCaseSensitive(root, "chat_template"), *item, *first = NULL;
+    if (cJSON_IsString(member)) return member->valuestring;
+    if (!cJSON_IsArray(member)) return NULL;
+    cJSON_ArrayForEach(item, member) {
+        const cJSON *name = cJSON_GetObjectItemCaseSensitive(item, "name");
+        const cJSON *source = cJSON_GetObjectItemCaseSensitive(item, "template");
+        if (!cJSON_IsString(source)) continue;
+        if (cJSON_IsString(name) && strcmp(name->valuestring, "default") == 0) return source->valuestring;
+        if (!first) first = source;
+    }
+    return first ? first->valuestring : NULL;
+}
+
+// The template inside a JSON file of the folder; leaves *out NULL when there is none.
+static int open_template_json(struct chat_template **out, const struct folder *folder, const char *name, bool strict,
+                              struct err *err) {
+    struct folder_file file;
+    int rc = folder_file_open_optional(folder, name, &file, err);
+    if (rc || !file.data) return rc;
+    struct json_limits limits = JSON_LIMITS_FILE;
+    cJSON *root = NULL;
+    rc = json_parse(&root, file.data, file.n_bytes, &limits, err);
+    folder_file_close(&file);
+    if (rc) return err_prefix(err, "%s/%s", folder->path, name);
+    const char *source = template_member(root);
+    if (source) rc = open_template(out, str_view_of(source), folder->path, name, strict, err);
+    cJSON_Delete(root);
+    return rc;
+}
+
+static int open_folder_template(struct chat_template **out, const struct folder *folder, bool strict, struct err *err) {
+    struct folder_file file;
+    int rc = folder_file_open_optional(folder, "chat_template.jinja", &file, err);
+    if (rc) return rc;
+    if (file.data) {
+        rc = open_template(out, folder_file_text(&file), folder->path, "chat_template.jinja", strict, err);
+        folder_file_close(&file);
+        return rc;
+    }
+    static const char *const names[] = {"tokenizer_config.json", "chat_template.json"};
+    for (size_t i = 0; i < 2 && !*out && !rc; i++) rc = open_template_json(out, folder, names[i], strict, err);
+    return rc;
+}
 
 int text_open_tokenizer(struct model_text *out, const struct folder *folder, const char *name, struct err *err) {
     struct folder_file tokens, config;
@@ -23,7 +83,7 @@ int text_open_folder(struct model_text *out, const struct folder *folder, bool s
     bool has_tokenizer = tokens.data != NULL;
     folder_file_close(&tokens);
     if (!rc && has_tokenizer) rc = text_open_tokenizer(out, folder, "tokenizer.json", err);
-    (void)strict;
+    if (!rc) rc = open_folder_template(&out->chat_template, folder, strict, err);
     if (rc) model_text_close(out);
     return rc;
 }
@@ -32,13 +92,17 @@ int text_open_gguf(struct model_text *out, const struct gguf *gguf, const char *
     *out = (struct model_text){0};
     int rc = 0;
     if (gguf_find(gguf, "tokenizer.ggml.model")) rc = tokenizer_open_gguf(&out->tokenizer, gguf, err);
-    (void)strict;
+    struct str_view source = {0};
+    if (!rc) rc = gguf_get_string(gguf, "tokenizer.chat_template", &source, err);
     if (rc) err_prefix(err, "%s", path);
+    if (!rc && source.n_bytes)
+        rc = open_template(&out->chat_template, source, path, "tokenizer.chat_template", strict, err);
     if (rc) model_text_close(out);
     return rc;
 }
 
 void model_text_close(struct model_text *text) {
     tokenizer_close(text->tokenizer);
+    chat_template_close(text->chat_template);
     *text = (struct model_text){0};
 }

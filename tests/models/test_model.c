@@ -2,8 +2,10 @@
 #include "tests/test.h"
 
 #include "base/file_map.h"
+#include "base/log.h"
 #include "base/number.h"
 #include "base/str.h"
+#include "models/chat_template.h"
 #include "models/model.h"
 #include "models/tokenizer.h"
 
@@ -318,6 +320,74 @@ static void missing_things_are_named(void **state) {
     }
 }
 
+// --------------------------------------------------------------------------------------------------- templates
+
+static void write_text(const char *name, const char *text) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+// Renders the folder's template without messages; "" when there is none.
+static void render_folder(struct str *out) {
+    struct model_text text;
+    struct err err = {0};
+    if (model_text_open(&text, root, &err)) fail_msg("%s", err.text);
+    str_clear(out);
+    if (text.chat_template) {
+        struct prompt_text prompt = PROMPT_TEXT_INIT;
+        struct chat_template_input input = {.context_json = STR_VIEW("{\"messages\":[]}")};
+        if (chat_template_render(text.chat_template, &input, &prompt, &err)) fail_msg("%s", err.text);
+        str_append(out, prompt.text.data, prompt.text.n_bytes);
+        prompt_text_close(&prompt);
+    }
+    model_text_close(&text);
+}
+
+// Later files of this list win over earlier ones.
+static void templates_come_from_the_first_source(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *text, *expected;
+    } files[] = {
+        {"config.json", "{}", ""},
+        {"chat_template.json", "{\"chat_template\":\"from chat_template.json\"}", "from chat_template.json"},
+        {"tokenizer_config.json", "{\"eos_token\":\"x\"}", "from chat_template.json"},
+        {"tokenizer_config.json", "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"tools\"}]}", "tools"},
+        {"tokenizer_config.json",
+         "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"tools\"},{\"name\":\"default\",\"template\":"
+         "\"plain\"}]}",
+         "plain"},
+        {"tokenizer_config.json", "{\"chat_template\":\"from {{ 'tokenizer' }}_config\"}", "from tokenizer_config"},
+        {"chat_template.jinja", "from the file", "from the file"},
+    };
+    struct str got = STR_INIT;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        write_text(files[i].name, files[i].text);
+        render_folder(&got);
+        if (strcmp(str_text(&got), files[i].expected) != 0) fail_msg("file %zu: \"%s\"", i, str_text(&got));
+    }
+    str_close(&got);
+}
+
+// Whoever renders learns why it cannot be; a model whose template is broken still completes text.
+static void broken_templates_stop_rendering_alone(void **state) {
+    (void)state;
+    copy_golden("qwen3", "model.safetensors");
+    copy_golden("qwen3", "config.json");
+    write_text("chat_template.jinja", "line one\n{% if %}");
+    struct model_text text;
+    struct err err = {0};
+    assert_int_not_equal(model_text_open(&text, root, &err), 0);
+    assert_non_null(strstr(err.text, "chat_template.jinja: chat template: "));
+    struct model *model = open_model(root);
+    assert_null(model->chat_template);
+    model_close(model);
+}
+
 // ----------------------------------------------------------------------------------------------- random weights
 
 struct progress {
@@ -372,6 +442,7 @@ static void random_weights_have_the_shape_and_spread(void **state) {
 }
 
 int main(void) {
+    log_level_set(LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stories_folder_opens),
         cmocka_unit_test(gguf_files_hold_the_folders_weights),
@@ -382,6 +453,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(wrong_tensors_are_named_with_expected_and_actual, make_root, remove_root),
         cmocka_unit_test_setup_teardown(language_models_inside_wrappers_open, make_root, remove_root),
         cmocka_unit_test_setup_teardown(cached_models_have_their_repositorys_name, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(templates_come_from_the_first_source, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(broken_templates_stop_rendering_alone, make_root, remove_root),
         cmocka_unit_test_setup_teardown(random_weights_have_the_shape_and_spread, make_root, remove_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
