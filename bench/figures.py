@@ -86,10 +86,12 @@ def token_times(response):
                 yield time.perf_counter()
 
 
-def peaks(binary):
-    """Bytes/s and FLOP/s that this machine reaches now, as `optima inspect --hardware` measures them."""
-    text = subprocess.run([str(binary), "inspect", "--hardware", "--json"], capture_output=True, text=True, check=True)
-    return json.loads(text.stdout)
+def tokens_per_s_max(binary):
+    """What one stream of the shape could reach: the memory bandwidth, measured now, over the weights that a token reads."""
+    command = [str(binary), "inspect", "--random-weights", str(SHAPE), "--hardware"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    bandwidth = re.search(r"memory +([0-9.]+) GB/s read", text).group(1)
+    return float(re.search(r"at most ([0-9.]+) tokens/s", text).group(1)), bandwidth
 
 
 def report(name, value, unit, limit, note=""):
@@ -185,17 +187,16 @@ def map_weights(options):
 def decode(options):
     with Server(options.binary, "--random-weights", SHAPE, "--context", 2048) as server:
         server.wait_until_ready()
-        weight_bytes = server.metric("optima_weight_bytes_per_step")
-        shares, rates = [], []
+        shares, rates, bandwidths = [], [], []
         for _ in range(5):
-            bandwidth = peaks(options.binary)["read_bytes_per_s"]
+            limit, bandwidth = tokens_per_s_max(options.binary)
             body = {"prompt": "Once", "max_tokens": 48, "ignore_eos": True, "stream": True, "temperature": 0}
             times = list(token_times(server.post("/v1/completions", body)))
-            rate = (len(times) - 1) / (times[-1] - times[0])
-            rates.append(rate)
-            shares.append(100 * rate * weight_bytes / bandwidth)
+            rates.append((len(times) - 1) / (times[-1] - times[0]))
+            shares.append(100 * rates[-1] / limit)
+            bandwidths.append(bandwidth)
     report("decode", statistics.median(shares), "% of read", 80,
-           f"{statistics.median(rates):.1f} tokens/s of {weight_bytes / 1e9:.3f} GB each")
+           f"{statistics.median(rates):.1f} tokens/s; read bandwidth between runs {', '.join(bandwidths)} GB/s")
 
 
 def prompt(options):

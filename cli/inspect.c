@@ -1,5 +1,5 @@
 // optima inspect: what a model is, what it needs, and what this machine can do.
-#include "cli/inspect.h"
+#include "cli/commands.h"
 
 #include "base/memory_available.h"
 #include "base/option.h"

@@ -1,0 +1,140 @@
+// optima serve: a model over an OpenAI-compatible HTTP API.
+#include "cli/commands.h"
+
+#include "base/log.h"
+#include "base/option.h"
+#include "cli/serving.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct serve_options {
+    const char *host, *keys, *allowed_hosts, *name, *random_weights, *device, *instruction_set, *kv_format, *log_level;
+    int64_t port, threads, context, rows, sequences, steps_in_flight, chunk, queue, choices, random_seed, connections;
+    double kv_gib, drain;
+    bool insecure, any_model, strict, no_prefix_cache;
+};
+
+#define FIELD(field) offsetof(struct serve_options, field)
+static const struct option_row rows[] = {
+    {"host", OPTION_TEXT, FIELD(host), "ADDRESS", NULL, 0, 0, false, "address to listen on (127.0.0.1)"},
+    {"port", OPTION_INT, FIELD(port), "N", NULL, 0, 65535, false, "port to listen on (8080); 0 takes any free one"},
+    {"api-keys", OPTION_TEXT, FIELD(keys), "FILE", NULL, 0, 0, false, "accept only the keys in FILE, one a line"},
+    {"insecure", OPTION_FLAG, FIELD(insecure), NULL, NULL, 0, 0, false, "allow a public address without keys"},
+    {"allowed-hosts", OPTION_TEXT, FIELD(allowed_hosts), "NAMES", NULL, 0, 0, false,
+     "further names for the Host header when bound to loopback, comma-separated"},
+    {"name", OPTION_TEXT, FIELD(name), "NAME", NULL, 0, 0, false, "the model's id in the API (from its path)"},
+    {"any-model", OPTION_FLAG, FIELD(any_model), NULL, NULL, 0, 0, false, "accept any model name in requests"},
+    {"strict", OPTION_FLAG, FIELD(strict), NULL, NULL, 0, 0, false, "refuse request fields that are not known"},
+    {"context", OPTION_INT, FIELD(context), "N", NULL, 1, 1 << 24, true, "longest sequence in tokens (the model's)"},
+    {"kv-gib", OPTION_DOUBLE, FIELD(kv_gib), "GIB", NULL, 0.0001, 1e6, true,
+     "memory for the KV cache (what all sequences need, at most half of the free memory)"},
+    {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16", 0, 0, false,
+     "precision of the KV cache (auto: f32 below 100 M parameters, bf16 above)"},
+    {"rows", OPTION_INT, FIELD(rows), "N", NULL, 1, 65536, true, "most token positions computed in one step (512)"},
+    {"sequences", OPTION_INT, FIELD(sequences), "N", NULL, 1, 65536, true, "most sequences in one step (128)"},
+    {"chunk", OPTION_INT, FIELD(chunk), "N", NULL, 1, 65536, true, "most tokens of one prompt in one step (auto)"},
+    {"queue", OPTION_INT, FIELD(queue), "N", NULL, 1, 1 << 20, true, "most sequences that wait; more get 429 (auto)"},
+    {"choices", OPTION_INT, FIELD(choices), "N", NULL, 1, GENERATION_CHOICES_MAX, false, "largest n of a request (8)"},
+    {"connections", OPTION_INT, FIELD(connections), "N", NULL, 1, 1 << 20, true, "most open connections (1024)"},
+    {"no-prefix-cache", OPTION_FLAG, FIELD(no_prefix_cache), NULL, NULL, 0, 0, false,
+     "compute every prompt anew instead of reusing cached prefixes"},
+    {"steps-in-flight", OPTION_INT, FIELD(steps_in_flight), "N", NULL, 1, 2, true,
+     "steps planned ahead (1 on a CPU, 2 where a device works beside the host)"},
+    {"threads", OPTION_INT, FIELD(threads), "N", NULL, 1, 1024, true, "compute threads (one a physical core)"},
+    {"device", OPTION_CHOICE, FIELD(device), NULL, "auto|cpu", 0, 0, false, "where to compute"},
+    {"instruction-set", OPTION_CHOICE, FIELD(instruction_set), NULL, "auto|ref|avx2|avx512", 0, 0, false,
+     "kernels to use (auto: the best that the processor has)"},
+    {"random-weights", OPTION_TEXT, FIELD(random_weights), "CONFIG", NULL, 0, 0, false,
+     "serve random weights in the shape of this config.json, to measure a shape without a download"},
+    {"random-seed", OPTION_INT, FIELD(random_seed), "N", NULL, 0, 9e15, false, "seed of the random weights (0)"},
+    {"drain", OPTION_DOUBLE, FIELD(drain), "SECONDS", NULL, 0, 86400, false,
+     "how long running requests may finish after SIGTERM (30)"},
+    {"log-level", OPTION_CHOICE, FIELD(log_level), NULL, "debug|info|warning|error", 0, 0, false,
+     "least level of log lines"},
+};
+
+static const struct option_table table = {
+    .usage = "optima serve [MODEL] [options]",
+    .summary = "Serves MODEL (a Hugging Face folder or a GGUF file; the embedded demo model when it is left out)\n"
+               "over an OpenAI-compatible HTTP API.",
+    .rows = rows,
+    .n_rows = sizeof rows / sizeof *rows,
+    .n_positional_max = 1,
+};
+
+static void print_hint(void *context, int port) {
+    const struct serve_options *options = context;
+    printf("Optima %s listens on http://%s:%d\n\ntry it:\n\n"
+           "  curl -N http://%s:%d/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+           "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Tell me a story about a cat.\"}], \"stream\": "
+           "true}'\n",
+           OPTIMA_VERSION, options->host, port, options->host, port);
+    fflush(stdout);
+}
+
+static enum log_level log_level_of(const char *name) {
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(name, names[i]) == 0) return (enum log_level)i;
+    return LOG_LEVEL_INFO;
+}
+
+static struct serving_options serving_options_of(struct serve_options *o, const char *path) {
+    return (struct serving_options){
+        .model = {.path = path, .random_weights_path = o->random_weights, .random_seed = (uint64_t)o->random_seed},
+        .backend = {.device = "cpu", .instruction_set = o->instruction_set, .n_threads = (int)o->threads},
+        .engine = {.context = (int32_t)o->context,
+                   .rows_max = (int32_t)o->rows,
+                   .sequences_max = (int32_t)o->sequences,
+                   .kv_bytes = (uint64_t)(o->kv_gib * 0x1p30),
+                   .steps_in_flight = (int32_t)o->steps_in_flight,
+                   .kv_format = o->kv_format},
+        .step_loop = {.queue_max = (int32_t)o->queue,
+                      .no_prefix_cache = o->no_prefix_cache,
+                      .chunk_max = (int32_t)o->chunk},
+        .server = {.http = {.host = o->host,
+                            .port = (int)o->port,
+                            .keys_path = o->keys,
+                            .insecure = o->insecure,
+                            .allowed_hosts = o->allowed_hosts,
+                            .connections_max = (int)o->connections},
+                   .model_name = o->name,
+                   .any_model = o->any_model,
+                   .strict = o->strict,
+                   .n_choices_max = (int)o->choices,
+                   .drain_s = o->drain,
+                   .on_ready = print_hint,
+                   .on_ready_context = o},
+    };
+}
+
+int serve_main(int argc, char **argv) {
+    struct serve_options options = {.host = "127.0.0.1",
+                                    .port = 8080,
+                                    .device = "auto",
+                                    .instruction_set = "auto",
+                                    .kv_format = "auto",
+                                    .log_level = "info",
+                                    .drain = 30};
+    struct option_result result;
+    struct err err = {0};
+    if (option_parse(&table, argc, argv, &options, &result, &err)) {
+        fprintf(stderr, "optima serve: %s\n", err.text);
+        return 2;
+    }
+    if (result.help) {
+        option_print_help(&table, stdout);
+        return 0;
+    }
+    log_level_set(log_level_of(options.log_level));
+    struct serving_options serving_options = serving_options_of(&options, result.positional[0]);
+    struct serving serving;
+    int rc = serving_open(&serving, &serving_options, &err);
+    if (!rc) {
+        rc = serving_run(&serving, &err);
+        serving_close(&serving);
+    }
+    if (rc) fprintf(stderr, "optima serve: %s\n", err.text);
+    return rc ? 1 : 0;
+}

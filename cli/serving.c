@@ -1,0 +1,90 @@
+#include "cli/serving.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static void print_progress(void *context, uint64_t done, uint64_t total) {
+    (void)context;
+    enum { WIDTH = 40 };
+    int filled = total ? (int)(done * WIDTH / total) : WIDTH;
+    char bar[WIDTH + 1];
+    memset(bar, '#', (size_t)filled);
+    memset(bar + filled, '.', (size_t)(WIDTH - filled));
+    bar[WIDTH] = 0;
+    fprintf(stderr, "\rloading [%s] %5.1f of %.1f GiB%s", bar, (double)done / 0x1p30, (double)total / 0x1p30,
+            done == total ? "\n" : "");
+}
+
+static void print_ready(const struct serving *serving, uint64_t started_ns) {
+    const struct engine_limits *limits = engine_limits(serving->engine);
+    struct str text = STR_INIT;
+    memory_ledger_print(engine_memory(serving->engine), &text);
+    printf("\n%s\n", str_text(&text));
+    str_close(&text);
+    printf("model    %s (%s, %.1f M parameters), context %d tokens\n", serving->model->name,
+           serving->model->spec.family, (double)serving->model->spec.n_parameters / 1e6, limits->context);
+    printf("device   %s\n", backend_description(serving->backend));
+    printf("steps    up to %d rows of %d sequences, %d in flight\n", limits->rows_max, limits->sequences_max,
+           limits->steps_in_flight);
+    printf("ready    after %.0f ms\n", (double)(clock_now_ns() - started_ns) / 1e6);
+    fflush(stdout);
+}
+
+static int load(struct serving *serving, struct err *err) {
+    struct serving_options *options = &serving->options;
+    if (!options->quiet && isatty(STDERR_FILENO)) options->model.progress = print_progress;
+    int rc = model_open(&serving->model, &options->model, err);
+    if (!rc) rc = backend_open(&serving->backend, &options->backend, err);
+    if (!rc) rc = engine_open(&serving->engine, serving->model, serving->backend, &options->engine, err);
+    if (rc) return rc;
+    options->step_loop.wake = server_wake;
+    options->step_loop.wake_context = serving->server;
+    return step_loop_open(&serving->step_loop, serving->engine, &options->step_loop, err);
+}
+
+static void *loader_main(void *argument) {
+    struct serving *serving = argument;
+    uint64_t started_ns = clock_now_ns();
+    if (load(serving, &serving->load_err)) {
+        server_stop(serving->server);
+        return NULL;
+    }
+    if (!serving->options.quiet) print_ready(serving, started_ns);
+    server_attach(serving->server, &(struct server_engine){.model = serving->model,
+                                                           .step_loop = serving->step_loop,
+                                                           .context = engine_limits(serving->engine)->context});
+    return NULL;
+}
+
+int serving_open(struct serving *serving, const struct serving_options *options, struct err *err) {
+    *serving = (struct serving){.options = *options};
+    int rc = server_open(&serving->server, &options->server, err);
+    if (rc) return rc;
+    if (pthread_create(&serving->loader, NULL, loader_main, serving) != 0) {
+        server_close(serving->server);
+        return err_set(err, ERR_IO, "cannot start a thread to load the model");
+    }
+    return 0;
+}
+
+int serving_run(struct serving *serving, struct err *err) {
+    int rc = server_run(serving->server, err);
+    pthread_join(serving->loader, NULL);
+    if (!serving->load_err.code) return rc;
+    *err = serving->load_err;
+    return err->code;
+}
+
+void serving_close(struct serving *serving) {
+    if (serving->step_loop) step_loop_close(serving->step_loop);
+    server_close(serving->server);
+    engine_close(serving->engine);
+    if (serving->backend) backend_close(serving->backend);
+    model_close(serving->model);
+}
