@@ -238,7 +238,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "build" / "optima")
     parser.add_argument("--stories", type=pathlib.Path, default=ROOT.parent / "shared/data/models/stories260K/hf")
-    parser.add_argument("names", nargs="*", choices=[*figures, []])
+    parser.add_argument("names", nargs="*", choices=[*figures, []], default=[])
     options = parser.parse_args()
     for name in options.names or figures:
         figures[name](options)

@@ -29,13 +29,15 @@ static const struct option_row rows[] = {
     {"model", OPTION_TEXT, FIELD(model), "NAME", NULL, 0, 0, false, "model name to ask for (the server's own)"},
     {"system", OPTION_TEXT, FIELD(system), "TEXT", NULL, 0, 0, false, "system message"},
     {"temperature", OPTION_DOUBLE, FIELD(temperature), "X", NULL, 0, 2, false, "sampling temperature (the model's)"},
-    {"max-tokens", OPTION_INT, FIELD(max_tokens), "N", NULL, 1, 1 << 24, true, "longest answer (to the end of the context)"},
+    {"max-tokens", OPTION_INT, FIELD(max_tokens), "N", NULL, 1, 1 << 24, true,
+     "longest answer (to the end of the context)"},
     {"random-weights", OPTION_TEXT, FIELD(random_weights), "CONFIG", NULL, 0, 0, false,
      "random weights in the shape of this config.json instead of MODEL"},
 };
 static const struct option_table table = {
     .usage = "optima chat [MODEL] [options]",
-    .summary = "Talks to MODEL (\"demo\", a Hugging Face folder or a GGUF file), served by this process, or, without MODEL, to\n"
+    .summary = "Talks to MODEL (\"demo\", a Hugging Face folder or a GGUF file), served by this process, or, without "
+               "MODEL, to\n"
                "a running server. Commands: /reset, /system TEXT, /quit. Ctrl-C stops an answer.",
     .rows = rows,
     .n_rows = sizeof rows / sizeof *rows,
@@ -53,7 +55,9 @@ struct chat {
 };
 
 static volatile int interrupted;
-static void on_interrupt(int signal_number) { interrupted = signal_number; }
+static void on_interrupt(int signal_number) {
+    interrupted = signal_number;
+}
 
 static void append_message(struct str *out, const char *role, const char *text, size_t n_bytes) {
     str_printf(out, "{\"role\":\"%s\",\"content\":", role);
@@ -99,8 +103,10 @@ static void print_failure(int status, const struct str *answer, const struct err
     cJSON *tree = status ? cJSON_ParseWithLength(str_text(answer), answer->n_bytes) : NULL;
     const cJSON *error = cJSON_GetObjectItemCaseSensitive(tree, "error");
     const char *reason = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "message"));
-    if (err->code) fprintf(stderr, "optima chat: %s\n", err->text);
-    else fprintf(stderr, "optima chat: the server answered %d: %s\n", status, reason ? reason : "without a reason");
+    if (err->code)
+        fprintf(stderr, "optima chat: %s\n", err->text);
+    else
+        fprintf(stderr, "optima chat: the server answered %d: %s\n", status, reason ? reason : "without a reason");
     cJSON_Delete(tree);
 }
 
@@ -127,8 +133,10 @@ static int ask(struct chat *chat, const char *question, size_t n_bytes) {
     if (rc == ERR_CLOSED && interrupted) rc = 0, err.code = 0;
     bool failed = rc || status != 200 || chat->error.n_bytes;
     if (chat->answer.n_bytes || !failed) printf("\n");
-    if (chat->error.n_bytes) fprintf(stderr, "optima chat: %s\n", str_text(&chat->error));
-    else if (failed) print_failure(status, &answer, &err);
+    if (chat->error.n_bytes)
+        fprintf(stderr, "optima chat: %s\n", str_text(&chat->error));
+    else if (failed)
+        print_failure(status, &answer, &err);
     if (failed) {
         chat->history.n_bytes = history_before;
         if (chat->history.data) chat->history.data[history_before] = 0;
@@ -224,7 +232,10 @@ static int chat_with_model(struct chat *chat, const char *path, const char *rand
         .quiet = true,
         .model = {.path = path, .random_weights_path = random_weights},
         .backend = {.device = "cpu", .instruction_set = "auto"},
-        .server = {.http = {.host = "127.0.0.1"}, .any_model = true, .on_ready = remember_port, .on_ready_context = &own,
+        .server = {.http = {.host = "127.0.0.1"},
+                   .any_model = true,
+                   .on_ready = remember_port,
+                   .on_ready_context = &own,
                    .keep_signals = true},
     };
     int rc = serving_open(&own.serving, &options, err);

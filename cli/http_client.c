@@ -73,8 +73,8 @@ static int connect_to(const struct http_url *url, struct err *err) {
 
 static int send_request(int fd, const struct http_call *call, struct err *err) {
     struct str text = STR_INIT;
-    str_printf(&text, "%s %s%s HTTP/1.1\r\nHost: %s:%s\r\nAccept: application/json\r\nConnection: close\r\n", call->method,
-               call->url->prefix, call->path, call->url->host, call->url->port);
+    str_printf(&text, "%s %s%s HTTP/1.1\r\nHost: %s:%s\r\nAccept: application/json\r\nConnection: close\r\n",
+               call->method, call->url->prefix, call->path, call->url->host, call->url->port);
     if (call->api_key) str_printf(&text, "Authorization: Bearer %s\r\n", call->api_key);
     if (call->body.n_bytes)
         str_printf(&text, "Content-Type: application/json\r\nContent-Length: %zu\r\n", call->body.n_bytes);
@@ -83,8 +83,10 @@ static int send_request(int fd, const struct http_call *call, struct err *err) {
     int rc = 0;
     for (size_t sent = 0; !rc && sent < text.n_bytes;) {
         ssize_t n = send(fd, text.data + sent, text.n_bytes - sent, MSG_NOSIGNAL);
-        if (n > 0) sent += (size_t)n;
-        else if (errno != EINTR) rc = err_set(err, ERR_IO, "the server closed the connection: %s", strerror(errno));
+        if (n > 0)
+            sent += (size_t)n;
+        else if (errno != EINTR)
+            rc = err_set(err, ERR_IO, "the server closed the connection: %s", strerror(errno));
     }
     str_close(&text);
     return rc;

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 struct http_url {
-    char host[256];   // name or numeric address
+    char host[256]; // name or numeric address
     char port[6];
     char prefix[256]; // path in front of "/v1/...", without a final slash; mostly empty
 };

@@ -40,6 +40,9 @@ static int load(struct serving *serving, struct err *err) {
     struct serving_options *options = &serving->options;
     if (!options->quiet && isatty(STDERR_FILENO)) options->model.progress = print_progress;
     int rc = model_open(&serving->model, &options->model, err);
+    if (!rc && !serving->model->tokenizer)
+        rc = err_set(err, ERR_NOT_FOUND, "%s: no tokenizer.json; text cannot be served without a tokenizer",
+                     serving->model->path);
     if (!rc) rc = backend_open(&serving->backend, &options->backend, err);
     if (!rc) rc = engine_open(&serving->engine, serving->model, serving->backend, &options->engine, err);
     if (rc) return rc;
@@ -51,7 +54,8 @@ static int load(struct serving *serving, struct err *err) {
 static void *loader_main(void *argument) {
     struct serving *serving = argument;
     uint64_t started_ns = clock_now_ns();
-    if (load(serving, &serving->load_err)) {
+    serving->load_rc = load(serving, &serving->load_err);
+    if (serving->load_rc) {
         server_stop(serving->server);
         return NULL;
     }
@@ -76,9 +80,9 @@ int serving_open(struct serving *serving, const struct serving_options *options,
 int serving_run(struct serving *serving, struct err *err) {
     int rc = server_run(serving->server, err);
     pthread_join(serving->loader, NULL);
-    if (!serving->load_err.code) return rc;
+    if (!serving->load_rc) return rc;
     *err = serving->load_err;
-    return err->code;
+    return serving->load_rc;
 }
 
 void serving_close(struct serving *serving) {

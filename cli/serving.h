@@ -26,7 +26,8 @@ struct serving {
     struct engine *engine;
     struct step_loop *step_loop;
     pthread_t loader;
-    struct err load_err; // why loading failed; read after the server has stopped
+    int load_rc; // 0, or why loading failed, with load_err; read after the server has stopped
+    struct err load_err;
 };
 
 // Listens at once and loads the model in a thread of its own, so that /health can say that it is loading.

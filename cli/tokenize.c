@@ -1,5 +1,5 @@
 // optima tokenize: text on standard input to token ids on one line, and back.
-#include "cli/tokenize.h"
+#include "cli/commands.h"
 
 #include "base/file_map.h"
 #include "base/option.h"
