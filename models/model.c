@@ -28,6 +28,16 @@ static bool is_demo(const char *path) {
     return !path || strcmp(path, "demo") == 0;
 }
 
+// Without the demo's files in the build it is an empty folder.
+static struct folder demo_folder(void) {
+    size_t n_files = 0;
+    const struct embedded_file *files = NULL;
+#ifdef OPTIMA_EMBEDS_DEMO
+    files = demo_files(&n_files);
+#endif
+    return folder_of_embedded("embedded", files, n_files);
+}
+
 static bool has_suffix(const char *text, const char *suffix) {
     size_t n = strlen(text), m = strlen(suffix);
     return n > m && strcmp(text + n - m, suffix) == 0;
@@ -106,13 +116,19 @@ static int open_random(struct model *model, const struct model_options *options,
     if (rc) return err_prefix(err, "%s", options->random_weights_path);
     checkpoint_open_random(&private->checkpoint, private->config.weight_format, options->random_seed,
                            options->random_weights_path);
-    return 0;
+    struct folder demo = demo_folder();
+    return text_open_folder(&private->text, &demo, false, err);
 }
 
 static int open_source(struct model *model, const struct model_options *options, struct err *err) {
     struct model_private *private = model->private_data;
     const char *path = options->random_weights_path ? options->random_weights_path : options->path;
-    if (is_demo(path)) return err_set(err, ERR_NOT_FOUND, "no model is embedded in this program");
+    if (is_demo(path)) {
+        struct folder demo = demo_folder();
+        model->path = demo.path;
+        model->name = "optima-demo";
+        return open_folder(model, &demo, err);
+    }
     model->path = arena_copy_string(&private->arena, path, strlen(path));
     model->name = name_of(&private->arena, path);
     if (options->random_weights_path) return open_random(model, options, err);
@@ -221,7 +237,10 @@ static int open_gguf_text(struct model_text *out, const char *path, struct err *
 
 int model_text_open(struct model_text *out, const char *path, struct err *err) {
     *out = (struct model_text){0};
-    if (is_demo(path)) return err_set(err, ERR_NOT_FOUND, "no model is embedded in this program");
+    if (is_demo(path)) {
+        struct folder demo = demo_folder();
+        return text_open_folder(out, &demo, true, err);
+    }
     if (has_suffix(path, ".gguf")) return open_gguf_text(out, path, err);
     if (has_suffix(path, ".json")) return open_tokenizer_file(out, path, err);
     if (has_suffix(path, ".jinja")) return open_template_file(out, path, err);
