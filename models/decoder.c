@@ -67,7 +67,8 @@ static int replace(const struct decoder_step *step, struct str_view token, struc
     struct text_range match;
     size_t copied = 0;
     int found;
-    pattern_search_open(&search, step->pattern, token);
+    struct pattern_budget budget = {0};
+    pattern_search_open(&search, step->pattern, token, &budget);
     while ((found = pattern_search_next(&search, &match, err)) == 1) {
         str_append(out, token.data + copied, match.begin - copied);
         str_append(out, step->content.data, step->content.n_bytes);

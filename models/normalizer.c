@@ -76,13 +76,13 @@ static void prepend(const struct normalizer_step *step, const struct prompt_text
 }
 
 static int replace(const struct normalizer_step *step, const struct prompt_text *in, struct prompt_text *out,
-                   struct err *err) {
+                   struct pattern_budget *budget, struct err *err) {
     struct str_view text = view_of(in);
     struct pattern_search search;
     struct text_range match;
     size_t part = 0, copied = 0;
     int found;
-    pattern_search_open(&search, step->pattern, text);
+    pattern_search_open(&search, step->pattern, text, budget);
     while ((found = pattern_search_next(&search, &match, err)) == 1) {
         prompt_text_append_part(out, in, copied, match.begin, &part);
         prompt_text_append(out, step->content.data, step->content.n_bytes,
@@ -99,7 +99,7 @@ static int replace(const struct normalizer_step *step, const struct prompt_text 
 }
 
 static int run_step(const struct normalizer_step *step, const struct prompt_text *in, struct prompt_text *out,
-                    struct err *err) {
+                    struct pattern_budget *budget, struct err *err) {
     switch (step->kind) {
     case NORMALIZER_FORM:
         unicode_normalize(step->form, in, out);
@@ -117,16 +117,16 @@ static int run_step(const struct normalizer_step *step, const struct prompt_text
         prepend(step, in, out);
         break;
     case NORMALIZER_REPLACE:
-        return in->text.n_bytes ? replace(step, in, out, err) : 0;
+        return in->text.n_bytes ? replace(step, in, out, budget, err) : 0;
     }
     return 0;
 }
 
 int normalizer_run(const struct normalizer *normalizer, struct prompt_text *text, struct prompt_text *spare,
-                   struct err *err) {
+                   struct pattern_budget *budget, struct err *err) {
     for (size_t i = 0; i < normalizer->n_steps; i++) {
         prompt_text_clear(spare);
-        int rc = run_step(&normalizer->steps[i], text, spare, err);
+        int rc = run_step(&normalizer->steps[i], text, spare, budget, err);
         if (rc) return rc;
         struct prompt_text swap = *text;
         *text = *spare;

@@ -43,6 +43,6 @@ int normalizer_add(struct normalizer *normalizer, struct normalizer_step step, s
 // Rewrites *text, which is valid UTF-8; *spare is a second buffer. ERR_LIMIT: a regular expression took too long, or
 // the text grew beyond BPE_PIECE_BYTES_MAX.
 int normalizer_run(const struct normalizer *normalizer, struct prompt_text *text, struct prompt_text *spare,
-                   struct err *err) __attribute__((warn_unused_result));
+                   struct pattern_budget *budget, struct err *err) __attribute__((warn_unused_result));
 // How many bytes of text can at most become one byte of normalised text; 0: any number.
 size_t normalizer_shrink_max(const struct normalizer *normalizer);

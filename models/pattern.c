@@ -151,11 +151,10 @@ void pattern_close(struct pattern *pattern) {
     free(pattern);
 }
 
-void pattern_search_open(struct pattern_search *search, const struct pattern *pattern, struct str_view text) {
-    *search = (struct pattern_search){.pattern = pattern, .text = text};
-    if (!pattern->code) return;
-    search->match_data = pcre2_match_data_create(1, NULL);
-    search->deadline_ns = clock_now_ns() + SECONDS_IN_ALL * UINT64_C(1000000000);
+void pattern_search_open(struct pattern_search *search, const struct pattern *pattern, struct str_view text,
+                         struct pattern_budget *budget) {
+    *search = (struct pattern_search){.pattern = pattern, .text = text, .budget = budget};
+    if (pattern->code) search->match_data = pcre2_match_data_create(1, NULL);
 }
 
 void pattern_search_close(struct pattern_search *search) {
@@ -163,12 +162,19 @@ void pattern_search_close(struct pattern_search *search) {
     search->match_data = NULL;
 }
 
+static bool is_spent(struct pattern_budget *budget) {
+    if (budget->n_tries++ % TRIES_BETWEEN_CLOCKS) return false;
+    uint64_t now = clock_now_ns();
+    if (!budget->deadline_ns) budget->deadline_ns = now + SECONDS_IN_ALL * UINT64_C(1000000000);
+    return now > budget->deadline_ns;
+}
+
 // Every position is tried by itself, so that the limit of steps bounds each call and the clock the sum of them.
 static int search_regex(struct pattern_search *search, struct text_range *match, struct err *err) {
     const struct pattern *pattern = search->pattern;
     if (!search->match_data) return err_set(err, ERR_LIMIT, "no memory for a regular expression");
     while (search->at <= search->text.n_bytes) {
-        if (++search->n_tries % TRIES_BETWEEN_CLOCKS == 0 && clock_now_ns() > search->deadline_ns)
+        if (is_spent(search->budget))
             return err_set(err, ERR_LIMIT, "the tokenizer's regular expression took too long on this text");
         int rc = pcre2_match(pattern->code, (PCRE2_SPTR)search->text.data, search->text.n_bytes, search->at,
                              PCRE2_ANCHORED | PCRE2_NO_UTF_CHECK, search->match_data, pattern->context);

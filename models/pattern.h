@@ -48,21 +48,27 @@ bool pattern_is_known(const struct pattern *pattern);
 size_t pattern_literal_bytes(const struct pattern *pattern);
 void pattern_close(struct pattern *pattern); // NULL is allowed
 
+// What the unknown expressions of one encoding may still cost together; zero it before the first search.
+struct pattern_budget {
+    uint64_t deadline_ns; // 0: no clock was read yet
+    unsigned n_tries;
+};
+
 // Walks over the matches in one text, which must be valid UTF-8, from left to right, without overlaps.
 struct pattern_search {
     const struct pattern *pattern;
     struct str_view text;
     size_t at;        // matches begin here or later
     void *match_data; // of PCRE2; NULL for the others
-    uint64_t deadline_ns;
-    unsigned n_tries;
+    struct pattern_budget *budget;
 };
 
 struct text_range {
     size_t begin, end;
 };
 
-void pattern_search_open(struct pattern_search *search, const struct pattern *pattern, struct str_view text);
+void pattern_search_open(struct pattern_search *search, const struct pattern *pattern, struct str_view text,
+                         struct pattern_budget *budget);
 // 1: *match was found; 0: there is none any more; ERR_LIMIT: the expression took too long.
 int pattern_search_next(struct pattern_search *search, struct text_range *match, struct err *err)
     __attribute__((warn_unused_result));

@@ -127,7 +127,7 @@ static int split(const struct run *run, size_t i_stage, struct str_view text, bo
     struct splitter s = {
         .run = run, .i_stage = i_stage, .behavior = stage->behavior, .text = text, .at_start = at_start};
     struct pattern_search search;
-    pattern_search_open(&search, stage->pattern, text);
+    pattern_search_open(&search, stage->pattern, text, &run->work->budget);
     struct text_range match;
     size_t done = 0;
     int rc = 0, found;

@@ -52,6 +52,7 @@ int pretokenizer_add(struct pretokenizer *pretokenizer, struct pretokenizer_stag
 // Memory of one encoding; zero it before the first run.
 struct pretokenizer_work {
     struct str texts[PRETOKENIZER_STAGES_MAX];
+    struct pattern_budget budget;
 };
 void pretokenizer_work_close(struct pretokenizer_work *work);
 

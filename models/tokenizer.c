@@ -4,7 +4,6 @@
 #include "models/tokenizer_build.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,7 +81,8 @@ static int fill_added_sets(struct tokenizer *t, struct err *err) {
         }
         prompt_text_clear(&text);
         prompt_text_append(&text, content.data, content.n_bytes, true);
-        rc = normalizer_run(&t->normalizer, &text, &spare, err);
+        struct pattern_budget budget = {0};
+        rc = normalizer_run(&t->normalizer, &text, &spare, &budget, err);
         if (!rc) added_tokens_add(&t->normalized, (struct str_view){text.text.data, text.text.n_bytes}, token);
     }
     prompt_text_close(&text);
@@ -104,33 +104,54 @@ static int fill_decoded(struct tokenizer *t, struct err *err) {
     return rc;
 }
 
+// Unknown text may vanish or become one token; that cannot happen where every byte is a token.
+static bool has_every_byte(const struct tokenizer *t, bool by_byte) {
+    struct str token = STR_INIT;
+    bool found = true;
+    for (unsigned byte = 0; byte < 256 && found; byte++) {
+        str_clear(&token);
+        if (by_byte)
+            byte_map_append(&token, (struct str_view){(const char[]){(char)byte}, 1});
+        else
+            str_printf(&token, "<0x%02X>", byte);
+        found = vocab_find(&t->vocab, token.data, token.n_bytes) >= 0;
+    }
+    str_close(&token);
+    return found;
+}
+
+static size_t longest_token(const struct tokenizer *t, bool by_byte) {
+    if (!by_byte) return t->vocab.token_bytes_max;
+    size_t longest = 0;
+    for (int32_t i = 0; i < t->vocab.n_ids; i++) {
+        size_t n_bytes = t->decoded_at[i + 1] - t->decoded_at[i];
+        if (n_bytes > longest) longest = n_bytes;
+    }
+    for (size_t i = 0; i < t->added.count; i++) {
+        size_t n_bytes = t->vocab.texts[t->added.items[i].id].n_bytes;
+        if (n_bytes > longest) longest = n_bytes;
+    }
+    return longest;
+}
+
 // A bound of the text that one token can stand for, or 0.
 static size_t find_bytes_per_token(const struct tokenizer *t) {
-    size_t shrink = normalizer_shrink_max(&t->normalizer), longest = t->vocab.token_bytes_max;
-    bool by_byte = false, has_bytes = true;
+    bool by_byte = false;
     for (size_t i = 0; i < t->pretokenizer.n_stages; i++) {
-        if (t->pretokenizer.stages[i].kind == PRETOKENIZER_SPLIT && t->pretokenizer.stages[i].behavior == SPLIT_REMOVED)
-            return 0;
-        if (t->pretokenizer.stages[i].kind == PRETOKENIZER_BYTE_MAP) by_byte = true;
+        const struct pretokenizer_stage *stage = &t->pretokenizer.stages[i];
+        if (stage->kind == PRETOKENIZER_SPLIT && stage->behavior == SPLIT_REMOVED) return 0;
+        if (stage->kind == PRETOKENIZER_BYTE_MAP) by_byte = true;
     }
-    // Unknown text may vanish or become one token; that cannot happen where every byte is a token.
-    for (unsigned byte = 0; byte < 256 && has_bytes; byte++) {
-        char text[8];
-        struct str mapped = STR_INIT;
-        if (by_byte) byte_map_append(&mapped, (struct str_view){(const char[]){(char)byte}, 1});
-        snprintf(text, sizeof text, "<0x%02X>", byte);
-        has_bytes =
-            (by_byte ? vocab_find(&t->vocab, mapped.data, mapped.n_bytes) : vocab_find(&t->vocab, text, 6)) >= 0;
-        str_close(&mapped);
-    }
-    return has_bytes ? longest * shrink : 0;
+    if (!has_every_byte(t, by_byte)) return 0;
+    return longest_token(t, by_byte) * normalizer_shrink_max(&t->normalizer);
 }
 
 int tokenizer_finish(struct tokenizer *t, struct err *err) {
     if (t->bos < 0 && t->prefix.count == 1) t->bos = t->prefix.items[0];
-    t->bytes_per_token_max = find_bytes_per_token(t);
     int rc = fill_added_sets(t, err);
-    return rc ? rc : fill_decoded(t, err);
+    if (!rc) rc = fill_decoded(t, err);
+    if (!rc) t->bytes_per_token_max = find_bytes_per_token(t);
+    return rc;
 }
 
 // ---- encoding ----
@@ -198,7 +219,7 @@ static int encode_raw(struct encoding *e, struct str_view text, const struct pro
         size_t part = 0;
         prompt_text_clear(&e->normal);
         prompt_text_append_part(&e->normal, trust, offset, offset + text.n_bytes, &part);
-        int rc = normalizer_run(&t->normalizer, &e->normal, &e->spare, e->err);
+        int rc = normalizer_run(&t->normalizer, &e->normal, &e->spare, &e->pretokenizer_work.budget, e->err);
         if (rc) return rc;
         text = (struct str_view){e->normal.text.data, e->normal.text.n_bytes};
         trust = &e->normal;
