@@ -8,6 +8,7 @@
 #include "models/tokenizer.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -139,8 +140,8 @@ static int print_memory(const struct model *model, const struct inspect_options 
     printf("  planned      %d blocks of %d tokens, %.1f MiB, up to %d sequences at once\n", plan.kv.n_blocks,
            plan.kv.block_tokens, mib(kv_bytes_per_block(&plan.kv) * (uint64_t)plan.kv.n_blocks),
            plan.limits.sequences_max);
-    printf("  fits         %.1f sequences of %d tokens in half of what the weights leave\n",
-           (double)(free_bytes / 2) / (double)per_sequence, context);
+    printf("  fits         %.0f sequences of %d tokens in half of what the weights leave\n",
+           floor((double)(free_bytes / 2) / (double)per_sequence), context);
     return 0;
 }
 
