@@ -9,6 +9,7 @@
 #include "models/jinja_parser.h"
 #include "models/jinja_string.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,35 +21,68 @@ enum {
     DEPTH_DEFAULT = 400,
 };
 
-struct chat_template {
-    struct jinja_program *program;
+struct template_token {
+    char *name, *text; // text NULL: the model has no such token
+    size_t n_bytes;
 };
 
-int chat_template_open(struct chat_template **out, struct str_view source, struct err *err) {
-    *out = NULL;
+struct chat_template {
+    struct jinja_program *program;
+    struct jinja_program *tool_use; // or NULL
+    VEC_OF(struct template_token) tokens;
+};
+
+static int parse(struct jinja_program **out, struct str_view source, struct err *err) {
     if (source.n_bytes > SOURCE_BYTES_MAX)
         return err_set(err, ERR_LIMIT, "the chat template has %zu bytes; at most %d are accepted", source.n_bytes,
                        SOURCE_BYTES_MAX);
     if (!utf8_is_valid(source.data, source.n_bytes))
         return err_set(err, ERR_FORMAT, "the chat template is not valid UTF-8");
+    return jinja_parse(out, source, err);
+}
+
+int chat_template_open(struct chat_template **out, struct str_view source, struct err *err) {
     struct jinja_program *program;
-    int code = jinja_parse(&program, source, err);
+    *out = NULL;
+    int code = parse(&program, source, err);
     if (code) return code;
     *out = mem_alloc_zero(1, sizeof **out);
     (*out)->program = program;
     return 0;
 }
 
+int chat_template_add_tool_use(struct chat_template *chat_template, struct str_view source, struct err *err) {
+    assert(!chat_template->tool_use);
+    return parse(&chat_template->tool_use, source, err);
+}
+
+void chat_template_add_token(struct chat_template *chat_template, const char *name, struct str_view text) {
+    for (size_t i = 0; i < chat_template->tokens.count; i++)
+        if (strcmp(chat_template->tokens.items[i].name, name) == 0) return;
+    struct template_token token = {.name = mem_copy_string(name, strlen(name)), .n_bytes = text.n_bytes};
+    if (text.data) token.text = mem_copy_string(text.data, text.n_bytes);
+    vec_push(&chat_template->tokens, token);
+}
+
 void chat_template_close(struct chat_template *chat_template) {
     if (!chat_template) return;
+    for (size_t i = 0; i < chat_template->tokens.count; i++) {
+        free(chat_template->tokens.items[i].name);
+        free(chat_template->tokens.items[i].text);
+    }
+    vec_free(&chat_template->tokens);
     jinja_program_close(chat_template->program);
+    jinja_program_close(chat_template->tool_use);
     free(chat_template);
 }
 
-bool chat_template_uses(const struct chat_template *chat_template, const char *variable) {
-    const struct jinja_program *program = chat_template->program;
+static bool program_reads(const struct jinja_program *program, const char *variable) {
     uint64_t symbol;
-    return map_get(&program->symbols, variable, strlen(variable), &symbol) && program->is_read[symbol];
+    return program && map_get(&program->symbols, variable, strlen(variable), &symbol) && program->is_read[symbol];
+}
+
+bool chat_template_uses(const struct chat_template *chat_template, const char *variable) {
+    return program_reads(chat_template->program, variable) || program_reads(chat_template->tool_use, variable);
 }
 
 // Templates build markers from the role: '<|' + message.role + '|>'. The roles that every client knows are words of the
@@ -69,33 +103,29 @@ static void trust_known_roles(struct jinja_render *r, const struct jinja_dict *c
     }
 }
 
-// A name is the operator's token, or else the client's variable, or else a global function.
-static void bind_globals(struct jinja_render *r, const struct chat_template_input *input) {
+// A name is the model's token, or else the client's variable, or else a global function.
+static void bind_globals(struct jinja_render *r, const struct chat_template *chat_template,
+                         const struct jinja_dict *context) {
     const struct jinja_program *program = r->program;
-    const struct str_view json = input->context_json;
-    struct jinja_value context = jinja_read_json(r, json.data, json.n_bytes);
-    if (context.kind != JINJA_DICT) jinja_raise(r, "the variables of a chat template must be a JSON object");
-    trust_known_roles(r, context.dict);
     r->globals = jinja_alloc(r, program->n_symbols, sizeof *r->globals);
     for (size_t i = 0; i < program->n_symbols; i++) {
         struct str_view name = program->names[i];
-        const struct jinja_value *given = jinja_dict_find_text(r, context.dict, name.data, name.n_bytes);
+        const struct jinja_value *given = jinja_dict_find_text(r, context, name.data, name.n_bytes);
         const struct jinja_builtin *function = jinja_builtin_find(jinja_globals, name.data, name.n_bytes);
         if (given)
             r->globals[i] = *given;
         else if (function)
             r->globals[i] = (struct jinja_value){.kind = JINJA_FUNCTION, .function = function};
     }
-    for (size_t i = 0; i < input->n_tokens; i++) {
-        const struct template_token *token = &input->tokens[i];
+    for (size_t i = 0; i < chat_template->tokens.count; i++) {
+        const struct template_token *token = &chat_template->tokens.items[i];
         uint64_t symbol;
-        if (map_get(&program->symbols, token->name, strlen(token->name), &symbol))
-            r->globals[symbol] = jinja_text(r, token->text, strlen(token->text), true);
+        if (token->text && map_get(&program->symbols, token->name, strlen(token->name), &symbol))
+            r->globals[symbol] = jinja_text(r, token->text, token->n_bytes, true);
     }
 }
 
-static struct jinja_render begin_render(const struct jinja_program *program, const struct chat_template_input *input,
-                                        struct err *err) {
+static struct jinja_render begin_render(const struct chat_template_input *input, struct err *err) {
     const struct template_limits *limits = &input->limits;
     size_t from_context = 0, memory = 0;
     // Values of the context take a few times its bytes.
@@ -103,7 +133,6 @@ static struct jinja_render begin_render(const struct jinja_program *program, con
         !size_add(from_context, MEMORY_BYTES_DEFAULT, &memory))
         memory = MEMORY_BYTES_DEFAULT;
     return (struct jinja_render){
-        .program = program,
         .arena = {.limit = memory},
         .output_limit = limits->output_bytes ? limits->output_bytes : OUTPUT_BYTES_DEFAULT,
         .steps_left = limits->steps ? limits->steps : STEPS_DEFAULT,
@@ -114,17 +143,23 @@ static struct jinja_render begin_render(const struct jinja_program *program, con
 }
 
 // An error anywhere inside comes back here.
-static void run(struct jinja_render *r, const struct chat_template_input *input) {
+static void run(struct jinja_render *r, const struct chat_template *chat_template, struct str_view json) {
     if (setjmp(r->escape)) return;
-    bind_globals(r, input);
+    struct jinja_value context = jinja_read_json(r, json.data, json.n_bytes);
+    if (context.kind != JINJA_DICT) jinja_raise(r, "the variables of a chat template must be a JSON object");
+    trust_known_roles(r, context.dict);
+    const struct jinja_value *tools = jinja_dict_find_text(r, context.dict, "tools", 5);
+    bool with_tools = chat_template->tool_use && tools && jinja_truth(*tools);
+    r->program = with_tools ? chat_template->tool_use : chat_template->program;
+    bind_globals(r, chat_template, context.dict);
     jinja_exec(r, r->program->body->items, r->program->body->n_items);
 }
 
 int chat_template_render(const struct chat_template *chat_template, const struct chat_template_input *input,
                          struct prompt_text *out, struct err *err) {
     struct err failure = {0};
-    struct jinja_render r = begin_render(chat_template->program, input, &failure);
-    run(&r, input);
+    struct jinja_render r = begin_render(input, &failure);
+    run(&r, chat_template, input->context_json);
     arena_close(&r.arena);
     *out = (struct prompt_text)PROMPT_TEXT_INIT;
     if (!failure.code) {

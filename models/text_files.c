@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "models/chat_template.h"
+#include "models/template_tokens.h"
 #include "models/tokenizer.h"
 
 #include <string.h>
@@ -18,19 +19,32 @@ static int open_template(struct chat_template **out, struct str_view source, con
     return 0;
 }
 
-// "chat_template" is a text, or a list of named ones, of which "default" serves (and otherwise the first).
-static const char *template_member(const cJSON *root) {
-    const cJSON *member = cJSON_GetObjectItemCaseSensitive(root, "chat_template"), *item, *first = NULL;
+// "chat_template" is a text, or a list of named ones: "default" serves (and otherwise the first), and "tool_use" beside
+// it when there are tools.
+static const char *template_member(const cJSON *root, const char **tool_use) {
+    const cJSON *member = cJSON_GetObjectItemCaseSensitive(root, "chat_template"), *item;
+    const char *first = NULL, *usual = NULL;
+    *tool_use = NULL;
     if (cJSON_IsString(member)) return member->valuestring;
     if (!cJSON_IsArray(member)) return NULL;
     cJSON_ArrayForEach(item, member) {
-        const cJSON *name = cJSON_GetObjectItemCaseSensitive(item, "name");
-        const cJSON *source = cJSON_GetObjectItemCaseSensitive(item, "template");
-        if (!cJSON_IsString(source)) continue;
-        if (cJSON_IsString(name) && strcmp(name->valuestring, "default") == 0) return source->valuestring;
+        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "name"));
+        const char *source = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "template"));
+        if (!source) continue;
         if (!first) first = source;
+        if (name && strcmp(name, "default") == 0) usual = source;
+        if (name && strcmp(name, "tool_use") == 0) *tool_use = source;
     }
-    return first ? first->valuestring : NULL;
+    return usual ? usual : first;
+}
+
+static int add_tool_use(struct chat_template *chat_template, struct str_view source, const char *path,
+                        const char *name, bool strict, struct err *err) {
+    struct err own = {0};
+    int rc = chat_template_add_tool_use(chat_template, source, &own);
+    if (rc && strict) return err_set(err, rc, "%s/%s: chat template for tools: %s", path, name, own.text);
+    if (rc) log_warning("%s/%s: chat template for tools: %s; the usual one serves", path, name, own.text);
+    return 0;
 }
 
 // The template inside a JSON file of the folder; leaves *out NULL when there is none.
@@ -44,8 +58,9 @@ static int open_template_json(struct chat_template **out, const struct folder *f
     rc = json_parse(&root, file.data, file.n_bytes, &limits, err);
     folder_file_close(&file);
     if (rc) return err_prefix(err, "%s/%s", folder->path, name);
-    const char *source = template_member(root);
+    const char *tool_use, *source = template_member(root, &tool_use);
     if (source) rc = open_template(out, str_view_of(source), folder->path, name, strict, err);
+    if (!rc && *out && tool_use) rc = add_tool_use(*out, str_view_of(tool_use), folder->path, name, strict, err);
     cJSON_Delete(root);
     return rc;
 }
@@ -84,6 +99,8 @@ int text_open_folder(struct model_text *out, const struct folder *folder, bool s
     folder_file_close(&tokens);
     if (!rc && has_tokenizer) rc = text_open_tokenizer(out, folder, "tokenizer.json", err);
     if (!rc) rc = open_folder_template(&out->chat_template, folder, strict, err);
+    if (!rc && out->chat_template)
+        rc = template_tokens_read_folder(out->chat_template, folder, out->tokenizer, err);
     if (rc) model_text_close(out);
     return rc;
 }
@@ -92,11 +109,15 @@ int text_open_gguf(struct model_text *out, const struct gguf *gguf, const char *
     *out = (struct model_text){0};
     int rc = 0;
     if (gguf_find(gguf, "tokenizer.ggml.model")) rc = tokenizer_open_gguf(&out->tokenizer, gguf, err);
-    struct str_view source = {0};
+    struct str_view source = {0}, tool_use = {0};
     if (!rc) rc = gguf_get_string(gguf, "tokenizer.chat_template", &source, err);
+    if (!rc) rc = gguf_get_string(gguf, "tokenizer.chat_template.tool_use", &tool_use, err);
     if (rc) err_prefix(err, "%s", path);
     if (!rc && source.n_bytes)
         rc = open_template(&out->chat_template, source, path, "tokenizer.chat_template", strict, err);
+    if (!rc && out->chat_template && tool_use.n_bytes)
+        rc = add_tool_use(out->chat_template, tool_use, path, "tokenizer.chat_template.tool_use", strict, err);
+    if (!rc && out->chat_template) rc = template_tokens_read_gguf(out->chat_template, gguf, out->tokenizer, err);
     if (rc) model_text_close(out);
     return rc;
 }

@@ -59,18 +59,7 @@ static int cut_behind(struct completion *c, struct prompt_text *rendered, struct
 
 static int render(struct completion *c, struct str_view context, struct prompt_text *out) {
     const struct model *model = c->server->engine.model;
-    struct str bos = STR_INIT, eos = STR_INIT;
-    struct template_token tokens[2];
-    struct chat_template_input input = {.context_json = context, .tokens = tokens, .now_s = clock_wall_s()};
-    int32_t bos_id = tokenizer_bos(model->tokenizer), eos_id = tokenizer_eos(model->tokenizer);
-    if (bos_id >= 0) {
-        tokenizer_token_bytes(model->tokenizer, bos_id, &bos);
-        tokens[input.n_tokens++] = (struct template_token){"bos_token", str_text(&bos)};
-    }
-    if (eos_id >= 0) {
-        tokenizer_token_bytes(model->tokenizer, eos_id, &eos);
-        tokens[input.n_tokens++] = (struct template_token){"eos_token", str_text(&eos)};
-    }
+    struct chat_template_input input = {.context_json = context, .now_s = clock_wall_s()};
     input.limits.output_bytes = context.n_bytes + LARGE_BYTES;
     struct err err = {0};
     int rc = chat_template_render(model->chat_template, &input, out, &err);
@@ -79,8 +68,6 @@ static int render(struct completion *c, struct str_view context, struct prompt_t
     else if (rc)
         api_error_set(&c->error, 400, "invalid_value", "messages", "The chat template refused the messages: %s",
                       err.text);
-    str_close(&bos);
-    str_close(&eos);
     return rc ? -1 : 0;
 }
 

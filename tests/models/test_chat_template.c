@@ -11,7 +11,10 @@
 // 2026-07-04T12:00:00 UTC, the time at which the expected texts were made.
 enum { NOW_S = 1783166400 };
 
-static const struct template_token standard_tokens[] = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+struct token {
+    const char *name, *text;
+};
+static const struct token standard_tokens[] = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
 
 struct file_text {
     struct file_map map;
@@ -29,14 +32,15 @@ static struct file_text read_file(const char *path) {
 }
 
 // Renders a template once; 0 and *out, or the error's code.
-static int render(struct str_view source, struct str_view context, const struct template_token *tokens, size_t n_tokens,
+static int render(struct str_view source, struct str_view context, const struct token *tokens, size_t n_tokens,
                   struct prompt_text *out, struct err *err) {
     struct chat_template *template;
     *out = (struct prompt_text)PROMPT_TEXT_INIT;
     int code = chat_template_open(&template, source, err);
     if (code) return code;
-    struct chat_template_input input = {
-        .context_json = context, .tokens = tokens, .n_tokens = n_tokens, .now_s = NOW_S};
+    for (size_t i = 0; i < n_tokens; i++)
+        chat_template_add_token(template, tokens[i].name, str_view_of(tokens[i].text));
+    struct chat_template_input input = {.context_json = context, .now_s = NOW_S};
     code = chat_template_render(template, &input, out, err);
     chat_template_close(template);
     return code;
@@ -56,7 +60,7 @@ static void report(const char *name, const char *expected, const char *got) {
 
 // `expected` NULL: the rendering must fail.
 static void check(struct tally *tally, const char *name, struct str_view source, struct str_view context,
-                  const struct template_token *tokens, size_t n_tokens, const char *expected) {
+                  const struct token *tokens, size_t n_tokens, const char *expected) {
     struct prompt_text out;
     struct err err = {0};
     int code = render(source, context, tokens, n_tokens, &out, &err);
@@ -147,12 +151,12 @@ static void check_cases(const char *path, const char *template_key, const char *
     size_t at = 0;
     cJSON_ArrayForEach(item, cases) {
         assert_true(next_element(item, file.text, &at, &element));
-        struct template_token tokens[2];
+        struct token tokens[2];
         size_t n_tokens = 0;
         const cJSON *data = cJSON_GetObjectItemCaseSensitive(item, context_key);
         const char *names[] = {"bos_token", "eos_token"};
         for (int i = 0; i < 2; i++)
-            if (text_of(data, names[i])) tokens[n_tokens++] = (struct template_token){names[i], text_of(data, names[i])};
+            if (text_of(data, names[i])) tokens[n_tokens++] = (struct token){names[i], text_of(data, names[i])};
         check(&tally, text_of(item, "name"), str_view_of(text_of(item, template_key)), member(element, context_key),
               tokens, n_tokens, text_of(item, expected_key));
     }

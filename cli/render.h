@@ -1,0 +1,3 @@
+#pragma once
+
+int render_main(int argc, char **argv); // the arguments behind "render"; the exit status
