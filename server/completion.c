@@ -201,7 +201,8 @@ static int submit_prompt(struct completion *c, int32_t i_prompt, struct err *err
     return rc;
 }
 
-static void refuse(struct completion *c, int rc) {
+static void refuse(struct completion *c, const struct err *reason) {
+    int rc = reason->code;
     struct api_error error = {0};
     if (rc == ERR_BUSY) {
         c->server->metrics.n_rejected++;
@@ -211,9 +212,8 @@ static void refuse(struct completion *c, int rc) {
         return;
     }
     if (rc == ERR_LIMIT)
-        api_error_set(
-            &error, 400, "context_length_exceeded", c->endpoint == ENDPOINT_CHAT ? "messages" : "prompt",
-            "The request exceeds the available context size: its tokens do not fit into this server's memory.");
+        api_error_set(&error, 400, "context_length_exceeded", c->endpoint == ENDPOINT_CHAT ? "messages" : "prompt",
+                      "The request exceeds the available context size: %s.", reason->text);
     else if (rc == ERR_CLOSED)
         api_error_set(&error, 503, NULL, NULL, "The server is shutting down.");
     else
@@ -228,7 +228,7 @@ void completion_submit(struct completion *c) {
         int rc = submit_prompt(c, c->n_submitted, &err);
         if (rc == ERR_BUSY && c->n_submitted > 0) return; // the rest of a batch waits for room
         if (rc) {
-            refuse(c, rc);
+            refuse(c, &err);
             return;
         }
         c->n_submitted++;
@@ -293,6 +293,7 @@ static void finish_choice(struct completion *c, struct choice *choice, enum fini
     text_stream_finish(&choice->stream, &choice->text);
     settle_tokens(choice);
     choice->finish = finish;
+    if (finish == FINISH_ERROR || finish == FINISH_ABORT) c->failure = finish;
     c->n_finished++;
     c->n_open--;
     observe_choice(c, choice, finish);
@@ -308,6 +309,10 @@ static void note_times(struct completion *c, struct choice *choice, const struct
         metrics_observe(metrics, HISTOGRAM_ITL, (double)(event->at_ns - choice->last_token_ns) * 1e-9);
     }
     choice->last_token_ns = event->at_ns;
+}
+
+static size_t choice_bytes(const struct choice *choice) {
+    return choice->text.n_bytes + logprobs_json_bytes(&choice->logprobs);
 }
 
 // True: a stop string has ended the choice.
@@ -329,10 +334,12 @@ void completion_take(struct completion *c, int32_t i_prompt, const struct genera
     struct prompt *prompt = &c->prompts[i_prompt];
     if (event->kind == EVENT_PROMPT_LOGPROB) {
         vec_push(&prompt->logprobs, event->sample);
+        c->n_collected += sizeof event->sample;
         return;
     }
     struct choice *choice = &c->choices[i_prompt * c->request.n_choices + event->choice];
     if (choice->finish != FINISH_NONE) return; // ended here already; the step loop had not heard of it
+    size_t n_before = choice_bytes(choice);
     if (!choice->begun) begin_choice(c, choice, prompt);
     if (event->kind == EVENT_TOKEN) {
         if (event->choice == 0 && event->index == 0) prompt->n_cached = event->n_cached;
@@ -346,22 +353,15 @@ void completion_take(struct completion *c, int32_t i_prompt, const struct genera
     } else {
         finish_choice(c, choice, event->finish);
     }
+    c->n_collected += choice_bytes(choice) - n_before;
 }
 
 // ---------------------------------------------------------------------------------------------------- writing
 
 static size_t held_bytes(const struct completion *c) {
     size_t n = 0;
-    for (int32_t i = 0; i < c->n_choices; i++)
-        n += c->choices[i].text.n_bytes + logprobs_json_bytes(&c->choices[i].logprobs);
-    for (int32_t i = 0; i < c->n_prompts; i++) n += c->prompts[i].logprobs.count * sizeof(struct sample_result);
+    for (int32_t i = 0; i < c->n_choices; i++) n += choice_bytes(&c->choices[i]);
     return n;
-}
-
-static enum finish_reason failure_of(const struct completion *c) {
-    for (int32_t i = 0; i < c->n_choices; i++)
-        if (c->choices[i].finish == FINISH_ERROR || c->choices[i].finish == FINISH_ABORT) return c->choices[i].finish;
-    return FINISH_NONE;
 }
 
 // Whether the socket takes a chunk of about that size now; else on_drain comes back.
@@ -380,9 +380,8 @@ static void write_chunk(struct completion *c, struct choice *choice, bool role, 
 // Writes what one choice has; false: the socket is full.
 static bool write_choice(struct completion *c, struct choice *choice) {
     bool is_chat = c->endpoint == ENDPOINT_CHAT, ends = choice->finish != FINISH_NONE;
-    size_t n_held = choice->text.n_bytes + logprobs_json_bytes(&choice->logprobs);
     if (!choice->begun || choice->closed) return true;
-    if (!has_room(c, n_held + 1024)) return false;
+    if (!has_room(c, choice_bytes(choice) + 1024)) return false;
     if (is_chat && !choice->announced) write_chunk(c, choice, true, false);
     choice->announced = true;
     if (choice->text.n_bytes && (is_chat || !ends)) write_chunk(c, choice, false, false);
@@ -428,7 +427,7 @@ static void flush_stream(struct completion *c) {
 
 static void flush_answer(struct completion *c) {
     struct api_error error = {0};
-    if (held_bytes(c) > ANSWER_BYTES_MAX) {
+    if (c->n_collected > ANSWER_BYTES_MAX) {
         api_error_set(&error, 400, "invalid_value", NULL,
                       "The answer is larger than %d MiB; ask for fewer tokens, choices or log probabilities.",
                       ANSWER_BYTES_MAX >> 20);
@@ -445,10 +444,9 @@ static void flush_answer(struct completion *c) {
 
 void completion_flush(struct completion *c) {
     if (!c->exchange || c->is_working || !c->choices) return;
-    enum finish_reason failure = failure_of(c);
-    if (failure != FINISH_NONE) {
+    if (c->failure != FINISH_NONE) {
         struct api_error error = {0};
-        bool closing = failure == FINISH_ABORT;
+        bool closing = c->failure == FINISH_ABORT;
         api_error_set(&error, closing ? 503 : 500, NULL, NULL,
                       closing ? "The server is shutting down." : "The model failed to compute this request.");
         completion_fail(c, &error);

@@ -62,9 +62,11 @@ struct completion {
     struct choice *choices; // [n_prompts * request.n_choices], prompt by prompt
     int32_t n_prompts, n_choices;
 
-    int32_t n_submitted; // prompts
-    int32_t n_open;      // submitted choices that have not finished
-    int32_t n_finished;  // choices
+    int32_t n_submitted;        // prompts
+    int32_t n_open;             // submitted choices that have not finished
+    int32_t n_finished;         // choices
+    enum finish_reason failure; // FINISH_ERROR or FINISH_ABORT when a choice ended so
+    size_t n_collected;         // bytes of text and log probabilities that events have brought
     bool stream_begun;
     bool is_touched;                    // has something to write after this round of events
     struct str chunk_head;              // the beginning of every chunk, up to the choices

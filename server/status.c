@@ -7,14 +7,15 @@
 
 static const uint64_t stall_ns = 30ull * 1000 * 1000 * 1000;
 
-// Requests run, but for long no step has ended, although the oldest of them has waited as long.
+// Requests run, but for long no step has ended, although the one that was submitted first has waited as long.
 static bool is_stalled(const struct server *server) {
     struct step_loop_stats stats;
     step_loop_stats(server->engine.step_loop, &stats);
-    if (!stats.n_running || !server->oldest) return false;
-    uint64_t since_ns = server->oldest->submitted_ns;
-    if (stats.last_step_ns > since_ns) since_ns = stats.last_step_ns;
-    return since_ns && clock_now_ns() > since_ns + stall_ns;
+    const struct completion *first = server->oldest;
+    while (first && !first->n_open) first = first->next;
+    if (!stats.n_running || !first) return false;
+    uint64_t since_ns = stats.last_step_ns > first->submitted_ns ? stats.last_step_ns : first->submitted_ns;
+    return clock_now_ns() > since_ns + stall_ns;
 }
 
 void status_health(struct http_exchange *exchange, void *context) {

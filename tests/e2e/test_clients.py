@@ -173,3 +173,26 @@ class Drain(unittest.TestCase):
             received += piece
         self.assertTrue(received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"), received[-100:])
         self.assertEqual(running.process.wait(60), 0, running.output())
+
+    def stop_early(self, arguments, *signals):
+        """What a stream of a busy server ends with when its time is up."""
+        folder = [str(models.with_template(models.STORIES))] if models.STORIES.is_dir() else []
+        running = common.Server([*folder, *arguments])
+        connection = open_request(running, "/v1/completions", {**LONG, "n": 8, "prompt": ["Once"] * 200})
+        connection.recv(1)
+        received = b""
+        for number in signals:
+            running.process.send_signal(number)
+            running.process.poll()
+            common.eventually(lambda: "draining" in running.output())
+        while piece := connection.recv(65536):
+            received += piece
+        self.assertEqual(running.process.wait(60), 0, running.output())
+        self.assertIn(b'data: {"error":{"message":"The server is shutting down."', received)
+        self.assertTrue(received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"), received[-100:])
+
+    def test_the_deadline_ends_streams_with_an_error(self):
+        self.stop_early(["--drain", "0.05"], signal.SIGTERM)
+
+    def test_the_second_signal_ends_at_once(self):
+        self.stop_early(["--drain", "600"], signal.SIGTERM, signal.SIGINT)
