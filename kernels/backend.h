@@ -24,7 +24,7 @@ struct program;
 
 struct backend_options {
     const char *device;          // "cpu"
-    const char *instruction_set; // CPU: "auto", "ref" (plain C), "avx2", "avx512"
+    const char *instruction_set; // CPU: "auto" (the best), "ref" (plain C), "avx2", "avx512", "amx"
     int n_threads;               // CPU: 0 = one a physical core
 };
 
@@ -32,7 +32,7 @@ int backend_open(struct backend **out, const struct backend_options *options, st
     __attribute__((warn_unused_result));
 void backend_close(struct backend *backend);
 
-// "cpu, avx512 (vnni, bf16), 2 threads": for people.
+// "cpu, avx512 (vnni), amx (bf16), 2 threads": for people.
 const char *backend_description(const struct backend *backend);
 int backend_n_threads(const struct backend *backend);
 

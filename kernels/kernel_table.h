@@ -10,6 +10,7 @@
 
 enum {
     KV_BLOCK_TOKENS = 16,
+    ACTIVATION_ROWS = 16,          // prepared rows may be interleaved in groups of this many
     ATTENTION_TILE_TOKENS = 64,    // scores are computed and the softmax is rescaled in tiles of this many positions
     ATTENTION_SPLIT_TOKENS = 1024, // positions whose partial result is merged as one; both are aligned to position 0
     ATTENTION_QUERIES_MAX = 16,    // queries (rows times heads of one group) of one attention task
@@ -22,8 +23,8 @@ enum {
 struct matmul {
     const struct tensor *weight;  // [n_out, n_in]
     const float *bias;            // [n_out] or NULL
-    const void *activations;      // n_rows prepared rows (see activation_prepare), or F32 rows for F32 and F16 weights
-    size_t activation_stride;     // bytes
+    const void *activations;      // prepared rows (see activation_prepare), or F32 rows for F32 and F16 weights
+    size_t activation_stride;     // bytes between rows; activation_bytes for BF16 weights
     float *out;                   // [n_rows, n_out]
     size_t out_stride;            // elements
     int32_t n_rows, out_first, out_count;
@@ -72,8 +73,10 @@ struct sample_scratch {
 #define KERNELS(X)                                                                                           \
     /* Bytes of one prepared row for weights of this format; a multiple of 64. */                            \
     X(size_t, activation_bytes, (enum tensor_format format, int32_t n))                                      \
-    /* F32 for F32 and F16 weights; rounded to BF16 for BF16 weights, in the form that matmul reads. */      \
-    X(void, activation_prepare, (void *out, const float *x, enum tensor_format format, int32_t n))           \
+    /* x[n] becomes a row of `out` [rows, activation_bytes], where the rows are a multiple of                 \
+       ACTIVATION_ROWS: F32 for F32 and F16 weights; rounded to BF16 for BF16 ones, laid out as matmul reads. */ \
+    X(void, activation_prepare,                                                                              \
+      (void *out, int32_t row, const float *x, enum tensor_format format, int32_t n))                        \
     X(void, matmul, (const struct matmul *m))                                                                \
     /* out[n] = x * rsqrt(mean(x^2) + eps) * weight; out may be x. */                                        \
     X(void, norm_rms, (float *out, const float *x, const float *weight, float eps, int32_t n))               \
@@ -114,7 +117,7 @@ struct sample_scratch {
     X(double, peak_int8, (int32_t n))
 
 struct kernel_table {
-    const char *name;        // "ref", "avx2", "avx512"
+    const char *name;        // "ref", "avx2", "avx512", "amx"
     const char *description; // name and what it uses: for people
 #define X(type, name, arguments) type(*name) arguments;
     KERNELS(X)

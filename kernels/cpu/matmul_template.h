@@ -143,14 +143,15 @@ size_t KERNEL(activation_bytes)(enum tensor_format format, int32_t n) {
     return (n_bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES;
 }
 
-void KERNEL(activation_prepare)(void *out, const float *x, enum tensor_format format, int32_t n) {
+void KERNEL(activation_prepare)(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
+    char *to = (char *)out + (size_t)row * KERNEL(activation_bytes)(format, n);
     if (format != TENSOR_BF16) {
-        memcpy(out, x, (size_t)n * sizeof *x);
+        memcpy(to, x, (size_t)n * sizeof *x);
         return;
     }
     for (int32_t i = 0; i < n; i += VEC_N) {
         int32_t left = n - i;
-        if (left >= VEC_N) dot_store_rounded(out, i, vec_load(x + i), VEC_N);
-        else dot_store_rounded(out, i, vec_load_n(x + i, left), left);
+        if (left >= VEC_N) dot_store_rounded(to, i, vec_load(x + i), VEC_N);
+        else dot_store_rounded(to, i, vec_load_n(x + i, left), left);
     }
 }

@@ -38,7 +38,8 @@ static void place_activations(struct program *p, struct layout *layout) {
     }
     p->residual = place(layout, rows * (size_t)shape->hidden, sizeof(float));
     p->normed = place(layout, rows * (size_t)shape->hidden, sizeof(float));
-    p->rounded = place(layout, rows, p->backend->kernels->activation_bytes(TENSOR_BF16, widest));
+    size_t grouped = (rows + ACTIVATION_ROWS - 1) / ACTIVATION_ROWS * ACTIVATION_ROWS;
+    p->rounded = place(layout, grouped, p->backend->kernels->activation_bytes(TENSOR_BF16, widest));
     p->query = place(layout, rows * (size_t)shape->q_width, sizeof(float));
     p->key = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
     p->value = place(layout, rows * (size_t)shape->kv_width, sizeof(float));

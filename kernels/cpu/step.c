@@ -71,14 +71,13 @@ struct operand {
 
 static void operand_row(const struct run *run, const struct operand *operand, int32_t r) {
     const struct program *p = run->program;
-    size_t n = (size_t)operand->n, stride = run->kernels->activation_bytes(TENSOR_BF16, operand->n);
+    size_t n = (size_t)operand->n;
     const float *from = operand->source + (size_t)(operand->rows ? operand->rows[r] : r) * n;
     float *normed = p->normed + (size_t)r * n;
     if (operand->norm_weight) run->kernels->norm_rms(normed, from, operand->norm_weight, operand->norm_eps, operand->n);
     else if (operand->rows) memcpy(normed, from, n * sizeof *normed);
     if (operand->norm_weight || operand->rows) from = normed;
-    if (operand->rounded)
-        run->kernels->activation_prepare(p->rounded + (size_t)r * stride, from, TENSOR_BF16, operand->n);
+    if (operand->rounded) run->kernels->activation_prepare(p->rounded, r, from, TENSOR_BF16, operand->n);
 }
 
 static void operand_make(struct run *run, struct operand *operand) {
@@ -426,13 +425,17 @@ static int32_t count_splits(const struct program *p, const struct step_input *in
     return n_splits * n_items <= p->n_partials ? n_splits : 1;
 }
 
-// Rough time of a step on one worker: weights and activations at the speed of one core.
+// Rough time of a step on one worker: weights, products and attention at the speed of one core.
 static double step_cost_ns(const struct program *p, const struct step_input *input) {
-    return p->weight_bytes / 30 + p->row_flops * input->n_rows / 60;
+    double attended = 0; // positions, over all rows
+    for (int32_t s = 0; s < input->n_sequences; s++)
+        attended += (double)input->sequences[s].row_count * input->sequences[s].kv_len;
+    double attention_flops = 4.0 * p->shape.q_width * p->backend->kv.n_layers * attended;
+    return p->weight_bytes / 30 + (p->row_flops * input->n_rows + attention_flops) / 60;
 }
 
 static int choose_workers(const struct program *p, double cost_ns) {
-    const double worth_ns = 40e3; // of one worker's time, to wake another
+    const double worth_ns = 150e3; // of one worker's time, to wake another
     int n = pool_size(p->backend->pool);
     return cost_ns / worth_ns < n ? (int)(cost_ns / worth_ns) + 1 : n;
 }

@@ -81,6 +81,45 @@ VEC_INLINE __m128 vec_sum4(vec a, vec b, vec c, vec d) {
 VEC_INLINE float vec_sum(vec a) { return _mm_cvtss_f32(vec_sum4(a, a, a, a)); }
 VEC_INLINE float vec_largest(vec a) { return _mm512_reduce_max_ps(a); }
 
+// 16 floats, `stride` apart.
+VEC_INLINE vec vec_load_strided(const float *p, int32_t stride) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_i32gather_ps(_mm512_mullo_epi32(lane, _mm512_set1_epi32(stride)), p, 4);
+}
+
+// Transposes 16 x 16 floats in place; p is 64-byte aligned.
+VEC_INLINE void vec_transpose(float *p) {
+    vec a[16], b[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) a[i] = _mm512_load_ps(p + 16 * i);
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+        a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
+        a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+        a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        b[i] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
+        b[i + 4] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
+        b[i + 8] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
+        b[i + 12] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        _mm512_store_ps(p + 16 * i, _mm512_shuffle_f32x4(b[i], b[i + 8], 0x88));
+        _mm512_store_ps(p + 16 * (i + 4), _mm512_shuffle_f32x4(b[i + 4], b[i + 12], 0x88));
+        _mm512_store_ps(p + 16 * (i + 8), _mm512_shuffle_f32x4(b[i], b[i + 8], 0xdd));
+        _mm512_store_ps(p + 16 * (i + 12), _mm512_shuffle_f32x4(b[i + 4], b[i + 12], 0xdd));
+    }
+}
+
 // Dot products take BF16 in pairs: 32 elements a step, even and odd products into the lane of their pair.
 VEC_INLINE int32_t dot_elements(enum tensor_format format) { return format == TENSOR_BF16 ? 32 : 16; }
 

@@ -10,8 +10,8 @@ size_t ref_activation_bytes(enum tensor_format format, int32_t n) {
 }
 
 // BF16 activations stay floats here, rounded.
-void ref_activation_prepare(void *out, const float *x, enum tensor_format format, int32_t n) {
-    float *rounded = out;
+void ref_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
+    float *rounded = (float *)(void *)((char *)out + (size_t)row * ref_activation_bytes(format, n));
     for (int32_t i = 0; i < n; i++) rounded[i] = format == TENSOR_BF16 ? f32_from_bf16(bf16_from_f32(x[i])) : x[i];
 }
 

@@ -5,7 +5,7 @@
 #include "kernels/cpu/cpu.h"
 #include "tests/kernels/guarded.h"
 
-static const char *const instruction_sets[] = {"avx2", "avx512"};
+static const char *const instruction_sets[] = {"avx2", "avx512", "amx"};
 enum { N_SETS = sizeof instruction_sets / sizeof *instruction_sets };
 
 static const int32_t widths[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 63, 64, 65, 80, 100, 128, 172, 257, 1000};
@@ -57,10 +57,11 @@ static void product_run(const struct kernel_table *k, const struct product *p, i
                         int32_t count, float *out) {
     int32_t n_in = p->weight.n_cols;
     size_t stride = k->activation_bytes(p->weight.format, n_in);
-    char *prepared = aligned_alloc(64, stride * (size_t)n_rows);
-    memset(prepared, 0xff, stride * (size_t)n_rows);
+    size_t n_grouped = ((size_t)n_rows + ACTIVATION_ROWS - 1) / ACTIVATION_ROWS * ACTIVATION_ROWS;
+    char *prepared = aligned_alloc(64, stride * n_grouped);
+    memset(prepared, 0xff, stride * n_grouped);
     for (int32_t r = 0; r < n_rows; r++)
-        k->activation_prepare(prepared + (size_t)r * stride, p->x.data + (row + r) * n_in, p->weight.format, n_in);
+        k->activation_prepare(prepared, r, p->x.data + (row + r) * n_in, p->weight.format, n_in);
     struct matmul m = {.weight = &p->weight,
                        .bias = row % 2 ? p->bias.data : NULL,
                        .activations = prepared,
@@ -79,7 +80,7 @@ static void check_products(const struct kernel_table *k) {
         uint64_t key = rng_key(seed, 7, 7);
         enum tensor_format format = (enum tensor_format)(seed % 3);
         int32_t n_in = widths[rng_u32(key, 1) % N_WIDTHS], n_out = 1 + (int32_t)(rng_u32(key, 2) % 70);
-        int32_t n_rows = 1 + (int32_t)(rng_u32(key, 3) % 20);
+        int32_t n_rows = 1 + (int32_t)(rng_u32(key, 3) % (seed % 5 ? 20 : 90));
         struct product p = product_make(format, n_out, n_in, n_rows, seed);
         struct guarded got = guarded_make((size_t)(n_rows * n_out), 5), expected = guarded_make((size_t)(n_rows * n_out), 0);
         product_run(k, &p, 0, n_rows, 0, n_out, got.data);
