@@ -6,6 +6,7 @@
 #include "server/server_state.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -214,8 +215,15 @@ static int open_handles(struct server *server, struct err *err) {
     return 0;
 }
 
+// Blocks of large requests go back to the system when they are freed. By itself glibc keeps what is below 32 MiB.
+static void return_large_blocks(void) {
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 4 << 20);
+}
+
 int server_open(struct server **out, const struct server_options *options, struct err *err) {
     struct server *server = mem_alloc_zero(1, sizeof *server);
+    return_large_blocks();
     server->options = *options;
     if (!server->options.n_choices_max) server->options.n_choices_max = 8;
     if (server->options.drain_s <= 0) server->options.drain_s = 30;
