@@ -16,30 +16,32 @@
 #endif
 
 // A waiter spins for about this many pauses (some tens of microseconds), then yields or parks.
-enum { SPIN_PAUSES = 4000, CACHE_LINE = 64 };
+enum { SPIN_PAUSES = 1000, CACHE_LINE = 64, WORKERS_BITS = 16 };
 
 struct worker {
     struct pool *pool;
     pthread_t thread;
     int index;
+    pthread_cond_t wake;
+    _Alignas(CACHE_LINE) _Atomic bool parked;
 };
 
 struct pool {
     int n_threads;
     struct worker *workers;
-    // One run: written by worker 0 before `generation` is raised.
+    // One run: written by worker 0 before `run` changes, read by the workers of that run alone.
     pool_task *task;
     void *argument;
-    int n_workers;
-    bool closing;
-    _Alignas(CACHE_LINE) _Atomic uint32_t generation; // counts runs
-    _Alignas(CACHE_LINE) _Atomic int n_running;       // workers other than 0 that have not returned
+    // Counts runs; the low bits say how many workers the run has. A worker that is not among them may sleep through it.
+    _Alignas(CACHE_LINE) _Atomic uint64_t run;
+    _Alignas(CACHE_LINE) _Atomic int n_running; // workers other than 0 that have not returned
     _Alignas(CACHE_LINE) _Atomic int barrier_arrived;
     _Alignas(CACHE_LINE) _Atomic uint32_t barrier_generation;
-    _Alignas(CACHE_LINE) _Atomic int n_parked;
+    _Atomic bool closing;
     pthread_mutex_t mutex; // guards parking only
-    pthread_cond_t wake;
 };
+
+static int workers_of(uint64_t run) { return (int)(run & ((1u << WORKERS_BITS) - 1)); }
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -47,64 +49,71 @@ static inline void pause_briefly(void) {
 #endif
 }
 
-// Spins until *counter differs from `old`; yields the core when that takes long.
-static void spin_while_equal(_Atomic uint32_t *counter, uint32_t old) {
-    for (int i = 0; atomic_load_explicit(counter, memory_order_acquire) == old; i++) {
-        if (i < SPIN_PAUSES)
-            pause_briefly();
-        else
-            sched_yield();
-    }
-}
-
-static void wait_for_run(struct pool *pool, uint32_t seen) {
+static uint64_t wait_for_run(struct worker *worker, uint64_t seen) {
+    struct pool *pool = worker->pool;
     for (int i = 0; i < SPIN_PAUSES; i++) {
-        if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) return;
+        uint64_t run = atomic_load_explicit(&pool->run, memory_order_acquire);
+        if (run != seen) return run;
         pause_briefly();
     }
     pthread_mutex_lock(&pool->mutex);
-    atomic_fetch_add(&pool->n_parked, 1);
-    while (atomic_load(&pool->generation) == seen) pthread_cond_wait(&pool->wake, &pool->mutex);
-    atomic_fetch_sub(&pool->n_parked, 1);
+    atomic_store(&worker->parked, true);
+    while (atomic_load(&pool->run) == seen) pthread_cond_wait(&worker->wake, &pool->mutex);
+    atomic_store(&worker->parked, false);
     pthread_mutex_unlock(&pool->mutex);
+    return atomic_load(&pool->run);
 }
 
 static void *worker_main(void *argument) {
     struct worker *worker = argument;
     struct pool *pool = worker->pool;
-    uint32_t seen = 0;
-    for (;;) {
-        wait_for_run(pool, seen);
-        seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
-        if (pool->closing) return NULL;
-        if (worker->index < pool->n_workers) pool->task(pool->argument, worker->index, pool->n_workers);
+    for (uint64_t run = 0;;) {
+        run = wait_for_run(worker, run);
+        if (worker->index >= workers_of(run)) continue;
+        if (atomic_load(&pool->closing)) return NULL;
+        pool->task(pool->argument, worker->index, workers_of(run));
         atomic_fetch_sub_explicit(&pool->n_running, 1, memory_order_release);
     }
 }
 
-static void start_run(struct pool *pool) {
-    atomic_store_explicit(&pool->n_running, pool->n_threads - 1, memory_order_relaxed);
-    atomic_fetch_add(&pool->generation, 1);
-    // A worker that parks counts itself before it looks at `generation` again: either it sees the new one or we see it.
-    if (atomic_load(&pool->n_parked) == 0) return;
-    pthread_mutex_lock(&pool->mutex);
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->mutex);
+static void start_run(struct pool *pool, int n_workers) {
+    atomic_store_explicit(&pool->n_running, n_workers - 1, memory_order_relaxed);
+    uint64_t count = atomic_load_explicit(&pool->run, memory_order_relaxed) >> WORKERS_BITS;
+    atomic_store(&pool->run, (count + 1) << WORKERS_BITS | (uint64_t)n_workers);
+    // A worker says that it parks before it looks at `run` again: either it sees the new one or we see it.
+    for (int i = 1; i < n_workers; i++) {
+        if (!atomic_load(&pool->workers[i].parked)) continue;
+        pthread_mutex_lock(&pool->mutex);
+        pthread_cond_signal(&pool->workers[i].wake);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+}
+
+static void *aligned_zero(size_t n_bytes) {
+    void *p = aligned_alloc(CACHE_LINE, (n_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+    return p ? memset(p, 0, n_bytes) : NULL;
 }
 
 int pool_open(struct pool **out, int n_threads, struct err *err) {
     assert(n_threads >= 1);
-    struct pool *pool = aligned_alloc(CACHE_LINE, (sizeof *pool + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
-    if (!pool) return err_set(err, ERR_IO, "no memory for the thread pool");
-    memset(pool, 0, sizeof *pool);
+    if (n_threads >= 1 << WORKERS_BITS) return err_set(err, ERR_LIMIT, "%d threads are too many", n_threads);
+    struct pool *pool = aligned_zero(sizeof *pool);
+    struct worker *workers = aligned_zero((size_t)n_threads * sizeof *workers);
+    if (!pool || !workers) {
+        free(pool);
+        free(workers);
+        return err_set(err, ERR_IO, "no memory for the thread pool");
+    }
     pool->n_threads = 1;
-    pool->workers = mem_alloc_zero((size_t)n_threads, sizeof *pool->workers);
+    pool->workers = workers;
     pthread_mutex_init(&pool->mutex, NULL);
-    pthread_cond_init(&pool->wake, NULL);
     for (int i = 1; i < n_threads; i++) {
-        struct worker *worker = &pool->workers[i];
-        *worker = (struct worker){.pool = pool, .index = i};
+        struct worker *worker = &workers[i];
+        worker->pool = pool;
+        worker->index = i;
+        pthread_cond_init(&worker->wake, NULL);
         if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
+            pthread_cond_destroy(&worker->wake);
             pool_close(pool);
             return err_set(err, ERR_IO, "cannot start worker thread %d", i);
         }
@@ -116,11 +125,13 @@ int pool_open(struct pool **out, int n_threads, struct err *err) {
 
 void pool_close(struct pool *pool) {
     if (!pool) return;
-    pool->closing = true;
-    start_run(pool);
-    for (int i = 1; i < pool->n_threads; i++) pthread_join(pool->workers[i].thread, NULL);
+    atomic_store(&pool->closing, true);
+    start_run(pool, pool->n_threads);
+    for (int i = 1; i < pool->n_threads; i++) {
+        pthread_join(pool->workers[i].thread, NULL);
+        pthread_cond_destroy(&pool->workers[i].wake);
+    }
     pthread_mutex_destroy(&pool->mutex);
-    pthread_cond_destroy(&pool->wake);
     free(pool->workers);
     free(pool);
 }
@@ -132,42 +143,54 @@ int pool_size(const struct pool *pool) {
 void pool_run(struct pool *pool, int n_workers, pool_task *task, void *argument) {
     assert(n_workers >= 1 && n_workers <= pool->n_threads);
     if (n_workers == 1) {
-        pool->n_workers = 1;
         task(argument, 0, 1);
         return;
     }
     pool->task = task;
     pool->argument = argument;
-    pool->n_workers = n_workers;
-    start_run(pool);
+    start_run(pool, n_workers);
     task(argument, 0, n_workers);
     for (int i = 0; atomic_load_explicit(&pool->n_running, memory_order_acquire) > 0; i++) {
-        if (i < SPIN_PAUSES)
-            pause_briefly();
-        else
-            sched_yield();
+        if (i < SPIN_PAUSES) pause_briefly();
+        else sched_yield();
     }
 }
 
-void pool_barrier(struct pool *pool) {
-    if (pool->n_workers == 1) return;
+void pool_barrier(struct pool *pool, int n_workers) {
+    if (n_workers == 1) return;
     uint32_t generation = atomic_load_explicit(&pool->barrier_generation, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&pool->barrier_arrived, 1, memory_order_acq_rel) + 1 == pool->n_workers) {
+    if (atomic_fetch_add_explicit(&pool->barrier_arrived, 1, memory_order_acq_rel) + 1 == n_workers) {
         atomic_store_explicit(&pool->barrier_arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&pool->barrier_generation, generation + 1, memory_order_release);
         return;
     }
-    spin_while_equal(&pool->barrier_generation, generation);
+    for (int i = 0; atomic_load_explicit(&pool->barrier_generation, memory_order_acquire) == generation; i++) {
+        if (i < SPIN_PAUSES) pause_briefly();
+        else sched_yield();
+    }
 }
 
-// Cores of the cgroup's CPU quota, rounded up; 0 when there is none.
-static int cgroup_quota_cores(void) {
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+static long long read_number(const char *path) {
+    FILE *file = fopen(path, "re");
     if (!file) return 0;
-    long long quota = 0, period = 0;
-    int n = fscanf(file, "%lld %lld", &quota, &period);
+    long long value = 0;
+    if (fscanf(file, "%lld", &value) != 1) value = 0;
     fclose(file);
-    return n == 2 && quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+    return value;
+}
+
+// Cores of the cgroup's CPU quota (version 2, then 1), rounded up; 0 when there is none.
+static int cgroup_quota_cores(void) {
+    long long quota = 0, period = 0;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (file) {
+        if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = 0;
+        fclose(file);
+    } else {
+        quota = read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+        period = read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    }
+    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
 }
 
 // True when `cpu` is the first hardware thread of its core.

@@ -1,7 +1,7 @@
 // A fixed team of worker threads that run one function together, step after step.
 //
 // The thread that calls pool_run is worker 0. Workers spin briefly between runs and then park, so that an idle
-// server uses no processor. One thread at a time may call pool_run.
+// server uses no processor; a run wakes only the workers that it uses. One thread at a time may call pool_run.
 #pragma once
 
 #include "base/err.h"
@@ -18,8 +18,9 @@ int pool_size(const struct pool *pool);
 typedef void pool_task(void *argument, int worker, int n_workers);
 void pool_run(struct pool *pool, int n_workers, pool_task *task, void *argument);
 
-// Inside a task: waits until every worker of this run has arrived. What was written before is visible after.
-void pool_barrier(struct pool *pool);
+// Inside a task, with its n_workers: waits until every worker of this run has arrived. What was written before is
+// visible after.
+void pool_barrier(struct pool *pool, int n_workers);
 
 // Physical cores that this process may use (affinity and cgroup quota respected), at least 1.
 int pool_cores(void);

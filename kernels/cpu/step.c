@@ -41,7 +41,7 @@ static bool take(const struct run *run, int32_t n, int32_t chunk, int32_t *first
 }
 
 static void stage_end(struct run *run) {
-    pool_barrier(run->program->backend->pool);
+    pool_barrier(run->program->backend->pool, run->n_workers);
     run->stage++;
 }
 
