@@ -21,7 +21,8 @@ struct parser {
     jmp_buf escape;
 };
 
-enum { NODES_MAX = 250000 }; // some fifty times what the longest real template has
+// Far beyond the longest real template.
+enum { NODES_MAX = 250000, MEMORY_BYTES_MAX = 96 << 20 };
 
 struct node_list {
     const struct jinja_node **items;
@@ -36,7 +37,10 @@ static const struct jinja_node *parse_postfix(struct parser *p, const struct jin
 // Memory and tokens.
 
 static void *alloc(struct parser *p, size_t count, size_t n_bytes) {
-    return arena_alloc_zero(&p->program->arena, count ? count : 1, n_bytes);
+    size_t total = 0;
+    void *memory = size_mul(count ? count : 1, n_bytes, &total) ? arena_try_alloc(&p->program->arena, total) : NULL;
+    if (!memory) jinja_syntax_error(&p->lexer, p->token.line, "the template is too large");
+    return memset(memory, 0, total);
 }
 
 static struct jinja_node *new_node(struct parser *p, enum jinja_node_kind kind) {
@@ -178,13 +182,16 @@ static const struct jinja_node *read_name(struct parser *p) {
 
 static const struct jinja_node *read_strings(struct parser *p) {
     struct str_view text = p->token.text;
+    size_t capacity = 0;
     next(p);
     while (p->token.kind == JINJA_TOKEN_STRING) { // adjacent literals are one
-        char *joined = arena_alloc(&p->program->arena, text.n_bytes + p->token.text.n_bytes + 1);
-        memcpy(joined, text.data, text.n_bytes);
-        memcpy(joined + text.n_bytes, p->token.text.data, p->token.text.n_bytes);
-        text = (struct str_view){joined, text.n_bytes + p->token.text.n_bytes};
-        if (text.n_bytes > 1 << 20) jinja_syntax_error(&p->lexer, p->token.line, "the string is too long");
+        size_t n_bytes = text.n_bytes + p->token.text.n_bytes;
+        if (n_bytes > capacity) {
+            capacity = n_bytes * 2;
+            text.data = memcpy(alloc(p, capacity, 1), text.data, text.n_bytes);
+        }
+        memcpy((char *)text.data + text.n_bytes, p->token.text.data, p->token.text.n_bytes);
+        text.n_bytes = n_bytes;
         next(p);
     }
     return new_const(p, jinja_string_value(new_string(p, text)));
@@ -360,20 +367,17 @@ static const struct jinja_node *parse_call(struct parser *p, const struct jinja_
     return node;
 }
 
-// A filter or test: its dotted name, and its row in the table.
+// A filter or test: its name, and its row in the table. Names with dots, which Jinja's extensions may have, are unknown.
 static struct jinja_node *parse_named(struct parser *p, enum jinja_node_kind kind, const struct jinja_node *operand) {
     struct jinja_node *node = new_node(p, kind);
     struct str_view name = expect_name(p);
-    while (at_operator(p, ".")) {
-        next(p);
-        struct str_view more = expect_name(p);
-        name = str_view_of(arena_printf(&p->program->arena, "%.*s.%.*s", (int)name.n_bytes, name.data,
-                                        (int)more.n_bytes, more.data));
-    }
+    bool dotted = at_operator(p, ".");
+    while (skip_operator(p, ".")) expect_name(p);
     node->a = operand;
     node->text = new_string(p, name);
-    node->builtin = kind == JINJA_FILTER ? jinja_find_filter(name.data, name.n_bytes)
-                                         : jinja_builtin_find(jinja_tests, name.data, name.n_bytes);
+    if (!dotted)
+        node->builtin = kind == JINJA_FILTER ? jinja_find_filter(name.data, name.n_bytes)
+                                             : jinja_builtin_find(jinja_tests, name.data, name.n_bytes);
     if (!node->builtin && !p->soft)
         jinja_syntax_error(&p->lexer, node->line, "No %s named '%.*s'.", kind == JINJA_FILTER ? "filter" : "test",
                            name.n_bytes < 80 ? (int)name.n_bytes : 80, name.data);
@@ -917,6 +921,7 @@ int jinja_parse(struct jinja_program **out, struct str_view source, struct err *
     struct parser p = {0};
     struct jinja_program *program = mem_alloc_zero(1, sizeof *program);
     p.program = program;
+    program->arena.limit = MEMORY_BYTES_MAX;
     p.lexer.arena = &program->arena;
     p.lexer.err = err ? err : &own;
     p.lexer.escape = &p.escape;

@@ -93,6 +93,12 @@ size_t jinja_string_find_last(struct jinja_render *r, const struct jinja_string 
 
 bool jinja_string_is_untrusted(const struct jinja_string *s) { return s->n_bytes && (s->n_runs > 1 || !s->trusted); }
 
+bool jinja_range_is_untrusted(const struct jinja_string *s, size_t begin, size_t end) {
+    if (begin >= end) return false;
+    uint32_t run = run_at(s, begin);
+    return run_at(s, end - 1) != run || !run_trusted(s, run);
+}
+
 void jinja_append(struct jinja_render *r, const char *bytes, size_t n_bytes, bool trusted) {
     size_t used = r->out.text.n_bytes;
     if (n_bytes > r->output_limit || used > r->output_limit - n_bytes) jinja_exhausted(r, "too much output");

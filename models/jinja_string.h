@@ -22,6 +22,7 @@ size_t jinja_string_find(struct jinja_render *r, const struct jinja_string *s, c
 size_t jinja_string_find_last(struct jinja_render *r, const struct jinja_string *s, const struct jinja_string *part,
                               size_t end);
 bool jinja_string_is_untrusted(const struct jinja_string *s); // any byte of it came from the request
+bool jinja_range_is_untrusted(const struct jinja_string *s, size_t begin, size_t end); // the same for a part of it
 
 // The text as markup (or as plain text), and the text HTML-escaped as markup; markup itself stays as it is.
 struct jinja_value jinja_with_markup(struct jinja_render *r, struct jinja_value text, bool markup);

@@ -269,6 +269,15 @@ static struct jinja_value str_rpartition(struct jinja_render *r, const struct ji
     return partition(r, call, true);
 }
 
+// What replaces the client's text is the client's as well: otherwise a template that rewrites markers and back would
+// let a message choose where they stand.
+static void append_replacement(struct jinja_render *r, const struct jinja_string *to, bool untrusted) {
+    if (untrusted)
+        jinja_append(r, to->bytes, to->n_bytes, false);
+    else
+        jinja_append_string(r, to);
+}
+
 struct jinja_value jinja_replace(struct jinja_render *r, const struct jinja_string *s, const struct jinja_string *from,
                                  const struct jinja_string *to, int64_t count) {
     size_t mark = jinja_mark(r), begin = 0, at = 0;
@@ -277,7 +286,7 @@ struct jinja_value jinja_replace(struct jinja_render *r, const struct jinja_stri
         if (found == SIZE_MAX) break;
         jinja_charge(r, n % 4 == 0);
         jinja_append_slice(r, s, begin, found);
-        jinja_append_string(r, to);
+        append_replacement(r, to, jinja_range_is_untrusted(s, found, found + from->n_bytes));
         begin = found + from->n_bytes;
         at = begin;
         if (from->n_bytes) continue;

@@ -1,50 +1,5 @@
 // The interpreter against Python's Jinja2: renderings of real templates, and small cases of the language.
-#include "tests/test.h"
-
-#include "base/file_map.h"
-#include "base/json.h"
-#include "base/mem.h"
-#include "models/chat_template.h"
-
-#include <stdlib.h>
-
-// 2026-07-04T12:00:00 UTC, the time at which the expected texts were made.
-enum { NOW_S = 1783166400 };
-
-struct token {
-    const char *name, *text;
-};
-static const struct token standard_tokens[] = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
-
-struct file_text {
-    struct file_map map;
-    struct str_view text;
-};
-
-static struct file_text read_file(const char *path) {
-    struct file_text file;
-    struct err err;
-    char full[512];
-    snprintf(full, sizeof full, "%s/%s", TEST_SHARED_DIR, path);
-    if (file_map_open(&file.map, full, &err)) fail_msg("%s", err.text);
-    file.text = (struct str_view){file.map.data, file.map.n_bytes};
-    return file;
-}
-
-// Renders a template once; 0 and *out, or the error's code.
-static int render(struct str_view source, struct str_view context, const struct token *tokens, size_t n_tokens,
-                  struct prompt_text *out, struct err *err) {
-    struct chat_template *template;
-    *out = (struct prompt_text)PROMPT_TEXT_INIT;
-    int code = chat_template_open(&template, source, err);
-    if (code) return code;
-    for (size_t i = 0; i < n_tokens; i++)
-        chat_template_add_token(template, tokens[i].name, str_view_of(tokens[i].text));
-    struct chat_template_input input = {.context_json = context, .now_s = NOW_S};
-    code = chat_template_render(template, &input, out, err);
-    chat_template_close(template);
-    return code;
-}
+#include "tests/models/template_files.h"
 
 struct tally {
     int n_right, n_wrong;
@@ -63,27 +18,13 @@ static void check(struct tally *tally, const char *name, struct str_view source,
                   const struct token *tokens, size_t n_tokens, const char *expected) {
     struct prompt_text out;
     struct err err = {0};
-    int code = render(source, context, tokens, n_tokens, &out, &err);
+    int code = render_once(source, context, tokens, n_tokens, &out, &err);
     bool right = expected ? code == 0 && out.text.n_bytes == strlen(expected) &&
                                 !memcmp(str_text(&out.text), expected, out.text.n_bytes)
                           : code != 0;
     if (!right) report(name, expected ? expected : "an error", code ? err.text : str_text(&out.text));
     right ? tally->n_right++ : tally->n_wrong++;
     prompt_text_close(&out);
-}
-
-static struct str_view member(struct str_view object, const char *key) {
-    struct str_view value = {0};
-    assert_true(json_find_member(object.data, object.n_bytes, key, &value));
-    return value;
-}
-
-static cJSON *parse(struct str_view text) {
-    struct json_limits limits = JSON_LIMITS_FILE;
-    struct err err;
-    cJSON *tree;
-    if (json_parse(&tree, text.data, text.n_bytes, &limits, &err)) fail_msg("%s", err.text);
-    return tree;
 }
 
 static const char *text_of(const cJSON *object, const char *key) {
@@ -95,7 +36,7 @@ static void renders_every_real_template_as_jinja2_does(void **state) {
     SKIP_WITHOUT_SHARED("data/expected/template_renderings_jinja2.json");
     struct file_text file = read_file("data/expected/template_renderings_jinja2.json");
     struct str_view contexts = member(file.text, "contexts");
-    cJSON *results = parse(member(file.text, "results")), *result;
+    cJSON *results = parse_json(member(file.text, "results")), *result;
     struct tally tally = {0};
     cJSON_ArrayForEach(result, results) {
         char path[300], name[400];
@@ -119,8 +60,7 @@ static void renders_every_real_template_as_jinja2_does(void **state) {
 }
 
 // The next element of an array's text; false at its end. *at starts behind the bracket.
-static bool next_element(const cJSON *element, struct str_view array, size_t *at, struct str_view *text) {
-    (void)element;
+static bool next_element(struct str_view array, size_t *at, struct str_view *text) {
     size_t i = *at, depth = 0;
     bool quoted = false;
     while (i < array.n_bytes && array.data[i] != '{') i++;
@@ -145,12 +85,12 @@ static bool next_element(const cJSON *element, struct str_view array, size_t *at
 // Cases of a file: each has a template, its variables under `context_key` and the expected text under `expected_key`.
 static void check_cases(const char *path, const char *template_key, const char *context_key, const char *expected_key) {
     struct file_text file = read_file(path);
-    cJSON *cases = parse(file.text), *item;
+    cJSON *cases = parse_json(file.text), *item;
     struct tally tally = {0};
     struct str_view element = {0};
     size_t at = 0;
     cJSON_ArrayForEach(item, cases) {
-        assert_true(next_element(item, file.text, &at, &element));
+        assert_true(next_element(file.text, &at, &element));
         struct token tokens[2];
         size_t n_tokens = 0;
         const cJSON *data = cJSON_GetObjectItemCaseSensitive(item, context_key);
