@@ -199,13 +199,9 @@ struct own_server {
     struct serving serving;
     struct chat *chat;
     pthread_t talker;
+    bool talks; // the thread was started
     int n_failed;
 };
-
-static void remember_port(void *context, int port) {
-    struct own_server *own = context;
-    snprintf(own->chat->url.port, sizeof own->chat->url.port, "%d", port);
-}
 
 static bool server_is_ready(const struct chat *chat, int *status) {
     struct http_call call = {.url = &chat->url, .method = "GET", .path = "/health"};
@@ -225,7 +221,14 @@ static void *talk_to_own_server(void *argument) {
     return NULL;
 }
 
-// The server runs on this thread, which owns the signals' default place; the conversation has a thread of its own.
+// The socket listens: from here on the conversation runs in a thread of its own.
+static void start_talking(void *context, int port) {
+    struct own_server *own = context;
+    snprintf(own->chat->url.port, sizeof own->chat->url.port, "%d", port);
+    own->talks = pthread_create(&own->talker, NULL, talk_to_own_server, own) == 0;
+    if (!own->talks) server_stop(own->serving.server);
+}
+
 static int chat_with_model(struct chat *chat, const char *path, const char *random_weights, struct err *err) {
     struct own_server own = {.chat = chat};
     struct serving_options options = {
@@ -234,20 +237,19 @@ static int chat_with_model(struct chat *chat, const char *path, const char *rand
         .backend = {.device = "cpu", .instruction_set = "auto"},
         .server = {.http = {.host = "127.0.0.1"},
                    .any_model = true,
-                   .on_ready = remember_port,
-                   .on_ready_context = &own,
-                   .keep_signals = true},
+                   .keep_signals = true,
+                   .on_ready = start_talking,
+                   .on_ready_context = &own},
     };
     int rc = serving_open(&own.serving, &options, err);
     if (rc) return rc;
-    if (pthread_create(&own.talker, NULL, talk_to_own_server, &own) != 0) {
+    rc = serving_run(&own.serving, err);
+    if (own.talks)
+        pthread_join(own.talker, NULL);
+    else if (!rc)
         rc = err_set(err, ERR_IO, "cannot start a thread");
-        server_stop(own.serving.server);
-    }
-    int run_rc = serving_run(&own.serving, err);
-    if (!rc) pthread_join(own.talker, NULL);
     serving_close(&own.serving);
-    return rc ? rc : run_rc ? run_rc : own.n_failed;
+    return rc ? rc : own.n_failed;
 }
 
 int chat_main(int argc, char **argv) {

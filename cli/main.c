@@ -13,6 +13,7 @@ static const struct command {
     {"chat", chat_main, "talk to a model in the terminal"},
     {"inspect", inspect_main, "show a model's architecture, tensors and memory plan, or this machine's peaks"},
     {"tokenize", tokenize_main, "turn text into token ids and back"},
+    {"render", render_main, "render a chat template"},
 };
 
 static void print_help(FILE *out) {

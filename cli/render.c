@@ -1,5 +1,5 @@
 // optima render: a request's messages on standard input to the prompt that the model's chat template makes of them.
-#include "cli/render.h"
+#include "cli/commands.h"
 
 #include "base/clock.h"
 #include "base/file_map.h"
@@ -19,13 +19,15 @@ struct render_options {
 
 static const struct option_row rows[] = {
     {"parts", OPTION_FLAG, offsetof(struct render_options, parts), NULL, NULL, 0, 0, false,
-     "one part a line as a JSON string: \"template\" where special tokens match, \"request\" where they are plain text"},
+     "one part a line as a JSON string: \"template\" where special tokens match, \"request\" where they are plain "
+     "text"},
 };
 
 static const struct option_table table = {
     .usage = "optima render PATH [options] < REQUEST.json",
-    .summary = "Renders a chat template with the variables of a JSON object: messages, tools, add_generation_prompt and any\n"
-               "others. PATH is a model folder, a .jinja file or a GGUF file; \"demo\" is the embedded model.",
+    .summary =
+        "Renders a chat template with the variables of a JSON object: messages, tools, add_generation_prompt and any\n"
+        "others. PATH is a model folder, a .jinja file or a GGUF file; \"demo\" is the embedded model.",
     .rows = rows,
     .n_rows = sizeof rows / sizeof *rows,
     .n_positional_max = 1,

@@ -1,3 +1,0 @@
-#pragma once
-
-int render_main(int argc, char **argv); // the arguments behind "render"; the exit status
