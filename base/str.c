@@ -82,3 +82,12 @@ bool str_view_equal(struct str_view a, struct str_view b) {
 bool str_view_starts_with(struct str_view s, struct str_view prefix) {
     return s.n_bytes >= prefix.n_bytes && (prefix.n_bytes == 0 || memcmp(s.data, prefix.data, prefix.n_bytes) == 0);
 }
+
+bool str_view_is_plain_name(struct str_view s) {
+    for (size_t i = 0; i < s.n_bytes; i++) {
+        char c = s.data[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!letter && c != '.' && c != '_' && c != '-') return false;
+    }
+    return s.n_bytes > 0;
+}

@@ -35,3 +35,5 @@ void str_drop_front(struct str *s, size_t n_bytes); // removes the first n_bytes
 struct str_view str_view_of(const char *text); // of NUL-terminated text
 bool str_view_equal(struct str_view a, struct str_view b);
 bool str_view_starts_with(struct str_view s, struct str_view prefix);
+// At least one byte, all of [A-Za-z0-9._-]: safe in a header, a log line and an error.
+bool str_view_is_plain_name(struct str_view s);

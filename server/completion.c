@@ -1,7 +1,6 @@
 #include "server/completion.h"
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/rng.h"
 #include "server/server_state.h"
 

@@ -44,12 +44,7 @@ static const char *reason_of(int status) {
 // ---------------------------------------------------------------------- opening
 
 static bool is_request_id(struct str_view id) {
-    for (size_t i = 0; i < id.n_bytes; i++) {
-        char c = id.data[i];
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!letter && c != '.' && c != '_' && c != '-') return false;
-    }
-    return id.n_bytes >= 1 && id.n_bytes <= 128;
+    return id.n_bytes <= 128 && str_view_is_plain_name(id);
 }
 
 static const char *make_request_id(struct http_server *server, struct arena *arena) {

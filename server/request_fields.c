@@ -215,20 +215,10 @@ static int read_field(const struct field_input *in, const struct request_field *
     return 0;
 }
 
-static bool has_plain_name(struct str_view literal) {
-    for (size_t i = 1; i + 1 < literal.n_bytes; i++) {
-        char c = literal.data[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-                     c == '.' || c == '-';
-        if (!plain) return false;
-    }
-    return literal.n_bytes > 2;
-}
-
 static int note_unknown(struct str_view key, const struct request_rules *rules, struct str *ignored,
                         struct api_error *error) {
     struct str_view name = {key.data + 1, key.n_bytes - 2};
-    bool plain = has_plain_name(key);
+    bool plain = str_view_is_plain_name(name);
     if (rules->strict) {
         char shown[65] = "";
         if (plain && name.n_bytes < sizeof shown) memcpy(shown, name.data, name.n_bytes);

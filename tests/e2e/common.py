@@ -6,6 +6,7 @@ every test of the run; run.py stops them at the end.
 
 import atexit
 import json
+import os
 import pathlib
 import re
 import signal
@@ -19,6 +20,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 binary = ROOT / "build-test" / "optima"  # run.py sets what it was given
+os.environ.setdefault("TSAN_OPTIONS", f"suppressions={ROOT / 'tests' / 'tsan.supp'}")
 
 
 class Server:

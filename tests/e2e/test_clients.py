@@ -63,6 +63,9 @@ class Clients(unittest.TestCase):
                 if wait:
                     connection.recv(100)
                 connection.close()
+        crowd = [open_request(self.server, "/v1/completions", LONG) for _ in range(100)]
+        for connection in crowd:
+            connection.close()
         self.assertTrue(common.eventually(lambda: is_idle(self.server)))
         self.assertGreater(common.metric(self.server, "vllm:request_success_total", "abort"), before)
 
