@@ -132,7 +132,7 @@ static int check_options(const struct http_options *options, const struct sockad
     assert(options->error_body && (options->routes || !options->n_routes));
     if (is_loopback(address) || options->keys_path || options->insecure) return 0;
     return err_set(err, ERR_INVALID,
-                   "%s can be reached from other machines: give a file of API keys, or say that it may be open to all",
+                   "%s can be reached from other machines: give keys (--api-keys FILE) or allow it (--insecure)",
                    options->host);
 }
 

@@ -135,7 +135,8 @@ static void on_drain_deadline(uv_timer_t *timer) {
 
 static void begin_drain(struct server *server) {
     if (server->phase == SERVER_DRAINING) return;
-    log_info("draining: %d requests are being answered", http_server_n_exchanges(server->http));
+    int n_exchanges = http_server_n_exchanges(server->http);
+    if (n_exchanges) log_info("draining: %d requests are being answered", n_exchanges);
     server->phase = SERVER_DRAINING;
     http_server_drain(server->http);
     uv_timer_start(&server->drain_timer, on_drain_deadline, (uint64_t)(server->options.drain_s * 1000), 0);

@@ -226,7 +226,11 @@ static const char *const slow_units[] = {
 };
 
 static void check_slow_text(const struct tokenizer *t) {
+#if defined(__SANITIZE_THREAD__)
+    enum { N_BYTES = 1 << 14 };
+#else
     enum { N_BYTES = 1 << 18 };
+#endif
     struct tokenizer_encode_options options = {0};
     for (size_t i = 0; i < sizeof slow_units / sizeof *slow_units; i++) {
         struct prompt_text prompt = PROMPT_TEXT_INIT;
