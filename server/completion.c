@@ -254,8 +254,7 @@ void completion_start(struct server *server, struct http_exchange *exchange, enu
     c->key_id = request->key_id;
     c->created_s = clock_wall_s();
     make_id(c);
-    // The exchange's body is gone when the client goes; the worker's copy is not.
-    str_append(&c->body, request->body.data, request->body.n_bytes);
+    http_exchange_take_body(exchange, &c->body); // the exchange ends when the client goes, the worker goes on
     c->previous = server->newest;
     *(server->newest ? &server->newest->next : &server->oldest) = c;
     server->newest = c;

@@ -202,6 +202,13 @@ struct http_server *http_exchange_server(struct http_exchange *exchange) {
     return exchange->server;
 }
 
+void http_exchange_take_body(struct http_exchange *exchange, struct str *out) {
+    assert(exchange->conn && exchange->phase == HTTP_EXCHANGE_OPEN);
+    *out = exchange->conn->parser.body; // it counts as the connection's until the exchange has ended
+    exchange->conn->parser.body = (struct str)STR_INIT;
+    exchange->request.body = STR_VIEW("");
+}
+
 const char *http_exchange_request_header(const struct http_exchange *exchange, const char *name) {
     for (const struct http_header *field = exchange->fields; field; field = field->next)
         if (strcasecmp(field->name, name) == 0) return field->value;
