@@ -7,6 +7,9 @@
 //
 // so a tile of sums is [weight row, activation row]. Sums run along k, block after block, in one order for every
 // number of rows.
+//
+// With few activation rows the weights come from memory, so a tile takes its sixteen weight rows from sixteen places
+// of the range: as many long streams, which the processor fetches ahead better than short rows side by side.
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/vec_avx512.h"
 
@@ -14,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TILE = 16, BLOCK_COLUMNS = 32, TILE_BYTES = 1024, TILE_ROW_BYTES = 64, CACHED_BYTES = 256 * 1024, PEAK_TILES = 4 };
+enum { TILE = 16, BLOCK_COLUMNS = 32, TILE_BYTES = 1024, TILE_ROW_BYTES = 64, CACHED_BYTES = 256 * 1024, AHEAD_BYTES = 512, PEAK_TILES = 4 };
 enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
 // Tile registers: sums of (weight tile, activation group), then the operands. The instructions' names take numbers.
 #define SUM_00 0
@@ -84,22 +87,23 @@ struct weight_tile {
     char last[TILE_BYTES];
 };
 
-static void weight_tile_open(struct weight_tile *tile, const struct tensor *weight, int32_t first, int32_t n_weights) {
-    tile->stride = (size_t)weight->n_cols * 2;
-    tile->rows = (const char *)weight->data + (size_t)first * tile->stride;
+static void weight_tile_open(struct weight_tile *tile, const struct tensor *weight, int32_t first, int32_t spacing,
+                             int32_t n_weights) {
+    size_t row_bytes = (size_t)weight->n_cols * 2;
+    tile->stride = (size_t)spacing * row_bytes;
+    tile->rows = (const char *)weight->data + (size_t)first * row_bytes;
     size_t rest_bytes = (size_t)(weight->n_cols % BLOCK_COLUMNS) * 2;
     if (rest_bytes == 0) return;
     memset(tile->last, 0, sizeof tile->last);
     for (int32_t i = 0; i < n_weights; i++)
-        memcpy(tile->last + i * TILE_ROW_BYTES, tile->rows + (size_t)(i + 1) * tile->stride - rest_bytes, rest_bytes);
+        memcpy(tile->last + i * TILE_ROW_BYTES, tile->rows + (size_t)i * tile->stride + row_bytes - rest_bytes, rest_bytes);
     written(tile);
 }
 
 struct product {
     const struct matmul *m;
-    int32_t first, n_weights; // weight rows of each tile
-    int32_t row, n_rows;      // activation rows, at most two groups
-    bool fetch;               // the tiles behind these come next, from memory
+    int32_t first, n_weights, spacing; // weight rows of each tile: first, first + spacing, ...
+    int32_t row, n_rows;               // activation rows, at most two groups
 };
 
 // One block of 32 columns: loads what the tiles need and adds n_tiles x n_groups products.
@@ -122,13 +126,16 @@ VEC_INLINE void multiply_block(const struct weight_tile *weights, const char *gr
 static void store_sums(const struct product *p, float *sums, int32_t first, int32_t row, int32_t n_rows) {
     const struct matmul *m = p->m;
     const __mmask16 lanes = (__mmask16)((1u << p->n_weights) - 1);
-    vec bias = m->bias ? _mm512_maskz_loadu_ps(lanes, m->bias + first) : vec_zero();
+    const __m512i places = vec_multiples(p->spacing);
+    vec bias = m->bias ? _mm512_mask_i32gather_ps(vec_zero(), lanes, places, m->bias + first, 4) : vec_zero();
     if (n_rows > 1) vec_transpose(sums);
     else _mm512_store_ps(sums, vec_load_strided(sums, TILE));
     for (int32_t r = 0; r < n_rows; r++) {
         vec x = _mm512_load_ps(sums + r * TILE);
+        float *to = m->out + (size_t)(row + r) * m->out_stride + first;
         if (m->bias) x = vec_add(x, bias);
-        _mm512_mask_storeu_ps(m->out + (size_t)(row + r) * m->out_stride + first, lanes, x);
+        if (p->spacing == 1) _mm512_mask_storeu_ps(to, lanes, x);
+        else _mm512_mask_i32scatter_ps(to, lanes, places, x, 4);
     }
 }
 
@@ -139,14 +146,14 @@ VEC_INLINE void multiply_tiles(const struct product *p, int32_t n_tiles, int32_t
     float sums[2][2][TILE * TILE] __attribute__((aligned(64)));
     const size_t group_bytes = TILE * amx_activation_bytes(TENSOR_BF16, weight->n_cols);
     const char *groups = (const char *)p->m->activations + (size_t)(p->row / TILE) * group_bytes;
-    for (int32_t i = 0; i < n_tiles; i++) weight_tile_open(&weights[i], weight, p->first + i * TILE, p->n_weights);
+    for (int32_t i = 0; i < n_tiles; i++) weight_tile_open(&weights[i], weight, p->first + i * TILE, p->spacing, p->n_weights);
     sums_zero();
     int32_t n_whole = weight->n_cols / BLOCK_COLUMNS;
     for (int32_t b = 0; b < n_whole; b++) {
         multiply_block(weights, groups, group_bytes, b, true, n_tiles, n_groups);
-        if (!p->fetch) continue;
-        const char *ahead = weights[0].rows + (size_t)(n_tiles * TILE) * weights[0].stride + (size_t)b * TILE_ROW_BYTES;
-        for (int32_t i = 0; i < n_tiles * TILE; i++) _mm_prefetch(ahead + (size_t)i * weights[0].stride, _MM_HINT_T0);
+        if (p->spacing == 1) continue;
+        const char *ahead = weights[0].rows + (size_t)b * TILE_ROW_BYTES + AHEAD_BYTES;
+        for (int32_t i = 0; i < TILE; i++) _mm_prefetch(ahead + (size_t)i * weights[0].stride, _MM_HINT_T0);
     }
     if (weight->n_cols % BLOCK_COLUMNS) multiply_block(weights, groups, group_bytes, n_whole, false, n_tiles, n_groups);
     _tile_stored(SUM_00, sums[0][0], TILE_ROW_BYTES);
@@ -164,11 +171,10 @@ VEC_INLINE void multiply_tiles(const struct product *p, int32_t n_tiles, int32_t
 static void multiply_range(const struct matmul *m, int32_t first, int32_t end) {
     int32_t n_weights = end - first < TILE ? end - first : TILE;
     for (int32_t row = 0; row < m->n_rows; row += 2 * TILE) {
-        struct product p = {.m = m, .n_weights = n_weights, .row = row};
+        struct product p = {.m = m, .n_weights = n_weights, .spacing = 1, .row = row};
         p.n_rows = m->n_rows - row < 2 * TILE ? m->n_rows - row : 2 * TILE;
         for (p.first = first; p.first < end;) {
             bool two = p.first + 2 * TILE <= end;
-            p.fetch = row == 0 && p.first + 4 * TILE <= end;
             if (two && p.n_rows > TILE) multiply_tiles(&p, 2, 2);
             else if (two) multiply_tiles(&p, 2, 1);
             else if (p.n_rows > TILE) multiply_tiles(&p, 1, 2);
@@ -178,19 +184,32 @@ static void multiply_range(const struct matmul *m, int32_t first, int32_t end) {
     }
 }
 
+// Sixteen streams of `length` weight rows each, and at most two groups of activation rows.
+static void multiply_streams(const struct matmul *m, int32_t length) {
+    struct product p = {.m = m, .n_weights = TILE, .spacing = length, .n_rows = m->n_rows};
+    for (p.first = m->out_first; p.first < m->out_first + length; p.first++) {
+        if (p.n_rows > TILE) multiply_tiles(&p, 1, 2);
+        else multiply_tiles(&p, 1, 1);
+    }
+}
+
+// Weights pass in blocks that stay in the second-level cache while all activation rows pass them.
+static void multiply_blocks(const struct matmul *m, int32_t end) {
+    int32_t block = (int32_t)((size_t)CACHED_BYTES / ((size_t)m->weight->n_cols * 2)) / (2 * TILE) * (2 * TILE);
+    if (block < 2 * TILE) block = 2 * TILE;
+    for (int32_t first = m->out_first; first < end; first += block)
+        multiply_range(m, first, first + block < end ? first + block : end);
+}
+
 void amx_matmul(const struct matmul *m) {
     if (m->weight->format != TENSOR_BF16) {
         avx512_matmul(m);
         return;
     }
-    // Weights pass in blocks that stay in the second-level cache while all activation rows pass them.
-    int32_t end = m->out_first + m->out_count, whole_end = m->out_first + m->out_count / TILE * TILE;
-    int32_t block = (int32_t)((size_t)CACHED_BYTES / ((size_t)m->weight->n_cols * 2)) / (2 * TILE) * (2 * TILE);
-    if (block < 2 * TILE) block = 2 * TILE;
-    if (m->n_rows <= 2 * TILE) block = m->out_count;
+    int32_t length = m->out_count / TILE, whole_end = m->out_first + length * TILE, end = m->out_first + m->out_count;
     tiles_open(TILE);
-    for (int32_t first = m->out_first; first < whole_end; first += block)
-        multiply_range(m, first, first + block < whole_end ? first + block : whole_end);
+    if (m->n_rows <= 2 * TILE && length > 1) multiply_streams(m, length);
+    else multiply_blocks(m, whole_end);
     if (whole_end < end) {
         tiles_open(end - whole_end);
         multiply_range(m, whole_end, end);

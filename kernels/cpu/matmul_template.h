@@ -1,22 +1,18 @@
 // Matrix products of row-major weights with any number of activation rows. Included once for each instruction set.
 //
 // Every output element has one vector of sums along k, added up by one fixed tree: so its bits are the same in every
-// tile shape. Tiles of TILE_WEIGHTS x TILE_ROWS elements keep the multipliers busy when there are many rows; a single
-// row takes GEMV_WEIGHTS weight rows at a time, several streams from memory with the next group fetched ahead.
+// tile shape. Tiles of TILE_WEIGHTS x TILE_ROWS elements keep the multipliers busy when there are many rows. When all
+// rows fit into one tile the weights come from memory: then a tile takes its weight rows from as many places of the
+// range, long streams which the processor fetches ahead better than short rows side by side.
 
-enum { GEMV_WEIGHTS = 8, TILE_MAX = 24, CACHE_LINE_BYTES = 64, BLOCK_BYTES = 128 * 1024 };
+enum { GEMV_WEIGHTS = 8, TILE_MAX = 24, CACHE_LINE_BYTES = 64, BLOCK_BYTES = 128 * 1024, AHEAD_BYTES = 512 };
 
 struct dot_tile {
     const char *weights, *activations;         // of the tile's first rows
     size_t weight_stride, activation_stride;   // bytes
     int32_t n_in;
-    bool prefetch; // the weight rows behind this tile come next
+    bool stream; // what follows each weight row comes next
 };
-
-VEC_INLINE void dot_fetch_ahead(const struct dot_tile *tile, const char *weight, int32_t w, int32_t n_weights) {
-    (void)w;
-    if (tile->prefetch) _mm_prefetch(weight + (size_t)n_weights * tile->weight_stride, _MM_HINT_T0);
-}
 
 VEC_INLINE void dot_sums(const struct dot_tile *tile, enum tensor_format format, int32_t n_weights, int32_t n_rows,
                          vec *sums) {
@@ -33,7 +29,7 @@ VEC_INLINE void dot_sums(const struct dot_tile *tile, enum tensor_format format,
         for (int32_t w = 0; w < n_weights; w++) {
             const char *at = tile->weights + (size_t)w * tile->weight_stride + (size_t)k * weight_bytes;
             vec weight = dot_load_weight(at, format);
-            dot_fetch_ahead(tile, at, w, n_weights);
+            if (tile->stream) _mm_prefetch(at + AHEAD_BYTES, _MM_HINT_T0);
 #pragma GCC unroll 8
             for (int32_t r = 0; r < n_rows; r++)
                 sums[w * n_rows + r] = dot_step(sums[w * n_rows + r], weight, activation[r], format);
@@ -54,44 +50,53 @@ VEC_INLINE void dot_sums(const struct dot_tile *tile, enum tensor_format format,
     }
 }
 
-// n_weights is 1 or a multiple of 4.
-VEC_INLINE void dot_store(const vec *sums, const float *bias, float *out, size_t out_stride, int32_t n_weights,
-                          int32_t n_rows) {
+// Outputs are `spacing` apart; n_weights is 1 or a multiple of 4.
+VEC_INLINE void dot_store(const vec *sums, const float *bias, float *out, size_t out_stride, int32_t spacing,
+                          int32_t n_weights, int32_t n_rows) {
 #pragma GCC unroll 8
     for (int32_t r = 0; r < n_rows; r++) {
         float *to = out + (size_t)r * out_stride;
         if (n_weights == 1) *to = bias ? vec_sum(sums[r]) + *bias : vec_sum(sums[r]);
 #pragma GCC unroll 2
         for (int32_t w = 0; w + 4 <= n_weights; w += 4) {
-            __m128 four = vec_sum4(sums[w * n_rows + r], sums[(w + 1) * n_rows + r], sums[(w + 2) * n_rows + r],
-                                   sums[(w + 3) * n_rows + r]);
-            _mm_storeu_ps(to + w, bias ? _mm_add_ps(four, _mm_loadu_ps(bias + w)) : four);
+            float four[4];
+            _mm_storeu_ps(four, vec_sum4(sums[w * n_rows + r], sums[(w + 1) * n_rows + r], sums[(w + 2) * n_rows + r],
+                                         sums[(w + 3) * n_rows + r]));
+#pragma GCC unroll 4
+            for (int32_t i = 0; i < 4; i++) {
+                int32_t at = (w + i) * spacing;
+                to[at] = bias ? four[i] + bias[at] : four[i];
+            }
         }
     }
 }
 
-VEC_INLINE void dot_tile_run(const struct matmul *m, enum tensor_format format, int32_t first, int32_t row,
-                             int32_t n_weights, int32_t n_rows, bool prefetch) {
-    size_t weight_stride = (size_t)m->weight->n_cols * (format == TENSOR_F32 ? 4 : 2);
-    struct dot_tile tile = {.weights = (const char *)m->weight->data + (size_t)first * weight_stride,
+// Outputs first, first + spacing, ... of rows [row, row + n_rows).
+VEC_INLINE void dot_tile_run(const struct matmul *m, enum tensor_format format, int32_t first, int32_t spacing,
+                             int32_t row, int32_t n_weights, int32_t n_rows) {
+    size_t row_bytes = (size_t)m->weight->n_cols * (format == TENSOR_F32 ? 4 : 2);
+    struct dot_tile tile = {.weights = (const char *)m->weight->data + (size_t)first * row_bytes,
                             .activations = (const char *)m->activations + (size_t)row * m->activation_stride,
-                            .weight_stride = weight_stride,
+                            .weight_stride = (size_t)spacing * row_bytes,
                             .activation_stride = m->activation_stride,
                             .n_in = m->weight->n_cols,
-                            .prefetch = prefetch};
+                            .stream = spacing > 1};
     vec sums[TILE_MAX];
     dot_sums(&tile, format, n_weights, n_rows, sums);
-    dot_store(sums, m->bias ? m->bias + first : NULL, m->out + (size_t)row * m->out_stride + first, m->out_stride,
+    dot_store(sums, m->bias ? m->bias + first : NULL, m->out + (size_t)row * m->out_stride + first, m->out_stride, spacing,
               n_weights, n_rows);
 }
 
 // Rows [row, row + n_rows) of the activations, all of the range of outputs.
 VEC_INLINE void dot_rows(const struct matmul *m, enum tensor_format format, int32_t row, int32_t n_rows) {
     const int32_t end = m->out_first + m->out_count, group = n_rows == 1 ? GEMV_WEIGHTS : TILE_WEIGHTS;
-    int32_t i = m->out_first;
-    for (; i + 2 * group <= end; i += group) dot_tile_run(m, format, i, row, group, n_rows, row == 0);
-    for (; i + group <= end; i += group) dot_tile_run(m, format, i, row, group, n_rows, false);
-    for (; i < end; i++) dot_tile_run(m, format, i, row, 1, n_rows, false);
+    int32_t i = m->out_first, length = m->out_count / group;
+    if (m->n_rows <= TILE_ROWS && length > 1) {
+        for (; i < m->out_first + length; i++) dot_tile_run(m, format, i, length, row, group, n_rows);
+        i = m->out_first + length * group;
+    }
+    for (; i + group <= end; i += group) dot_tile_run(m, format, i, 1, row, group, n_rows);
+    for (; i < end; i++) dot_tile_run(m, format, i, 1, row, 1, n_rows);
 }
 
 VEC_INLINE void dot_rows_left(const struct matmul *m, enum tensor_format format, int32_t row, int32_t n_rows) {

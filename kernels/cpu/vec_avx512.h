@@ -81,10 +81,14 @@ VEC_INLINE __m128 vec_sum4(vec a, vec b, vec c, vec d) {
 VEC_INLINE float vec_sum(vec a) { return _mm_cvtss_f32(vec_sum4(a, a, a, a)); }
 VEC_INLINE float vec_largest(vec a) { return _mm512_reduce_max_ps(a); }
 
+// 0, n, 2n, ...
+VEC_INLINE __m512i vec_multiples(int32_t n) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_mullo_epi32(lane, _mm512_set1_epi32(n));
+}
 // 16 floats, `stride` apart.
 VEC_INLINE vec vec_load_strided(const float *p, int32_t stride) {
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return _mm512_i32gather_ps(_mm512_mullo_epi32(lane, _mm512_set1_epi32(stride)), p, 4);
+    return _mm512_i32gather_ps(vec_multiples(stride), p, 4);
 }
 
 // Transposes 16 x 16 floats in place; p is 64-byte aligned.
