@@ -135,7 +135,7 @@ static struct jinja_render begin_render(const struct chat_template_input *input,
     return (struct jinja_render){
         .arena = {.limit = memory},
         .output_limit = limits->output_bytes ? limits->output_bytes : OUTPUT_BYTES_DEFAULT,
-        .steps_left = limits->steps ? limits->steps : STEPS_DEFAULT,
+        .steps_left = limits->steps ? limits->steps : STEPS_DEFAULT + 2 * (uint64_t)input->context_json.n_bytes,
         .depth_left = limits->depth ? limits->depth : DEPTH_DEFAULT,
         .now_s = input->now_s,
         .err = err,

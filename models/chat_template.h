@@ -1,8 +1,8 @@
 // Chat templates: a small Jinja interpreter with Hugging Face's settings (trim_blocks, lstrip_blocks, loop controls, a
 // sandbox without host objects) and budgets of steps, depth and output.
 //
-// Owner: the model. Read-only once it is loaded; then any thread may render at the same time. Templates come from model files
-// only, never from clients.
+// Owner: the model. Read-only once it is loaded; then any thread may render at the same time. Templates come from model
+// files only, never from clients.
 #pragma once
 
 #include "base/err.h"
@@ -27,7 +27,7 @@ int chat_template_add_tool_use(struct chat_template *chat_template, struct str_v
 void chat_template_add_token(struct chat_template *chat_template, const char *name, struct str_view text);
 
 struct template_limits {
-    uint64_t steps;      // evaluated nodes; 0: 1e6
+    uint64_t steps;      // evaluated nodes; 0: 1e6, and 2 for each byte of the context
     size_t output_bytes; // 0: 8 MiB
     int depth;           // nested calls, statements and expressions; 0: 400
 };

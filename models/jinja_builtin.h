@@ -1,5 +1,5 @@
-// The tables of filters, tests and global functions. A filter's self is what stands before the bar, a test's what stands
-// before `is`. Rows end with a NULL name.
+// The tables of filters, tests and global functions. A filter's self is what stands before the bar, a test's what
+// stands before `is`. Rows end with a NULL name.
 #pragma once
 
 #include "models/jinja_value.h"

@@ -45,8 +45,8 @@ struct jinja_value jinja_call_builtin(struct jinja_render *r, const struct jinja
     }
     for (int i = 0; i < builtin->n_required; i++)
         if (bound.bound[i].kind == JINJA_ABSENT)
-            jinja_raise(r, "TypeError: %s() missing a required argument: '%.*s'", builtin->name,
-                        (int)names[i].n_bytes, names[i].data);
+            jinja_raise(r, "TypeError: %s() missing a required argument: '%.*s'", builtin->name, (int)names[i].n_bytes,
+                        names[i].data);
     return builtin->function(r, &bound);
 }
 
@@ -65,11 +65,9 @@ struct jinja_call jinja_eval_arguments(struct jinja_render *r, const struct jinj
         jinja_raise(r, "TypeError: argument after ** must be a mapping, not %s", jinja_type_name(extra));
     size_t n_extra = extra.kind == JINJA_DICT ? extra.dict->count : 0;
     struct jinja_keyword *keywords = NULL;
-    if (arguments->n_keywords + n_extra)
-        keywords = jinja_alloc(r, arguments->n_keywords + n_extra, sizeof *keywords);
+    if (arguments->n_keywords + n_extra) keywords = jinja_alloc(r, arguments->n_keywords + n_extra, sizeof *keywords);
     for (size_t i = 0; i < arguments->n_keywords; i++)
-        keywords[i] =
-            (struct jinja_keyword){arguments->keywords[i].name, jinja_eval(r, arguments->keywords[i].value)};
+        keywords[i] = (struct jinja_keyword){arguments->keywords[i].name, jinja_eval(r, arguments->keywords[i].value)};
     for (size_t i = 0; i < n_extra; i++) {
         const struct jinja_entry *entry = &extra.dict->entries[i];
         if (entry->key.kind != JINJA_STRING) jinja_raise(r, "TypeError: keywords must be strings");
@@ -163,7 +161,8 @@ static struct jinja_value call_macro(struct jinja_render *r, const struct jinja_
 }
 
 // loop(items): the recursive loop once more, one level deeper.
-static struct jinja_value call_loop(struct jinja_render *r, const struct jinja_loop *loop, const struct jinja_call *call) {
+static struct jinja_value call_loop(struct jinja_render *r, const struct jinja_loop *loop,
+                                    const struct jinja_call *call) {
     if (!loop->node) jinja_raise(r, "TypeError: The loop must have the 'recursive' marker to be called recursively.");
     if (call->n_args != 1) jinja_raise(r, "TypeError: loop() takes exactly one argument");
     struct jinja_scope *around = r->scope;

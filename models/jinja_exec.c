@@ -122,8 +122,7 @@ static enum jinja_flow exec_captured(struct jinja_render *r, const struct jinja_
 
 static struct jinja_value new_macro(struct jinja_render *r, const struct jinja_node *node) {
     struct jinja_macro *macro = jinja_alloc(r, 1, sizeof *macro);
-    *macro = (struct jinja_macro){node, r->scope,
-                                  arena_copy_string(&r->arena, node->text->bytes, node->text->n_bytes)};
+    *macro = (struct jinja_macro){node, r->scope, arena_copy_string(&r->arena, node->text->bytes, node->text->n_bytes)};
     return (struct jinja_value){.kind = JINJA_MACRO, .macro = macro};
 }
 

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+static const struct jinja_value absent = {.kind = JINJA_ABSENT};
+
 static bool given(const struct jinja_call *call, int i) {
     return call->bound[i].kind != JINJA_ABSENT && call->bound[i].kind != JINJA_NONE;
 }
@@ -19,8 +21,8 @@ static struct jinja_value filter_length(struct jinja_render *r, const struct jin
 }
 
 static struct jinja_value filter_default(struct jinja_render *r, const struct jinja_call *call) {
-    bool absent = call->self.kind == JINJA_UNDEFINED || (jinja_arg_bool(call, 1, false) && !jinja_truth(call->self));
-    if (!absent) return call->self;
+    bool missing = call->self.kind == JINJA_UNDEFINED || (jinja_arg_bool(call, 1, false) && !jinja_truth(call->self));
+    if (!missing) return call->self;
     return call->bound[0].kind == JINJA_ABSENT ? jinja_text(r, "", 0, true) : call->bound[0];
 }
 
@@ -42,8 +44,7 @@ static struct jinja_value filter_first(struct jinja_render *r, const struct jinj
 static struct jinja_value filter_last(struct jinja_render *r, const struct jinja_call *call) {
     if (call->self.kind == JINJA_GENERATOR) jinja_raise(r, "TypeError: 'generator' object is not reversible");
     const struct jinja_list *list = jinja_iterate(r, call->self);
-    return list->count ? list->items[list->count - 1]
-                       : jinja_undefined_text(r, "No last item, sequence was empty.");
+    return list->count ? list->items[list->count - 1] : jinja_undefined_text(r, "No last item, sequence was empty.");
 }
 
 static struct jinja_value filter_reverse(struct jinja_render *r, const struct jinja_call *call) {
@@ -57,11 +58,11 @@ static struct jinja_value filter_reverse(struct jinja_render *r, const struct ji
 
 static struct jinja_value filter_join(struct jinja_render *r, const struct jinja_call *call) {
     const struct jinja_list *list = jinja_iterate(r, call->self);
-    struct jinja_value separator = call->bound[0].kind == JINJA_ABSENT ? jinja_text(r, "", 0, true)
-                                                                       : jinja_to_string(r, call->bound[0]);
+    struct jinja_value separator =
+        call->bound[0].kind == JINJA_ABSENT ? jinja_text(r, "", 0, true) : jinja_to_string(r, call->bound[0]);
     struct jinja_list *parts = jinja_list_new(r, list->count);
     for (size_t i = 0; i < list->count; i++)
-        parts->items[i] = given(call, 1) ? jinja_get_path(r, list->items[i], call->bound[1]) : list->items[i];
+        parts->items[i] = given(call, 1) ? jinja_get_path(r, list->items[i], call->bound[1], absent) : list->items[i];
     size_t mark = jinja_mark(r);
     jinja_charge(r, list->count / 4);
     for (size_t i = 0; i < list->count; i++) {
@@ -127,13 +128,10 @@ static struct jinja_value filter_map(struct jinja_render *r, const struct jinja_
     for (size_t i = 0; i < list->count; i++) {
         struct jinja_value v;
         jinja_charge(r, 1);
-        if (by_attribute) {
-            v = jinja_get_path(r, list->items[i], attribute);
-            if (v.kind == JINJA_UNDEFINED && otherwise.kind != JINJA_ABSENT && otherwise.kind != JINJA_NONE)
-                v = otherwise;
-        } else {
+        if (by_attribute)
+            v = jinja_get_path(r, list->items[i], attribute, otherwise);
+        else
             v = call_named(r, call->args[0], true, list->items[i], &rest);
-        }
         jinja_push(r, &mapped, v);
     }
     return jinja_finish(r, &mapped, JINJA_GENERATOR);
@@ -143,14 +141,13 @@ static struct jinja_value choose(struct jinja_render *r, const struct jinja_call
     struct jinja_builder chosen = {0};
     size_t used = by_attribute ? 1 : 0;
     if (!jinja_truth(call->self)) return jinja_finish(r, &chosen, JINJA_GENERATOR);
-    if (by_attribute && !call->n_args)
-        jinja_raise(r, "FilterArgumentError: Missing parameter for attribute name");
+    if (by_attribute && !call->n_args) jinja_raise(r, "FilterArgumentError: Missing parameter for attribute name");
     const struct jinja_list *list = jinja_iterate(r, call->self);
     struct jinja_call rest = drop_args(call, used + 1);
     for (size_t i = 0; i < list->count; i++) {
         struct jinja_value v = list->items[i];
         jinja_charge(r, 1);
-        if (by_attribute) v = jinja_get_path(r, v, call->args[0]);
+        if (by_attribute) v = jinja_get_path(r, v, call->args[0], absent);
         if (call->n_args > used) v = call_named(r, call->args[used], false, v, &rest);
         if (jinja_truth(v) == keep) jinja_push(r, &chosen, list->items[i]);
     }
@@ -178,7 +175,7 @@ static struct jinja_value sort_key(struct jinja_render *r, struct jinja_value v,
 static struct jinja_value key_of(struct jinja_render *r, struct jinja_value item, struct jinja_value attribute,
                                  bool case_sensitive) {
     bool has_attribute = attribute.kind != JINJA_ABSENT && attribute.kind != JINJA_NONE;
-    if (has_attribute) item = jinja_get_path(r, item, attribute);
+    if (has_attribute) item = jinja_get_path(r, item, attribute, absent);
     return sort_key(r, item, case_sensitive);
 }
 
@@ -257,8 +254,7 @@ static struct jinja_value filter_groupby(struct jinja_render *r, const struct ji
     bool case_sensitive = jinja_arg_bool(call, 2, false);
     struct jinja_sortable *items = jinja_alloc(r, list->count, sizeof *items);
     for (size_t i = 0; i < list->count; i++) {
-        struct jinja_value key = jinja_get_path(r, list->items[i], attribute);
-        if (key.kind == JINJA_UNDEFINED && given(call, 1)) key = otherwise;
+        struct jinja_value key = jinja_get_path(r, list->items[i], attribute, otherwise);
         items[i] = (struct jinja_sortable){sort_key(r, key, case_sensitive), list->items[i]};
     }
     jinja_sort(r, items, list->count, false);
@@ -268,8 +264,7 @@ static struct jinja_value filter_groupby(struct jinja_render *r, const struct ji
         for (end = begin; end < list->count && jinja_equal(r, items[begin].key, items[end].key); end++)
             jinja_push(r, &group, items[end].value);
         if (end == begin) end++; // NaN equals nothing, not even itself
-        struct jinja_value grouper = jinja_get_path(r, items[begin].value, attribute);
-        if (grouper.kind == JINJA_UNDEFINED && given(call, 1)) grouper = otherwise;
+        struct jinja_value grouper = jinja_get_path(r, items[begin].value, attribute, otherwise);
         jinja_push(r, &groups, jinja_pair(r, grouper, jinja_finish(r, &group, JINJA_LIST)));
     }
     return jinja_finish(r, &groups, JINJA_LIST);
@@ -301,7 +296,8 @@ static struct jinja_value filter_sum(struct jinja_render *r, const struct jinja_
     struct jinja_value sum = call->bound[1].kind == JINJA_ABSENT ? jinja_int(0) : call->bound[1];
     if (sum.kind == JINJA_STRING) jinja_raise(r, "TypeError: sum() can't sum strings [use ''.join(seq) instead]");
     for (size_t i = 0; i < list->count; i++) {
-        struct jinja_value v = given(call, 0) ? jinja_get_path(r, list->items[i], call->bound[0]) : list->items[i];
+        struct jinja_value v =
+            given(call, 0) ? jinja_get_path(r, list->items[i], call->bound[0], absent) : list->items[i];
         jinja_charge(r, 1);
         sum = jinja_binary(r, JINJA_ADD, sum, v);
     }

@@ -36,7 +36,7 @@ static struct jinja_value filter_capitalize(struct jinja_render *r, const struct
 // Words begin behind blanks, hyphens and opening brackets; str.title differs.
 static int map_title(uint32_t code_point, uint32_t previous, uint32_t out[3]) {
     bool begins = jinja_is_space(previous) || (previous && previous < 128 && strchr("-({[<", (int)previous));
-    return jinja_capitalize(code_point, begins ? 0 : previous, out);
+    return begins || !previous ? jinja_upper(code_point, previous, out) : jinja_lower(code_point, previous, out);
 }
 static struct jinja_value filter_title(struct jinja_render *r, const struct jinja_call *call) {
     return jinja_mapped(r, jinja_to_string(r, call->self), map_title);
@@ -53,8 +53,8 @@ static struct jinja_value filter_trim(struct jinja_render *r, const struct jinja
 static struct jinja_value filter_replace(struct jinja_render *r, const struct jinja_call *call) {
     bool all = call->bound[2].kind == JINJA_NONE;
     const struct jinja_string *s = jinja_with_markup(r, jinja_to_string(r, call->self), false).string;
-    return jinja_replace(r, s, jinja_to_string(r, call->bound[0]).string,
-                         jinja_to_string(r, call->bound[1]).string, all ? -1 : jinja_arg_int(r, call, 2, -1));
+    return jinja_replace(r, s, jinja_to_string(r, call->bound[0]).string, jinja_to_string(r, call->bound[1]).string,
+                         all ? -1 : jinja_arg_int(r, call, 2, -1));
 }
 
 static struct jinja_value filter_center(struct jinja_render *r, const struct jinja_call *call) {
@@ -182,7 +182,8 @@ static bool parse_int(struct jinja_render *r, const struct jinja_string *s, int 
     char text[400], *stop;
     if (!number_text(r, s, text, sizeof text)) return false;
     char *digits = text + (text[0] == '-' || text[0] == '+');
-    bool prefixed = digits[0] == '0' && ((base == 8 && (digits[1] | 32) == 'o') || (base == 2 && (digits[1] | 32) == 'b'));
+    bool prefixed =
+        digits[0] == '0' && ((base == 8 && (digits[1] | 32) == 'o') || (base == 2 && (digits[1] | 32) == 'b'));
     if (prefixed) memmove(digits, digits + 2, strlen(digits + 2) + 1);
     errno = 0;
     *value = strtoll(text, &stop, base);
@@ -246,6 +247,19 @@ static double round_half_even(double d, int64_t precision) {
     return strtod(text, NULL);
 }
 
+// Tens, hundreds ... for negative precisions; ties go to the even one.
+static int64_t round_integer(int64_t integer, int64_t precision) {
+    __int128 unit = 1;
+    if (precision >= 0) return integer;
+    if (precision < -19) return 0;
+    for (int64_t i = precision; i < 0; i++) unit *= 10;
+    __int128 whole = integer / unit, twice = 2 * (integer % unit);
+    if (twice > unit || (twice == unit && whole % 2)) whole++;
+    if (twice < -unit || (twice == -unit && whole % 2)) whole--;
+    __int128 rounded = whole * unit;
+    return rounded > INT64_MAX ? INT64_MAX : rounded < INT64_MIN ? INT64_MIN : (int64_t)rounded;
+}
+
 static struct jinja_value filter_round(struct jinja_render *r, const struct jinja_call *call) {
     jinja_need_defined(r, call->self);
     if (!jinja_is_number(call->self))
@@ -254,8 +268,8 @@ static struct jinja_value filter_round(struct jinja_render *r, const struct jinj
     double d = jinja_as_double(r, call->self), scale = pow(10, (double)precision);
     struct jinja_value v;
     if (call->bound[1].kind == JINJA_ABSENT || jinja_text_is(call->bound[1], "common"))
-        v = jinja_is_integer(call->self) && precision >= 0 ? jinja_int(jinja_as_int(call->self))
-                                                           : jinja_float(round_half_even(d, precision));
+        v = jinja_is_integer(call->self) ? jinja_int(round_integer(jinja_as_int(call->self), precision))
+                                         : jinja_float(round_half_even(d, precision));
     else if (jinja_text_is(call->bound[1], "ceil"))
         v = jinja_float(ceil(d * scale) / scale);
     else if (jinja_text_is(call->bound[1], "floor"))

@@ -11,7 +11,7 @@
 
 // One conversion of either language.
 struct spec {
-    char align; // '<', '>', '^', '=' or 0
+    char align;            // '<', '>', '^', '=' or 0
     char fill, sign, type; // sign: '+', ' ' or 0; type: a conversion letter or 0
     bool alternate, thousands;
     int64_t width, precision; // precision: -1 when not given
@@ -60,7 +60,8 @@ static struct jinja_value format_number(struct jinja_render *r, struct jinja_val
         snprintf(p, sizeof format - 4, ".*%c", spec->type == '%' ? 'f' : spec->type);
         double d = jinja_as_double(r, v) * (spec->type == '%' ? 100 : 1);
         snprintf(text, sizeof text, format, precision, d);
-        if (spec->type == '%') strcat(text, "%");
+        size_t n = strlen(text);
+        if (spec->type == '%') memcpy(text + n, "%", 2);
     }
     if (spec->thousands) group_thousands(text, sizeof text);
     size_t mark = jinja_mark(r);
@@ -80,7 +81,9 @@ static void append_padded(struct jinja_render *r, const struct jinja_string *s, 
     jinja_append_fill(r, spec->fill, padding - before);
 }
 
-static bool is_number_type(char type) { return type && strchr("dxXocfFeEgG%", type); }
+static bool is_number_type(char type) {
+    return type && strchr("dxXocfFeEgG%", type);
+}
 
 static void append_formatted(struct jinja_render *r, struct jinja_value v, const struct spec *spec) {
     bool number = jinja_is_number(v);
@@ -95,8 +98,8 @@ static void append_formatted(struct jinja_render *r, struct jinja_value v, const
     } else {
         v = jinja_to_string(r, v);
         if (spec->precision >= 0)
-            v = jinja_string_value(jinja_string_slice(
-                r, v.string, 0, jinja_string_offset(r, v.string, (size_t)spec->precision)));
+            v = jinja_string_value(
+                jinja_string_slice(r, v.string, 0, jinja_string_offset(r, v.string, (size_t)spec->precision)));
     }
     append_padded(r, v.string, spec, spec->align ? spec->align : number ? '>' : '<');
 }
@@ -222,15 +225,15 @@ static struct jinja_value format_field(struct jinja_render *r, const struct jinj
         const struct jinja_string *name = jinja_string_slice(r, path, 0, end);
         for (size_t i = 0; i < call->n_keywords; i++)
             if (jinja_string_equal(call->keywords[i].name, name)) v = call->keywords[i].value;
-        if (v.kind == JINJA_ABSENT)
-            jinja_raise(r, "KeyError: '%.*s'", (int)(name->n_bytes & 0xff), name->bytes);
+        if (v.kind == JINJA_ABSENT) jinja_raise(r, "KeyError: '%.*s'", (int)(name->n_bytes & 0xff), name->bytes);
     }
     while (end < path->n_bytes) {
         bool item = path->bytes[end] == '[';
         size_t begin = ++end;
         while (end < path->n_bytes && !strchr(item ? "]" : ".[", path->bytes[end])) end++;
         const struct jinja_string *name = jinja_string_slice(r, path, begin, end);
-        v = item ? jinja_get_path(r, v, jinja_string_value(name)) : jinja_get_attribute(r, v, name);
+        v = item ? jinja_get_path(r, v, jinja_string_value(name), (struct jinja_value){.kind = JINJA_ABSENT})
+                 : jinja_get_attribute(r, v, name);
         if (item) end++;
     }
     return v;

@@ -13,10 +13,12 @@ static struct jinja_value global_range(struct jinja_render *r, const struct jinj
     int64_t start = one ? 0 : jinja_arg_int(r, call, 0, 0), stop = jinja_arg_int(r, call, one ? 0 : 1, 0);
     int64_t step = jinja_arg_int(r, call, 2, 1);
     if (step == 0) jinja_raise(r, "ValueError: range() arg 3 must not be zero");
-    __int128 span = step > 0 ? (__int128)stop - start : (__int128)start - stop, pace = step > 0 ? step : -(__int128)step;
+    __int128 span = step > 0 ? (__int128)stop - start : (__int128)start - stop,
+             pace = step > 0 ? step : -(__int128)step;
     __int128 count = span > 0 ? (span + pace - 1) / pace : 0;
     if (count > RANGE_MAX)
-        jinja_raise(r, "OverflowError: Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", RANGE_MAX);
+        jinja_raise(r, "OverflowError: Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
+                    RANGE_MAX);
     struct jinja_list *list = jinja_list_new(r, (size_t)count);
     list->start = start;
     list->stop = stop;

@@ -222,8 +222,7 @@ struct json_writer {
 static void append_break(struct json_writer *w) {
     if (!w->style->indent) return;
     jinja_append(w->r, "\n", 1, false);
-    for (size_t i = 0; i < w->level; i++)
-        jinja_append(w->r, w->style->indent->bytes, w->style->indent->n_bytes, false);
+    for (size_t i = 0; i < w->level; i++) jinja_append(w->r, w->style->indent->bytes, w->style->indent->n_bytes, false);
 }
 
 static void append_separator(struct json_writer *w, const struct jinja_string *separator) {

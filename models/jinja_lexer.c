@@ -286,7 +286,9 @@ static struct jinja_token read_string(struct jinja_lexer *lexer) {
     return token;
 }
 
-static bool is_name_byte(char c) { return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80; }
+static bool is_name_byte(char c) {
+    return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
+}
 
 static struct jinja_token read_name(struct jinja_lexer *lexer) {
     size_t end = lexer->at;

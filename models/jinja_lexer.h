@@ -1,6 +1,6 @@
 // Template text to tokens, one at a time, with Hugging Face's white-space settings: the first newline behind a block is
-// dropped (trim_blocks), blanks in front of a block that begins its line are dropped (lstrip_blocks), and so is a single
-// newline at the end of the template.
+// dropped (trim_blocks), blanks in front of a block that begins its line are dropped (lstrip_blocks), and so is a
+// single newline at the end of the template.
 #pragma once
 
 #include "base/err.h"
@@ -15,9 +15,9 @@ enum jinja_token_kind {
     JINJA_TOKEN_VARIABLE_BEGIN, // {{
     JINJA_TOKEN_VARIABLE_END,   // }}
     JINJA_TOKEN_NAME,
-    JINJA_TOKEN_STRING,         // text, unescaped
-    JINJA_TOKEN_NUMBER,         // value
-    JINJA_TOKEN_OPERATOR,       // text
+    JINJA_TOKEN_STRING,   // text, unescaped
+    JINJA_TOKEN_NUMBER,   // value
+    JINJA_TOKEN_OPERATOR, // text
 };
 
 struct jinja_token {
@@ -37,8 +37,8 @@ struct jinja_lexer {
     size_t n_bytes, at;
     int line;
     enum { LEXER_DATA, LEXER_BLOCK, LEXER_VARIABLE } state;
-    bool tag_begins;    // `at` stands on "{%" or "{{", whose token is due
-    bool line_starting; // the text before `at` ended with a newline, or nothing came before
+    bool tag_begins;                  // `at` stands on "{%" or "{{", whose token is due
+    bool line_starting;               // the text before `at` ended with a newline, or nothing came before
     char brackets[JINJA_NESTING_MAX]; // closing ones that are due
     int n_brackets;
 };

@@ -7,8 +7,8 @@
 
 enum loop_attribute { INDEX, INDEX0, REVINDEX, REVINDEX0, FIRST, LAST, LENGTH, DEPTH, DEPTH0, PREVITEM, NEXTITEM };
 
-static const char *const attribute_names[] = {"index", "index0", "revindex", "revindex0", "first",   "last",
-                                              "length", "depth", "depth0",   "previtem",  "nextitem"};
+static const char *const attribute_names[] = {"index",  "index0", "revindex", "revindex0", "first",   "last",
+                                              "length", "depth",  "depth0",   "previtem",  "nextitem"};
 enum { N_ATTRIBUTES = sizeof attribute_names / sizeof *attribute_names };
 
 static struct jinja_value read_attribute(struct jinja_render *r, const struct jinja_loop *loop,

@@ -10,8 +10,8 @@ const struct jinja_builtin *jinja_builtin_find(const struct jinja_builtin *rows,
     return NULL;
 }
 
-struct jinja_value jinja_method_new(struct jinja_render *r, struct jinja_value self, const struct jinja_builtin *builtin,
-                                    const char *name) {
+struct jinja_value jinja_method_new(struct jinja_render *r, struct jinja_value self,
+                                    const struct jinja_builtin *builtin, const char *name) {
     struct jinja_method *method = jinja_alloc(r, 1, sizeof *method);
     *method = (struct jinja_method){self, builtin, name};
     return (struct jinja_value){.kind = JINJA_METHOD, .method = method};

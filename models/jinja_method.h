@@ -3,11 +3,12 @@
 
 #include "models/jinja_value.h"
 
-// False when Python's type has no such attribute. Attributes that would change the object give an unsafe undefined value.
+// False when Python's type has no such attribute. Attributes that would change the object give an unsafe undefined
+// value.
 bool jinja_method_find(struct jinja_render *r, struct jinja_value object, const struct jinja_string *name,
                        struct jinja_value *value);
-struct jinja_value jinja_method_new(struct jinja_render *r, struct jinja_value self, const struct jinja_builtin *builtin,
-                                    const char *name);
+struct jinja_value jinja_method_new(struct jinja_render *r, struct jinja_value self,
+                                    const struct jinja_builtin *builtin, const char *name);
 // Finds a row by name; rows end with a NULL name.
 const struct jinja_builtin *jinja_builtin_find(const struct jinja_builtin *rows, const char *name, size_t n_bytes);
 

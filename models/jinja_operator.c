@@ -236,6 +236,22 @@ static struct jinja_value float_result(struct jinja_render *r, enum jinja_binary
     return jinja_float(pow(a, b));
 }
 
+static struct jinja_list *append_list(struct jinja_render *r, const struct jinja_list *a, const struct jinja_list *b) {
+    struct jinja_list *list = jinja_alloc(r, 1, sizeof *list);
+    list->count = a->count + b->count;
+    list->items = a->items;
+    list->room = a->room;
+    if (!list->room || list->room->used != a->count || list->room->capacity < list->count) {
+        list->room = jinja_alloc(r, 1, sizeof *list->room);
+        list->room->capacity = list->count + list->count / 2;
+        list->items = jinja_alloc(r, list->room->capacity, sizeof *list->items);
+        if (a->count) memcpy(list->items, a->items, a->count * sizeof *list->items);
+    }
+    if (b->count) memcpy(list->items + a->count, b->items, b->count * sizeof *list->items);
+    list->room->used = list->count;
+    return list;
+}
+
 static struct jinja_value concatenate(struct jinja_render *r, struct jinja_value a, struct jinja_value b) {
     if (a.kind == JINJA_STRING) {
         bool markup = a.string->markup || b.string->markup;
@@ -247,10 +263,7 @@ static struct jinja_value concatenate(struct jinja_render *r, struct jinja_value
         jinja_append_string(r, b.string);
         return jinja_with_markup(r, jinja_take(r, mark), markup);
     }
-    struct jinja_list *list = jinja_list_new(r, a.list->count + b.list->count);
-    memcpy(list->items, a.list->items, a.list->count * sizeof *list->items);
-    memcpy(list->items + a.list->count, b.list->items, b.list->count * sizeof *list->items);
-    return jinja_list_value(a.kind, list);
+    return jinja_list_value(a.kind, append_list(r, a.list, b.list));
 }
 
 static struct jinja_value repeat(struct jinja_render *r, struct jinja_value v, int64_t times) {
@@ -321,6 +334,10 @@ static bool find_attribute(struct jinja_render *r, struct jinja_value object, co
         *value = jinja_undefined(r, JINJA_UNSAFE, object, name);
         return true;
     }
+    if (object.kind == JINJA_MACRO && jinja_text_is(jinja_string_value(name), "name")) {
+        *value = jinja_text(r, object.macro->name, strlen(object.macro->name), true);
+        return true;
+    }
     if (object.kind == JINJA_LOOP) return jinja_loop_attribute(r, object.loop, name, value);
     if (object.kind == JINJA_NAMESPACE) {
         const struct jinja_value *found = jinja_namespace_find(object.space, name);
@@ -346,8 +363,8 @@ static bool find_item(struct jinja_render *r, struct jinja_value object, struct 
     if (i < 0 || i >= length) return false;
     if (object.kind == JINJA_STRING) {
         size_t begin = jinja_string_offset(r, object.string, (size_t)i);
-        *value = jinja_string_value(
-            jinja_string_slice(r, object.string, begin, jinja_string_next(object.string, begin)));
+        *value =
+            jinja_string_value(jinja_string_slice(r, object.string, begin, jinja_string_next(object.string, begin)));
     } else {
         *value = object.list->items[i];
     }
@@ -398,8 +415,8 @@ static int64_t clip_bound(struct jinja_render *r, struct jinja_value v, int64_t 
     return i < low ? low : i > high ? high : i;
 }
 
-static struct jinja_value slice_string(struct jinja_render *r, const struct jinja_string *s, int64_t start, size_t count,
-                                       int64_t step) {
+static struct jinja_value slice_string(struct jinja_render *r, const struct jinja_string *s, int64_t start,
+                                       size_t count, int64_t step) {
     if (step == 1) {
         size_t begin = jinja_string_offset(r, s, (size_t)start);
         size_t end = jinja_string_offset(r, s, (size_t)start + count);
@@ -408,8 +425,7 @@ static struct jinja_value slice_string(struct jinja_render *r, const struct jinj
     const struct jinja_list *characters = jinja_iterate(r, jinja_string_value(s));
     size_t mark = jinja_mark(r);
     jinja_charge(r, count / 4);
-    for (size_t k = 0; k < count; k++)
-        jinja_append_string(r, characters->items[start + (int64_t)k * step].string);
+    for (size_t k = 0; k < count; k++) jinja_append_string(r, characters->items[start + (int64_t)k * step].string);
     return jinja_with_markup(r, jinja_take(r, mark), s->markup);
 }
 
@@ -436,8 +452,16 @@ struct jinja_value jinja_get_slice(struct jinja_render *r, struct jinja_value ob
     return jinja_list_value(object.kind, list);
 }
 
-struct jinja_value jinja_get_path(struct jinja_render *r, struct jinja_value object, struct jinja_value path) {
-    if (path.kind != JINJA_STRING) return jinja_get_item(r, object, path);
+static struct jinja_value get_step(struct jinja_render *r, struct jinja_value object, struct jinja_value key,
+                                   struct jinja_value otherwise) {
+    struct jinja_value v = jinja_get_item(r, object, key);
+    bool replaced = v.kind == JINJA_UNDEFINED && otherwise.kind != JINJA_ABSENT && otherwise.kind != JINJA_NONE;
+    return replaced ? otherwise : v;
+}
+
+struct jinja_value jinja_get_path(struct jinja_render *r, struct jinja_value object, struct jinja_value path,
+                                  struct jinja_value otherwise) {
+    if (path.kind != JINJA_STRING) return get_step(r, object, path, otherwise);
     const struct jinja_string *s = path.string, dot = {.bytes = ".", .n_bytes = 1, .n_chars = 1, .n_runs = 1};
     for (size_t begin = 0; begin <= s->n_bytes;) {
         size_t end = jinja_string_find(r, s, &dot, begin);
@@ -449,7 +473,7 @@ struct jinja_value jinja_get_path(struct jinja_render *r, struct jinja_value obj
             digits = s->bytes[i] >= '0' && s->bytes[i] <= '9';
             number = number * 10 + (s->bytes[i] - '0');
         }
-        object = jinja_get_item(r, object, digits ? jinja_int(number) : key);
+        object = get_step(r, object, digits ? jinja_int(number) : key, otherwise);
         begin = end + 1;
     }
     return object;

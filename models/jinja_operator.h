@@ -24,6 +24,8 @@ struct jinja_value jinja_get_attribute(struct jinja_render *r, struct jinja_valu
 // a[key]: items first, then attributes.
 struct jinja_value jinja_get_item(struct jinja_render *r, struct jinja_value object, struct jinja_value key);
 // a[start:stop:step]; none or absent where not given.
-struct jinja_value jinja_get_slice(struct jinja_render *r, struct jinja_value object, const struct jinja_value bounds[3]);
-// "a.b.0": what filters call an attribute.
-struct jinja_value jinja_get_path(struct jinja_render *r, struct jinja_value object, struct jinja_value path);
+struct jinja_value jinja_get_slice(struct jinja_render *r, struct jinja_value object,
+                                   const struct jinja_value bounds[3]);
+// "a.b.0": what filters call an attribute. `otherwise` stands in for every undefined step, unless it is absent or none.
+struct jinja_value jinja_get_path(struct jinja_render *r, struct jinja_value object, struct jinja_value path,
+                                  struct jinja_value otherwise);

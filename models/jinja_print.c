@@ -21,12 +21,12 @@ static int shortest_digits(double d, char digits[20]) {
     for (; *p != 'e'; p++)
         if (*p != '.') digits[n++] = *p;
     digits[n] = 0;
-    return atoi(p + 1);
+    return (int)strtol(p + 1, NULL, 10);
 }
 
 void jinja_float_text(double d, char out[JINJA_FLOAT_TEXT]) {
     if (isnan(d) || isinf(d)) {
-        strcpy(out, isnan(d) ? "nan" : d > 0 ? "inf" : "-inf");
+        snprintf(out, JINJA_FLOAT_TEXT, "%s", isnan(d) ? "nan" : d > 0 ? "inf" : "-inf");
         return;
     }
     char digits[20];
@@ -44,7 +44,9 @@ void jinja_float_text(double d, char out[JINJA_FLOAT_TEXT]) {
 }
 
 // Punctuation of containers counts as the request's: the template did not write it, and fewer parts are cheaper.
-static void punctuate(struct jinja_render *r, const char *text) { jinja_append_text(r, text, false); }
+static void punctuate(struct jinja_render *r, const char *text) {
+    jinja_append_text(r, text, false);
+}
 
 static void append_scalar(struct jinja_render *r, struct jinja_value v) {
     char text[JINJA_FLOAT_TEXT];

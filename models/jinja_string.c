@@ -34,8 +34,12 @@ size_t jinja_string_offset(struct jinja_render *r, const struct jinja_string *s,
     return offset;
 }
 
-static bool run_trusted(const struct jinja_string *s, uint32_t run) { return s->trusted == (run % 2 == 0); }
-static size_t run_end(const struct jinja_string *s, uint32_t run) { return s->ends ? s->ends[run] : s->n_bytes; }
+static bool run_trusted(const struct jinja_string *s, uint32_t run) {
+    return s->trusted == (run % 2 == 0);
+}
+static size_t run_end(const struct jinja_string *s, uint32_t run) {
+    return s->ends ? s->ends[run] : s->n_bytes;
+}
 
 // The run that holds the byte at `offset`.
 static uint32_t run_at(const struct jinja_string *s, size_t offset) {
@@ -91,7 +95,9 @@ size_t jinja_string_find_last(struct jinja_render *r, const struct jinja_string 
     }
 }
 
-bool jinja_string_is_untrusted(const struct jinja_string *s) { return s->n_bytes && (s->n_runs > 1 || !s->trusted); }
+bool jinja_string_is_untrusted(const struct jinja_string *s) {
+    return s->n_bytes && (s->n_runs > 1 || !s->trusted);
+}
 
 bool jinja_range_is_untrusted(const struct jinja_string *s, size_t begin, size_t end) {
     if (begin >= end) return false;

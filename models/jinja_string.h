@@ -28,7 +28,9 @@ bool jinja_range_is_untrusted(const struct jinja_string *s, size_t begin, size_t
 struct jinja_value jinja_with_markup(struct jinja_render *r, struct jinja_value text, bool markup);
 struct jinja_value jinja_escape(struct jinja_render *r, struct jinja_value text);
 
-static inline size_t jinja_mark(const struct jinja_render *r) { return r->out.text.n_bytes; }
+static inline size_t jinja_mark(const struct jinja_render *r) {
+    return r->out.text.n_bytes;
+}
 void jinja_append(struct jinja_render *r, const char *bytes, size_t n_bytes, bool trusted);
 void jinja_append_text(struct jinja_render *r, const char *text, bool trusted);
 void jinja_append_string(struct jinja_render *r, const struct jinja_string *s);

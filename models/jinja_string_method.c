@@ -28,6 +28,11 @@ int jinja_lower(uint32_t code_point, uint32_t previous, uint32_t out[3]) {
 
 int jinja_capitalize(uint32_t code_point, uint32_t previous, uint32_t out[3]) {
     if (previous) return jinja_lower(code_point, previous, out);
+    if (code_point == 0xdf) {
+        out[0] = 'S';
+        out[1] = 's';
+        return 2;
+    }
     out[0] = (uint32_t)utf8proc_totitle((utf8proc_int32_t)code_point);
     return 1;
 }
@@ -379,9 +384,15 @@ static struct jinja_value pad(struct jinja_render *r, const struct jinja_call *c
     }
     return jinja_pad(r, call->self.string, jinja_arg_int(r, call, 0, 0), fill, left);
 }
-static struct jinja_value str_center(struct jinja_render *r, const struct jinja_call *call) { return pad(r, call, 1); }
-static struct jinja_value str_ljust(struct jinja_render *r, const struct jinja_call *call) { return pad(r, call, 0); }
-static struct jinja_value str_rjust(struct jinja_render *r, const struct jinja_call *call) { return pad(r, call, 2); }
+static struct jinja_value str_center(struct jinja_render *r, const struct jinja_call *call) {
+    return pad(r, call, 1);
+}
+static struct jinja_value str_ljust(struct jinja_render *r, const struct jinja_call *call) {
+    return pad(r, call, 0);
+}
+static struct jinja_value str_rjust(struct jinja_render *r, const struct jinja_call *call) {
+    return pad(r, call, 2);
+}
 
 static struct jinja_value str_zfill(struct jinja_render *r, const struct jinja_call *call) {
     const struct jinja_string *s = call->self.string;
@@ -389,8 +400,8 @@ static struct jinja_value str_zfill(struct jinja_render *r, const struct jinja_c
     if (!sign) return jinja_pad(r, s, jinja_arg_int(r, call, 0, 0), '0', 2);
     size_t mark = jinja_mark(r);
     jinja_append_slice(r, s, 0, 1);
-    jinja_append_string(r, jinja_pad(r, jinja_string_slice(r, s, 1, s->n_bytes), jinja_arg_int(r, call, 0, 0) - 1, '0',
-                                     2).string);
+    jinja_append_string(
+        r, jinja_pad(r, jinja_string_slice(r, s, 1, s->n_bytes), jinja_arg_int(r, call, 0, 0) - 1, '0', 2).string);
     return jinja_take(r, mark);
 }
 
@@ -409,9 +420,15 @@ static bool is_letter(uint32_t c) {
     utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
     return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
-static bool is_digit(uint32_t c) { return utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_ND; }
-static bool is_letter_or_digit(uint32_t c) { return is_letter(c) || is_digit(c); }
-static bool is_ascii(uint32_t c) { return c < 128; }
+static bool is_digit(uint32_t c) {
+    return utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_ND;
+}
+static bool is_letter_or_digit(uint32_t c) {
+    return is_letter(c) || is_digit(c);
+}
+static bool is_ascii(uint32_t c) {
+    return c < 128;
+}
 
 static struct jinja_value str_isalpha(struct jinja_render *r, const struct jinja_call *call) {
     return all_are(r, call, is_letter);

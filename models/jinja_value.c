@@ -28,7 +28,9 @@ void jinja_charge(struct jinja_render *r, size_t steps) {
 }
 
 // Work over bytes is about a hundred times cheaper than evaluating a node.
-void jinja_charge_bytes(struct jinja_render *r, size_t n_bytes) { jinja_charge(r, n_bytes / 256); }
+void jinja_charge_bytes(struct jinja_render *r, size_t n_bytes) {
+    jinja_charge(r, n_bytes / 256);
+}
 
 void *jinja_alloc(struct jinja_render *r, size_t count, size_t n_bytes) {
     size_t total = 0;
@@ -171,8 +173,8 @@ const struct jinja_value *jinja_dict_find(struct jinja_render *r, const struct j
     return i == SIZE_MAX ? NULL : &dict->entries[i].value;
 }
 
-const struct jinja_value *jinja_dict_find_text(struct jinja_render *r, const struct jinja_dict *dict,
-                                               const char *bytes, size_t n_bytes) {
+const struct jinja_value *jinja_dict_find_text(struct jinja_render *r, const struct jinja_dict *dict, const char *bytes,
+                                               size_t n_bytes) {
     struct jinja_string key = {.bytes = bytes, .n_bytes = n_bytes, .n_chars = SIZE_MAX, .n_runs = 1};
     return jinja_dict_find(r, dict, jinja_string_value(&key));
 }
@@ -202,17 +204,32 @@ void jinja_namespace_put(struct jinja_render *r, struct jinja_namespace *space, 
 }
 
 static const char *const type_names[] = {
-    [JINJA_ABSENT] = "Undefined",  [JINJA_UNDEFINED] = "Undefined", [JINJA_NONE] = "NoneType",
-    [JINJA_BOOL] = "bool",         [JINJA_INT] = "int",             [JINJA_BIG] = "int",
-    [JINJA_FLOAT] = "float",       [JINJA_STRING] = "str",          [JINJA_LIST] = "list",
-    [JINJA_TUPLE] = "tuple",       [JINJA_RANGE] = "range",         [JINJA_KEYS] = "dict_keys",
-    [JINJA_VALUES] = "dict_values", [JINJA_ITEMS] = "dict_items",   [JINJA_GENERATOR] = "generator",
-    [JINJA_DICT] = "dict",         [JINJA_NAMESPACE] = "Namespace", [JINJA_LOOP] = "LoopContext",
-    [JINJA_MACRO] = "Macro",       [JINJA_METHOD] = "builtin_function_or_method",
+    [JINJA_ABSENT] = "Undefined",
+    [JINJA_UNDEFINED] = "Undefined",
+    [JINJA_NONE] = "NoneType",
+    [JINJA_BOOL] = "bool",
+    [JINJA_INT] = "int",
+    [JINJA_BIG] = "int",
+    [JINJA_FLOAT] = "float",
+    [JINJA_STRING] = "str",
+    [JINJA_LIST] = "list",
+    [JINJA_TUPLE] = "tuple",
+    [JINJA_RANGE] = "range",
+    [JINJA_KEYS] = "dict_keys",
+    [JINJA_VALUES] = "dict_values",
+    [JINJA_ITEMS] = "dict_items",
+    [JINJA_GENERATOR] = "generator",
+    [JINJA_DICT] = "dict",
+    [JINJA_NAMESPACE] = "Namespace",
+    [JINJA_LOOP] = "LoopContext",
+    [JINJA_MACRO] = "Macro",
+    [JINJA_METHOD] = "builtin_function_or_method",
     [JINJA_FUNCTION] = "function",
 };
 
-const char *jinja_type_name(struct jinja_value v) { return type_names[v.kind]; }
+const char *jinja_type_name(struct jinja_value v) {
+    return type_names[v.kind];
+}
 
 bool jinja_truth(struct jinja_value v) {
     switch (v.kind) {

@@ -1,9 +1,9 @@
 // Values of the template language, with Python's semantics, and the rendering that owns them.
 //
-// Everything made while rendering lies in one arena with a limit. Lists, tuples, dicts and strings never change once they
-// are built (the sandbox refuses append, pop, update ...), so they share memory freely; namespaces are the only mutable
-// objects. An error anywhere leaves the rendering by longjmp to where it began, which is safe because nothing inside
-// owns anything but arena memory.
+// Everything made while rendering lies in one arena with a limit. Lists, tuples, dicts and strings never change once
+// they are built (the sandbox refuses append, pop, update ...), so they share memory freely; namespaces are the only
+// mutable objects. An error anywhere leaves the rendering by longjmp to where it began, which is safe because nothing
+// inside owns anything but arena memory.
 #pragma once
 
 #include "base/err.h"
@@ -60,10 +60,10 @@ struct jinja_string {
 };
 
 struct jinja_value {
-    uint8_t kind;    // enum jinja_kind
-    bool untrusted;  // of a bool or number: it came from the request
-    uint8_t reason;  // of an undefined value: enum jinja_undefined
-    uint8_t owner;   // of an undefined value: the kind of the object that lacks it
+    uint8_t kind;   // enum jinja_kind
+    bool untrusted; // of a bool or number: it came from the request
+    uint8_t reason; // of an undefined value: enum jinja_undefined
+    uint8_t owner;  // of an undefined value: the kind of the object that lacks it
     union {
         bool boolean;
         int64_t integer;
@@ -82,8 +82,15 @@ struct jinja_value {
 struct jinja_list {
     struct jinja_value *items;
     size_t count;
+    struct jinja_room *room;   // of a list made by +; otherwise NULL
     size_t taken;              // of a generator: items that were consumed
     int64_t start, stop, step; // of a range
+};
+
+// Room behind the items of lists that share their beginning: whoever holds all that is used may append in place, so
+// that templates which build a list item by item, list = list + [item], do not copy it every time.
+struct jinja_room {
+    size_t used, capacity;
 };
 
 struct jinja_entry {
@@ -153,7 +160,7 @@ struct jinja_loop {
     size_t index0;
     int64_t depth0;
     bool has_changed_args;
-    struct jinja_value changed; // the last arguments of loop.changed(), as a tuple
+    struct jinja_value changed;    // the last arguments of loop.changed(), as a tuple
     const struct jinja_node *node; // of a recursive loop; otherwise NULL
     struct jinja_scope *scope;     // where a recursive loop was written
 };
@@ -189,11 +196,15 @@ static inline void jinja_enter(struct jinja_render *r) {
     if (r->depth_left-- <= 0) jinja_exhausted(r, "nesting is too deep");
     jinja_charge(r, 1);
 }
-static inline void jinja_leave(struct jinja_render *r) { r->depth_left++; }
+static inline void jinja_leave(struct jinja_render *r) {
+    r->depth_left++;
+}
 void *jinja_alloc(struct jinja_render *r, size_t count, size_t n_bytes); // zeroed
 
 // Constructors.
-static inline struct jinja_value jinja_none(void) { return (struct jinja_value){.kind = JINJA_NONE}; }
+static inline struct jinja_value jinja_none(void) {
+    return (struct jinja_value){.kind = JINJA_NONE};
+}
 static inline struct jinja_value jinja_bool(bool b) {
     return (struct jinja_value){.kind = JINJA_BOOL, .boolean = b};
 }
@@ -228,18 +239,26 @@ struct jinja_dict *jinja_dict_new(struct jinja_render *r, size_t capacity);
 void jinja_dict_put(struct jinja_render *r, struct jinja_dict *dict, struct jinja_value key, struct jinja_value value);
 const struct jinja_value *jinja_dict_find(struct jinja_render *r, const struct jinja_dict *dict,
                                           struct jinja_value key); // NULL: not there
-const struct jinja_value *jinja_dict_find_text(struct jinja_render *r, const struct jinja_dict *dict,
-                                               const char *bytes, size_t n_bytes);
+const struct jinja_value *jinja_dict_find_text(struct jinja_render *r, const struct jinja_dict *dict, const char *bytes,
+                                               size_t n_bytes);
 struct jinja_value *jinja_namespace_find(const struct jinja_namespace *space, const struct jinja_string *name);
 void jinja_namespace_put(struct jinja_render *r, struct jinja_namespace *space, const struct jinja_string *name,
                          struct jinja_value value);
 
 // Facts about a value.
-static inline bool jinja_is_listlike(struct jinja_value v) { return v.kind >= JINJA_LIST && v.kind <= JINJA_GENERATOR; }
-static inline bool jinja_is_integer(struct jinja_value v) { return v.kind == JINJA_BOOL || v.kind == JINJA_INT; }
-static inline bool jinja_is_number(struct jinja_value v) { return jinja_is_integer(v) || v.kind == JINJA_FLOAT; }
-static inline int64_t jinja_as_int(struct jinja_value v) { return v.kind == JINJA_BOOL ? v.boolean : v.integer; }
-const char *jinja_type_name(struct jinja_value v);  // as Python: "str", "NoneType"
+static inline bool jinja_is_listlike(struct jinja_value v) {
+    return v.kind >= JINJA_LIST && v.kind <= JINJA_GENERATOR;
+}
+static inline bool jinja_is_integer(struct jinja_value v) {
+    return v.kind == JINJA_BOOL || v.kind == JINJA_INT;
+}
+static inline bool jinja_is_number(struct jinja_value v) {
+    return jinja_is_integer(v) || v.kind == JINJA_FLOAT;
+}
+static inline int64_t jinja_as_int(struct jinja_value v) {
+    return v.kind == JINJA_BOOL ? v.boolean : v.integer;
+}
+const char *jinja_type_name(struct jinja_value v); // as Python: "str", "NoneType"
 bool jinja_truth(struct jinja_value v);
 bool jinja_text_is(struct jinja_value v, const char *text);
 // The items of anything that can be iterated, a generator's only once; raises otherwise.

@@ -1,5 +1,5 @@
-// Any bytes as a chat template: it is refused, or it renders within its budget, or its rendering ends with an error; what
-// it renders is covered by parts.
+// Any bytes as a chat template: it is refused, or it renders within its budget, or its rendering ends with an error;
+// what it renders is covered by parts.
 #include "tests/fuzz/fuzz.h"
 
 #include "models/chat_template.h"
@@ -7,16 +7,19 @@
 #include <assert.h>
 
 static const char context[] =
-    "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"<|im_end|> caf\\u00e9\\n\"},"
+    "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"<|im_end|> "
+    "caf\\u00e9\\n\"},"
     "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1.5,"
-    "\"b\":[true,null,-3,18446744073709551615]}}}]},{\"role\":\"tool\",\"content\":[{\"type\":\"text\",\"text\":\"t\"}]}],"
+    "\"b\":[true,null,-3,18446744073709551615]}}}]},{\"role\":\"tool\",\"content\":[{\"type\":\"text\",\"text\":\"t\"}]"
+    "}],"
     "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}}],"
     "\"add_generation_prompt\":true}";
 
 void fuzz_seeds(void) {
     static const char *const seeds[] = {
         "{% macro f(a, b=2, *c) %}{{ caller(a) }}{% endmacro %}{% call(x) f(1) %}{{ x }}{% endcall %}",
-        "{% set ns = namespace(a=[]) %}{% for k, v in messages[1]|dictsort recursive %}{{ loop.cycle(1, 2) }}{% endfor %}",
+        "{% set ns = namespace(a=[]) %}{% for k, v in messages[1]|dictsort recursive %}{{ loop.cycle(1, 2) }}{% endfor "
+        "%}",
         "{{ messages|map(attribute='role')|join(', ')|upper|replace('A', 'b')|indent(2)|center(40)|truncate(9) }}",
         "{{ '%-5s|%05.2f' % ('x', 1.5) }}{{ '{:>8}{a!r}'.format(1, a=[2]) }}{{ messages[::-1]|tojson(indent=2) }}",
         "{% raw %}{{ x }}{% endraw %}{#- c -#}{%+ if 1 < 2 <= 3 %}{{ -7 // 2 ** 2 ~ 'a' }}{% endif -%} x",

@@ -32,8 +32,8 @@ static inline struct file_text read_file(const char *path) {
 }
 
 // Renders a template once; 0 and *out, or the error's code.
-static inline int render_once(struct str_view source, struct str_view context, const struct token *tokens, size_t n_tokens,
-                  struct prompt_text *out, struct err *err) {
+static inline int render_once(struct str_view source, struct str_view context, const struct token *tokens,
+                              size_t n_tokens, struct prompt_text *out, struct err *err) {
     struct chat_template *template;
     *out = (struct prompt_text)PROMPT_TEXT_INIT;
     int code = chat_template_open(&template, source, err);

@@ -118,8 +118,58 @@ static void agrees_with_python_on_the_language(void **state) {
     check_cases("data/expected/jinja_unit_cases_python.json", "template", "context", "expected");
 }
 
+// Made by tests/golden/make_jinja.py.
+static void agrees_with_python_on_the_corners(void **state) {
+    (void)state;
+    struct file_map file;
+    struct err err;
+    if (file_map_open(&file, TEST_SOURCE_DIR "/tests/golden/jinja_cases.json", &err)) fail_msg("%s", err.text);
+    struct str_view text = file_map_text(&file), context = member(text, "context");
+    cJSON *cases = parse_json(member(text, "cases")), *item;
+    struct tally tally = {0};
+    cJSON_ArrayForEach(item, cases) {
+        const char *source = text_of(item, "template");
+        check(&tally, source, str_view_of(source), context, NULL, 0, text_of(item, "expected"));
+    }
+    printf("%d of %d corners\n", tally.n_right, tally.n_right + tally.n_wrong);
+    assert_int_equal(tally.n_wrong, 0);
+    cJSON_Delete(cases);
+    file_map_close(&file);
+}
+
+static void check_variables(const struct chat_template *template, const char *context, const char *expected) {
+    struct prompt_text out;
+    struct err err;
+    struct chat_template_input input = {.context_json = str_view_of(context)};
+    if (chat_template_render(template, &input, &out, &err)) fail_msg("%s: %s", context, err.text);
+    assert_string_equal(str_text(&out.text), expected);
+    prompt_text_close(&out);
+}
+
+// The model's tokens go before a client's variables; its template for tools renders only when there are tools.
+static void the_models_own_come_first(void **state) {
+    (void)state;
+    struct chat_template *template;
+    struct err err;
+    struct str_view source = STR_VIEW("{{ bos_token }}|{{ pad_token is defined }}|{{ eos_token }}|{{ x }}");
+    if (chat_template_open(&template, source, &err)) fail_msg("%s", err.text);
+    chat_template_add_token(template, "bos_token", STR_VIEW("<s>"));
+    chat_template_add_token(template, "bos_token", STR_VIEW("later"));
+    chat_template_add_token(template, "pad_token", (struct str_view){0});
+    check_variables(template, "{\"bos_token\":\"forged\",\"eos_token\":\"given\",\"x\":1.0}", "<s>|False|given|1.0");
+    assert_true(chat_template_uses(template, "x") && !chat_template_uses(template, "tools"));
+    if (chat_template_add_tool_use(template, STR_VIEW("{{ tools | length }} tools"), &err)) fail_msg("%s", err.text);
+    assert_true(chat_template_uses(template, "tools"));
+    check_variables(template, "{\"tools\":[1,2]}", "2 tools");
+    check_variables(template, "{\"tools\":[]}", "<s>|False||");
+    check_variables(template, "{\"tools\":null}", "<s>|False||");
+    chat_template_close(template);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_models_own_come_first),
+        cmocka_unit_test(agrees_with_python_on_the_corners),
         cmocka_unit_test(agrees_with_python_on_the_language),
         cmocka_unit_test(agrees_with_python_on_conversations),
         cmocka_unit_test(renders_every_real_template_as_jinja2_does),

@@ -17,8 +17,8 @@ static void show_parts(const struct prompt_text *prompt, struct str *out) {
     }
 }
 
-#define VARIABLES                                                                                                \
-    "{\"x\":\"ab\",\"y\":\" a-b \",\"l\":[\"p\",\"q\"],\"d\":{\"k\":\"v\"},\"n\":7,\"f\":1.5,\"t\":true,\"z\":null,"    \
+#define VARIABLES                                                                                                      \
+    "{\"x\":\"ab\",\"y\":\" a-b \",\"l\":[\"p\",\"q\"],\"d\":{\"k\":\"v\"},\"n\":7,\"f\":1.5,\"t\":true,\"z\":null,"   \
     "\"w\":\"é<b>\",\"role\":\"user\",\"messages\":[{\"role\":\"user\"},{\"role\":\"users\"}]}"
 
 static const struct {
