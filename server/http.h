@@ -79,7 +79,8 @@ void http_server_drain(struct http_server *server);
 void http_server_close(struct http_server *server); // closes everything; run the loop until it is empty afterwards
 
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
-// Inside the handler: the body becomes the caller's, so that it may outlive the exchange. *out is closed with str_close.
+// Inside the handler: the body becomes the caller's, so that it may outlive the exchange. *out is closed with
+// str_close.
 void http_exchange_take_body(struct http_exchange *exchange, struct str *out);
 const char *http_exchange_request_header(const struct http_exchange *exchange, const char *name); // NULL: absent
 struct http_server *http_exchange_server(struct http_exchange *exchange);

@@ -65,7 +65,9 @@ def main():
         problems += check_includes(path, lines)
         if path.suffix == ".c":
             problems += check_functions(path, lines)
-        size_max = HEADER_MAX if path.suffix == ".h" else FILE_MAX
+        # Headers in tests/ and templates, which several files include with other names, hold code.
+        is_header = path.suffix == ".h" and path.parts[0] != "tests" and not path.stem.endswith("_template")
+        size_max = HEADER_MAX if is_header else FILE_MAX
         if len(lines) > size_max and not lines[0].startswith("// A table"):
             problems.append(f"{path}: {len(lines)} lines (at most {size_max})")
     print("\n".join(problems))

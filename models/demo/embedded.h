@@ -1,8 +1,8 @@
 // The files of the demo model and of its draft, inside the program.
 //
 // They are the Hugging Face files of this folder, byte for byte, in read-only memory that lives as long as the process;
-// nobody owns or frees them. Files of the draft have names that begin with "draft/"; the draft uses the tokenizer of the
-// demo. Any thread may call.
+// nobody owns or frees them. Files of the draft have names that begin with "draft/"; the draft uses the tokenizer of
+// the demo. Any thread may call.
 #pragma once
 
 #include <stddef.h>

@@ -10,8 +10,10 @@ static void bf16_patterns_survive(void **state) {
     for (uint32_t i = 0; i < 65536; i++) {
         float x = f32_from_bf16((uint16_t)i);
         uint16_t back = bf16_from_f32(x);
-        if (isnan(x)) assert_true(isnan(f32_from_bf16(back)));
-        else assert_int_equal(back, i);
+        if (isnan(x))
+            assert_true(isnan(f32_from_bf16(back)));
+        else
+            assert_int_equal(back, i);
     }
 }
 
@@ -31,8 +33,10 @@ static void f16_patterns_have_their_values(void **state) {
             assert_true(isnan(x) && isnan(f32_from_f16(f16_from_f32(x))));
             continue;
         }
-        if (exponent == 31) assert_true(isinf(x) && (x < 0) == (i >> 15));
-        else assert_true((double)x == value_of(i >> 15, exponent, mantissa, 10, 15));
+        if (exponent == 31)
+            assert_true(isinf(x) && (x < 0) == (i >> 15));
+        else
+            assert_true((double)x == value_of(i >> 15, exponent, mantissa, 10, 15));
         assert_int_equal(f16_from_f32(x), i);
     }
 }
@@ -54,7 +58,8 @@ static void e4m3_patterns_have_their_values(void **state) {
 // Between two neighbours the middle goes to the even one, and a hair beside the middle to the nearer one.
 static void check_middles(uint16_t (*to)(float), float (*from)(uint16_t), uint32_t first, uint32_t last) {
     for (uint32_t i = first; i < last; i++) {
-        float low = from((uint16_t)i), high = from((uint16_t)(i + 1)), middle = (float)(((double)low + (double)high) / 2);
+        float low = from((uint16_t)i), high = from((uint16_t)(i + 1)),
+              middle = (float)(((double)low + (double)high) / 2);
         assert_int_equal(to(middle), i % 2 ? i + 1 : i);
         assert_int_equal(to(nextafterf(middle, low)), i);
         assert_int_equal(to(nextafterf(middle, high)), i + 1);
@@ -62,8 +67,12 @@ static void check_middles(uint16_t (*to)(float), float (*from)(uint16_t), uint32
     }
 }
 
-static float bf16_value(uint16_t x) { return f32_from_bf16(x); }
-static uint16_t bf16_bits(float x) { return bf16_from_f32(x); }
+static float bf16_value(uint16_t x) {
+    return f32_from_bf16(x);
+}
+static uint16_t bf16_bits(float x) {
+    return bf16_from_f32(x);
+}
 
 static void rounding_is_to_nearest_even(void **state) {
     (void)state;
@@ -96,7 +105,7 @@ static void ends_of_the_ranges_are_right(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bf16_patterns_survive),         cmocka_unit_test(f16_patterns_have_their_values),
+        cmocka_unit_test(bf16_patterns_survive),           cmocka_unit_test(f16_patterns_have_their_values),
         cmocka_unit_test(e4m3_patterns_have_their_values), cmocka_unit_test(rounding_is_to_nearest_even),
         cmocka_unit_test(ends_of_the_ranges_are_right),
     };

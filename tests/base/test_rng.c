@@ -47,7 +47,8 @@ static void neighbours_are_independent(void **state) {
     (void)state;
     double counts[256] = {0}; // high bits of neighbours, in counter and in position
     for (uint32_t i = 0; i < N; i++) {
-        uint32_t a = rng_u32(rng_key(1, 0, i), 100), b = rng_u32(rng_key(1, 0, i), 101), c = rng_u32(rng_key(1, 0, i + 1), 100);
+        uint32_t a = rng_u32(rng_key(1, 0, i), 100), b = rng_u32(rng_key(1, 0, i), 101),
+                 c = rng_u32(rng_key(1, 0, i + 1), 100);
         counts[(a >> 29) << 5 | (b >> 29) << 2 | c >> 30]++;
     }
     expect_flat(counts, N / 256.0);
@@ -73,8 +74,10 @@ static void uniforms_and_exponentials_have_their_moments(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers_are_functions),      cmocka_unit_test(mixing_matches_splitmix64),
-        cmocka_unit_test(bytes_are_uniform),          cmocka_unit_test(neighbours_are_independent),
+        cmocka_unit_test(numbers_are_functions),
+        cmocka_unit_test(mixing_matches_splitmix64),
+        cmocka_unit_test(bytes_are_uniform),
+        cmocka_unit_test(neighbours_are_independent),
         cmocka_unit_test(uniforms_and_exponentials_have_their_moments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

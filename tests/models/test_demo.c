@@ -24,8 +24,9 @@ static cJSON *parse(const char *text, size_t n_bytes) {
 
 static void files_are_there_and_aligned(void **state) {
     (void)state;
-    static const char *const names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-                                        "chat_template.jinja", "model.safetensors", "draft/config.json", "draft/model.safetensors"};
+    static const char *const names[] = {"config.json",           "generation_config.json", "tokenizer.json",
+                                        "tokenizer_config.json", "chat_template.jinja",    "model.safetensors",
+                                        "draft/config.json",     "draft/model.safetensors"};
     size_t n;
     demo_files(&n);
     assert_int_equal(n, sizeof names / sizeof *names);
@@ -47,7 +48,8 @@ static void the_whole_fits_the_repository(void **state) {
 
 static void json_is_valid(void **state) {
     (void)state;
-    static const char *const names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "draft/config.json"};
+    static const char *const names[] = {"config.json", "generation_config.json", "tokenizer.json",
+                                        "tokenizer_config.json", "draft/config.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct embedded_file *file = find(names[i]);
         cJSON_Delete(parse(file->data, file->n_bytes));
@@ -67,7 +69,8 @@ static int64_t tensor_bytes(const cJSON *header, int64_t data_bytes) {
         const cJSON *n;
         cJSON_ArrayForEach(n, cJSON_GetObjectItemCaseSensitive(tensor, "shape")) elements *= (int64_t)n->valuedouble;
         const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(tensor, "data_offsets");
-        int64_t begin = (int64_t)cJSON_GetArrayItem(offsets, 0)->valuedouble, end = (int64_t)cJSON_GetArrayItem(offsets, 1)->valuedouble;
+        int64_t begin = (int64_t)cJSON_GetArrayItem(offsets, 0)->valuedouble,
+                end = (int64_t)cJSON_GetArrayItem(offsets, 1)->valuedouble;
         assert_int_equal(end - begin, 2 * elements);
         assert_in_range(end, 0, data_bytes);
         sum += end - begin;
@@ -106,8 +109,10 @@ static void draft_speaks_the_same_vocabulary(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(files_are_there_and_aligned), cmocka_unit_test(the_whole_fits_the_repository),
-        cmocka_unit_test(json_is_valid),               cmocka_unit_test(tensors_fill_their_files),
+        cmocka_unit_test(files_are_there_and_aligned),
+        cmocka_unit_test(the_whole_fits_the_repository),
+        cmocka_unit_test(json_is_valid),
+        cmocka_unit_test(tensors_fill_their_files),
         cmocka_unit_test(draft_speaks_the_same_vocabulary),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
