@@ -41,7 +41,9 @@ struct pool {
     pthread_mutex_t mutex; // guards parking only
 };
 
-static int workers_of(uint64_t run) { return (int)(run & ((1u << WORKERS_BITS) - 1)); }
+static int workers_of(uint64_t run) {
+    return (int)(run & ((1u << WORKERS_BITS) - 1));
+}
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -151,8 +153,10 @@ void pool_run(struct pool *pool, int n_workers, pool_task *task, void *argument)
     start_run(pool, n_workers);
     task(argument, 0, n_workers);
     for (int i = 0; atomic_load_explicit(&pool->n_running, memory_order_acquire) > 0; i++) {
-        if (i < SPIN_PAUSES) pause_briefly();
-        else sched_yield();
+        if (i < SPIN_PAUSES)
+            pause_briefly();
+        else
+            sched_yield();
     }
 }
 
@@ -165,8 +169,10 @@ void pool_barrier(struct pool *pool, int n_workers) {
         return;
     }
     for (int i = 0; atomic_load_explicit(&pool->barrier_generation, memory_order_acquire) == generation; i++) {
-        if (i < SPIN_PAUSES) pause_briefly();
-        else sched_yield();
+        if (i < SPIN_PAUSES)
+            pause_briefly();
+        else
+            sched_yield();
     }
 }
 

@@ -38,4 +38,6 @@ static inline float rng_uniform(uint64_t key, uint64_t counter) {
 }
 
 // Exponential with mean 1, fine near 0, where the smallest of many decides a draw; -logf of it is Gumbel noise.
-static inline float rng_exponential(uint64_t key, uint64_t counter) { return -log1pf(-rng_uniform(key, counter)); }
+static inline float rng_exponential(uint64_t key, uint64_t counter) {
+    return -log1pf(-rng_uniform(key, counter));
+}

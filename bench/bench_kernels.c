@@ -20,10 +20,9 @@ struct bench_shape {
     int32_t n_blocks, window;
 };
 
-static const struct bench_shape qwen_0_6b = {
-    "0.6 B, BF16", 28, 1024, 16, 8, 128, 3072, 151936, TENSOR_BF16, KV_BF16, 1024, 0};
-static const struct bench_shape stories_260k = {
-    "260 K, F32", 5, 64, 8, 4, 8, 172, 512, TENSOR_F32, KV_F32, 64, 0};
+static const struct bench_shape qwen_0_6b = {"0.6 B, BF16", 28,     1024,        16,      8,    128,
+                                             3072,          151936, TENSOR_BF16, KV_BF16, 1024, 0};
+static const struct bench_shape stories_260k = {"260 K, F32", 5, 64, 8, 4, 8, 172, 512, TENSOR_F32, KV_F32, 64, 0};
 // Little besides attention.
 static const struct bench_shape attention_shape = {
     "attention, 16 heads on 8 of 128", 2, 64, 16, 8, 128, 64, 64, TENSOR_F32, KV_BF16, 0, 0};
@@ -52,8 +51,10 @@ static struct tensor make_matrix(struct model *m, int32_t n_rows, int32_t n_cols
         random = random * 6364136223846793005u + 1442695040888963407u;
         float x = spread * ((float)(random >> 40) * 0x1p-23f - 1);
         uint16_t half = bf16_from_f32(x);
-        if (t.format == TENSOR_F32) memcpy(data + 4 * i, &x, 4);
-        else memcpy(data + 2 * i, &half, 2);
+        if (t.format == TENSOR_F32)
+            memcpy(data + 4 * i, &x, 4);
+        else
+            memcpy(data + 2 * i, &half, 2);
     }
     t.data = data;
     if (backend_weight_load(m->backend, &t, NULL) != 0) fail("a weight is refused");
@@ -84,19 +85,29 @@ static void make_weights(struct model *m) {
 static struct program *record(struct model *m, int32_t window) {
     const struct bench_shape *s = &m->shape;
     struct rope_spec rope = {s->head_dim, false, 1, m->inverse_frequency};
-    struct program_shape shape = {STEP_ROWS_MAX, SEQUENCES_MAX, SEQUENCES_MAX, s->hidden, s->n_heads * s->head_dim,
-                                  s->n_kv_heads * s->head_dim, s->mlp_width, s->vocab, 1, &rope};
+    struct program_shape shape = {STEP_ROWS_MAX,
+                                  SEQUENCES_MAX,
+                                  SEQUENCES_MAX,
+                                  s->hidden,
+                                  s->n_heads * s->head_dim,
+                                  s->n_kv_heads * s->head_dim,
+                                  s->mlp_width,
+                                  s->vocab,
+                                  1,
+                                  &rope};
     struct program *p;
     if (program_open(&p, m->backend, &shape, NULL) != 0) fail("no program");
     program_add(p, &(struct op){.kind = OP_EMBED, .embed = {m->embed, 1}});
     for (int32_t i = 0; i < s->n_layers; i++) {
-        program_add(p, &(struct op){.kind = OP_ATTENTION_IN,
-                                    .attention_in = {i, s->n_heads, s->n_kv_heads, s->head_dim, m->norm, 1e-6f, m->wq[i],
-                                                     m->wk[i], m->wv[i], NULL, NULL, NULL, m->norm, m->norm, 0}});
+        program_add(p,
+                    &(struct op){.kind = OP_ATTENTION_IN,
+                                 .attention_in = {i, s->n_heads, s->n_kv_heads, s->head_dim, m->norm, 1e-6f, m->wq[i],
+                                                  m->wk[i], m->wv[i], NULL, NULL, NULL, m->norm, m->norm, 0}});
         program_add(p, &(struct op){.kind = OP_ATTENTION,
                                     .attention = {i, s->n_heads, s->n_kv_heads, s->head_dim,
                                                   1 / sqrtf((float)s->head_dim), window, 0}});
-        program_add(p, &(struct op){.kind = OP_LINEAR_ADD, .linear_add = {SOURCE_ATTENTION, m->wo[i], NULL, NULL, 0, 1}});
+        program_add(p,
+                    &(struct op){.kind = OP_LINEAR_ADD, .linear_add = {SOURCE_ATTENTION, m->wo[i], NULL, NULL, 0, 1}});
         program_add(p, &(struct op){.kind = OP_MLP_IN,
                                     .mlp_in = {m->norm, 1e-6f, m->gate[i], m->up[i], NULL, NULL, ACTIVATION_SILU}});
         program_add(p, &(struct op){.kind = OP_LINEAR_ADD, .linear_add = {SOURCE_MLP, m->down[i], NULL, NULL, 0, 1}});
@@ -110,8 +121,8 @@ static void model_open(struct model *m, const struct bench_shape *shape, const s
     struct err err;
     *m = (struct model){.shape = *shape};
     if (backend_open(&m->backend, options, &err) != 0) fail(err.text);
-    struct kv_shape kv = {shape->n_layers, shape->n_kv_heads, shape->head_dim, BLOCK_TOKENS, shape->n_blocks,
-                          shape->kv_format};
+    struct kv_shape kv = {shape->n_layers, shape->n_kv_heads, shape->head_dim,
+                          BLOCK_TOKENS,    shape->n_blocks,   shape->kv_format};
     if (backend_kv_open(m->backend, &kv, &err) != 0) fail(err.text);
     make_weights(m);
     m->program = record(m, 0);
@@ -142,9 +153,21 @@ struct bench_step {
 static void step_make(struct bench_step *s, int32_t n_sequences, int32_t n_rows, int32_t kv_len, int32_t vocab) {
     int32_t n_blocks = (kv_len + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
     s->block_table = mem_alloc((size_t)n_sequences * (size_t)n_blocks * sizeof *s->block_table);
-    s->input = (struct step_input){n_rows * n_sequences, n_sequences, n_sequences, n_sequences * n_blocks, 0, 0,
-                                   s->token, s->position, s->sequence, s->sequences, s->block_table, s->logit_row,
-                                   s->sample, NULL, NULL};
+    s->input = (struct step_input){n_rows * n_sequences,
+                                   n_sequences,
+                                   n_sequences,
+                                   n_sequences * n_blocks,
+                                   0,
+                                   0,
+                                   s->token,
+                                   s->position,
+                                   s->sequence,
+                                   s->sequences,
+                                   s->block_table,
+                                   s->logit_row,
+                                   s->sample,
+                                   NULL,
+                                   NULL};
     for (int32_t q = 0; q < n_sequences; q++) {
         s->sequences[q] = (struct step_sequence){q * n_rows, n_rows, kv_len, q * n_blocks};
         for (int32_t b = 0; b < n_blocks; b++) s->block_table[q * n_blocks + b] = b * n_sequences + q;
@@ -155,7 +178,8 @@ static void step_make(struct bench_step *s, int32_t n_sequences, int32_t n_rows,
             s->sequence[row] = q;
         }
         s->logit_row[q] = q * n_rows + n_rows - 1;
-        s->sample[q] = (struct sample_params){.top_p = 1, .repetition_penalty = 1, .n_top_logprobs = -1, .forced_token = -1};
+        s->sample[q] =
+            (struct sample_params){.top_p = 1, .repetition_penalty = 1, .n_top_logprobs = -1, .forced_token = -1};
     }
 }
 
@@ -177,8 +201,9 @@ static struct backend_peaks bench_peaks(const struct backend_options *options) {
     if (backend_open(&backend, options, &err) != 0) fail(err.text);
     backend_measure_peaks(backend, &peaks);
     printf("%s\n", backend_description(backend));
-    printf("limits: read %.1f GB/s, f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, int8 %.0f GOP/s\n", peaks.read_bytes_per_s / 1e9,
-           peaks.f32_flops_per_s / 1e9, peaks.bf16_flops_per_s / 1e9, peaks.int8_ops_per_s / 1e9);
+    printf("limits: read %.1f GB/s, f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, int8 %.0f GOP/s\n",
+           peaks.read_bytes_per_s / 1e9, peaks.f32_flops_per_s / 1e9, peaks.bf16_flops_per_s / 1e9,
+           peaks.int8_ops_per_s / 1e9);
     backend_close(backend);
     return peaks;
 }
@@ -231,8 +256,9 @@ static void bench_model(const struct backend_options *options, const struct back
     struct step_times t = step_time(&m, m.program, &step, 3);
     double flops = m.layer_bytes * 512; // two a weight of two bytes
     double matrix_ns = (double)(t.op_ns[OP_ATTENTION_IN] + t.op_ns[OP_LINEAR_ADD] + t.op_ns[OP_MLP_IN]);
-    printf("prompt 512: %.1f ms, %.0f tokens/s; matrix products %.0f GFLOP/s = %.0f %% of bf16\n", (double)t.total_ns / 1e6,
-           512e9 / (double)t.total_ns, flops / matrix_ns, 100 * flops / matrix_ns * 1e9 / peaks->bf16_flops_per_s);
+    printf("prompt 512: %.1f ms, %.0f tokens/s; matrix products %.0f GFLOP/s = %.0f %% of bf16\n",
+           (double)t.total_ns / 1e6, 512e9 / (double)t.total_ns, flops / matrix_ns,
+           100 * flops / matrix_ns * 1e9 / peaks->bf16_flops_per_s);
     print_ops(&t);
     free(step.block_table);
     model_close(&m);
@@ -281,7 +307,8 @@ static void bench_attention(const struct backend_options *options, const struct 
         step_make(&step, 1, 512, kv_len, shape.vocab);
         struct step_times t = step_time(&m, m.program, &step, 3);
         double pairs = 512.0 * (kv_len - 512) + 512.0 * 513 / 2;
-        double rate = 4 * pairs * shape.n_layers * shape.n_heads * shape.head_dim / ((double)t.op_ns[OP_ATTENTION] * 1e-9);
+        double rate =
+            4 * pairs * shape.n_layers * shape.n_heads * shape.head_dim / ((double)t.op_ns[OP_ATTENTION] * 1e-9);
         printf("prompt 512 of %d: attention %.2f ms, %.0f GFLOP/s = %.0f %% of f32\n", kv_len,
                (double)t.op_ns[OP_ATTENTION] / 1e6, rate / 1e9, 100 * rate / peaks->f32_flops_per_s);
         free(step.block_table);
@@ -294,10 +321,13 @@ int main(int argc, char **argv) {
     struct backend_options options = {.device = "cpu", .instruction_set = "auto"};
     bool model = false, small = false, attention = false, any = false;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "-i") && i + 1 < argc) options.instruction_set = argv[++i];
-        else if (!strcmp(argv[i], "-t") && i + 1 < argc) options.n_threads = atoi(argv[++i]);
-        else any = true, model |= !strcmp(argv[i], "model"), small |= !strcmp(argv[i], "small"),
-             attention |= !strcmp(argv[i], "attention");
+        if (!strcmp(argv[i], "-i") && i + 1 < argc)
+            options.instruction_set = argv[++i];
+        else if (!strcmp(argv[i], "-t") && i + 1 < argc)
+            options.n_threads = atoi(argv[++i]);
+        else
+            any = true, model |= !strcmp(argv[i], "model"), small |= !strcmp(argv[i], "small"),
+            attention |= !strcmp(argv[i], "attention");
     }
     struct backend_peaks peaks = bench_peaks(&options);
     if (small || !any) bench_small(&options);

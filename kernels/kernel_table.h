@@ -21,12 +21,12 @@ enum {
 // out[r * out_stride + i] = bias[i] + sum over k of weight[i][k] * activation[r][k], for i in
 // [out_first, out_first + out_count). The order of the sum is one for all row counts, ranges and strides.
 struct matmul {
-    const struct tensor *weight;  // [n_out, n_in]
-    const float *bias;            // [n_out] or NULL
-    const void *activations;      // prepared rows (see activation_prepare), or F32 rows for F32 and F16 weights
-    size_t activation_stride;     // bytes between rows; activation_bytes for BF16 weights
-    float *out;                   // [n_rows, n_out]
-    size_t out_stride;            // elements
+    const struct tensor *weight; // [n_out, n_in]
+    const float *bias;           // [n_out] or NULL
+    const void *activations;     // prepared rows (see activation_prepare), or F32 rows for F32 and F16 weights
+    size_t activation_stride;    // bytes between rows; activation_bytes for BF16 weights
+    float *out;                  // [n_rows, n_out]
+    size_t out_stride;           // elements
     int32_t n_rows, out_first, out_count;
 };
 
@@ -54,7 +54,7 @@ struct attention_task {
 struct attention_partial {
     float max[ATTENTION_QUERIES_MAX]; // -INFINITY: no position was visible
     float sum[ATTENTION_QUERIES_MAX];
-    float *out;                       // [ATTENTION_QUERIES_MAX, D]
+    float *out; // [ATTENTION_QUERIES_MAX, D]
 };
 
 struct sample_candidate {
@@ -70,50 +70,44 @@ struct sample_scratch {
 };
 
 // result, name, arguments
-#define KERNELS(X)                                                                                           \
-    /* Bytes of one prepared row for weights of this format; a multiple of 64. */                            \
-    X(size_t, activation_bytes, (enum tensor_format format, int32_t n))                                      \
-    /* x[n] becomes a row of `out` [rows, activation_bytes], where the rows are a multiple of                 \
-       ACTIVATION_ROWS: F32 for F32 and F16 weights; rounded to BF16 for BF16 ones, laid out as matmul reads. */ \
-    X(void, activation_prepare,                                                                              \
-      (void *out, int32_t row, const float *x, enum tensor_format format, int32_t n))                        \
-    X(void, matmul, (const struct matmul *m))                                                                \
-    /* out[n] = x * rsqrt(mean(x^2) + eps) * weight; out may be x. */                                        \
-    X(void, norm_rms, (float *out, const float *x, const float *weight, float eps, int32_t n))               \
-    /* out[n_cols] = table[token] * scale */                                                                 \
-    X(void, embed_row, (float *out, const struct tensor *table, int32_t token, float scale))                 \
-    /* x[n] += y[n] * scale */                                                                               \
-    X(void, add_scaled, (float *x, const float *y, float scale, int32_t n))                                  \
-    /* gate[n] = activation(gate) * up */                                                                    \
-    X(void, gate_mul, (float *gate, const float *up, enum activation activation, int32_t n))                 \
-    /* x[n] = cap * tanh(x * scale / cap); cap 0: x * scale */                                               \
-    X(void, scale_cap, (float *x, float scale, float cap, int32_t n))                                        \
-    /* Rotates the first n_dims of one head in place by cosine[n_dims/2], sine[n_dims/2]. */                 \
-    X(void, rope_head,                                                                                       \
-      (float *x, const float *cosine, const float *sine, int32_t n_dims, bool interleaved))                  \
-    /* Stores one head's key[D] and value[D] at slot (0..B-1) of a block. */                                 \
-    X(void, kv_write,                                                                                        \
-      (const struct kv_layer *kv, int32_t block, int32_t kv_head, int32_t slot, const float *key,            \
-       const float *value))                                                                                  \
-    /* Positions [split, split + 1) * ATTENTION_SPLIT_TOKENS of every query of the task. */                  \
-    X(void, attention_split,                                                                                 \
-      (const struct attention_task *task, int32_t split, struct attention_partial *partial))                 \
-    /* total = total and next, which holds later positions. */                                               \
-    X(void, attention_merge,                                                                                 \
-      (struct attention_partial *total, const struct attention_partial *next, int32_t n_queries,             \
-       int32_t head_dim))                                                                                    \
-    /* out of query i = total / sum; zeros when nothing was visible. */                                      \
-    X(void, attention_finish,                                                                                \
-      (const struct attention_task *task, const struct attention_partial *total, float *out,                 \
-       size_t out_stride))                                                                                   \
-    X(void, sample,                                                                                          \
-      (struct sample_result * result, const float *logits, int32_t vocab, const struct sample_params *params, \
-       const struct step_input *input, struct sample_scratch *scratch))                                      \
-    /* For the peaks: reads n_bytes (a multiple of 4096) once, and returns something that depends on them. */ \
-    X(uint32_t, peak_read, (const void *data, size_t n_bytes))                                               \
-    /* n rounds of nothing but multiply-adds: returns how many operations (two each); 0: not available. */   \
-    X(double, peak_f32, (int32_t n))                                                                         \
-    X(double, peak_bf16, (int32_t n))                                                                        \
+#define KERNELS(X)                                                                                                     \
+    /* Bytes of one prepared row for weights of this format; a multiple of 64. */                                      \
+    X(size_t, activation_bytes, (enum tensor_format format, int32_t n))                                                \
+    /* x[n] becomes a row of `out` [rows, activation_bytes], where the rows are a multiple of                          \
+       ACTIVATION_ROWS: F32 for F32 and F16 weights; rounded to BF16 for BF16 ones, laid out as matmul reads. */       \
+    X(void, activation_prepare, (void *out, int32_t row, const float *x, enum tensor_format format, int32_t n))        \
+    X(void, matmul, (const struct matmul *m))                                                                          \
+    /* out[n] = x * rsqrt(mean(x^2) + eps) * weight; out may be x. */                                                  \
+    X(void, norm_rms, (float *out, const float *x, const float *weight, float eps, int32_t n))                         \
+    /* out[n_cols] = table[token] * scale */                                                                           \
+    X(void, embed_row, (float *out, const struct tensor *table, int32_t token, float scale))                           \
+    /* x[n] += y[n] * scale */                                                                                         \
+    X(void, add_scaled, (float *x, const float *y, float scale, int32_t n))                                            \
+    /* gate[n] = activation(gate) * up */                                                                              \
+    X(void, gate_mul, (float *gate, const float *up, enum activation activation, int32_t n))                           \
+    /* x[n] = cap * tanh(x * scale / cap); cap 0: x * scale */                                                         \
+    X(void, scale_cap, (float *x, float scale, float cap, int32_t n))                                                  \
+    /* Rotates the first n_dims of one head in place by cosine[n_dims/2], sine[n_dims/2]. */                           \
+    X(void, rope_head, (float *x, const float *cosine, const float *sine, int32_t n_dims, bool interleaved))           \
+    /* Stores one head's key[D] and value[D] at slot (0..B-1) of a block. */                                           \
+    X(void, kv_write,                                                                                                  \
+      (const struct kv_layer *kv, int32_t block, int32_t kv_head, int32_t slot, const float *key, const float *value)) \
+    /* Positions [split, split + 1) * ATTENTION_SPLIT_TOKENS of every query of the task. */                            \
+    X(void, attention_split, (const struct attention_task *task, int32_t split, struct attention_partial *partial))    \
+    /* total = total and next, which holds later positions. */                                                         \
+    X(void, attention_merge,                                                                                           \
+      (struct attention_partial * total, const struct attention_partial *next, int32_t n_queries, int32_t head_dim))   \
+    /* out of query i = total / sum; zeros when nothing was visible. */                                                \
+    X(void, attention_finish,                                                                                          \
+      (const struct attention_task *task, const struct attention_partial *total, float *out, size_t out_stride))       \
+    X(void, sample,                                                                                                    \
+      (struct sample_result * result, const float *logits, int32_t vocab, const struct sample_params *params,          \
+       const struct step_input *input, struct sample_scratch *scratch))                                                \
+    /* For the peaks: reads n_bytes (a multiple of 4096) once, and returns something that depends on them. */          \
+    X(uint32_t, peak_read, (const void *data, size_t n_bytes))                                                         \
+    /* n rounds of nothing but multiply-adds: returns how many operations (two each); 0: not available. */             \
+    X(double, peak_f32, (int32_t n))                                                                                   \
+    X(double, peak_bf16, (int32_t n))                                                                                  \
     X(double, peak_int8, (int32_t n))
 
 struct kernel_table {
@@ -124,9 +118,9 @@ struct kernel_table {
 #undef X
 };
 
-#define X(type, name, arguments)                                                                             \
-    type ref_##name arguments;                                                                               \
-    type avx2_##name arguments;                                                                              \
+#define X(type, name, arguments)                                                                                       \
+    type ref_##name arguments;                                                                                         \
+    type avx2_##name arguments;                                                                                        \
     type avx512_##name arguments;
 KERNELS(X)
 #undef X

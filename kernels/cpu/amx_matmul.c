@@ -17,7 +17,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TILE = 16, BLOCK_COLUMNS = 32, TILE_BYTES = 1024, TILE_ROW_BYTES = 64, CACHED_BYTES = 256 * 1024, AHEAD_BYTES = 512, PEAK_TILES = 4 };
+enum {
+    TILE = 16,
+    BLOCK_COLUMNS = 32,
+    TILE_BYTES = 1024,
+    TILE_ROW_BYTES = 64,
+    CACHED_BYTES = 256 * 1024,
+    AHEAD_BYTES = 512,
+    PEAK_TILES = 4
+};
 enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
 // Tile registers: sums of (weight tile, activation group), then the operands. The instructions' names take numbers.
 #define SUM_00 0
@@ -36,10 +44,14 @@ struct tile_config {
     uint8_t n_rows[16];
 };
 
-bool amx_permitted(void) { return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0; }
+bool amx_permitted(void) {
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
 
 // The compiler does not know that tile instructions read memory: what they read must have been written.
-static inline void written(const void *p) { __asm__ volatile("" : : "r"(p) : "memory"); }
+static inline void written(const void *p) {
+    __asm__ volatile("" : : "r"(p) : "memory");
+}
 
 static void sums_zero(void) {
     _tile_zero(SUM_00);
@@ -96,7 +108,8 @@ static void weight_tile_open(struct weight_tile *tile, const struct tensor *weig
     if (rest_bytes == 0) return;
     memset(tile->last, 0, sizeof tile->last);
     for (int32_t i = 0; i < n_weights; i++)
-        memcpy(tile->last + i * TILE_ROW_BYTES, tile->rows + (size_t)i * tile->stride + row_bytes - rest_bytes, rest_bytes);
+        memcpy(tile->last + i * TILE_ROW_BYTES, tile->rows + (size_t)i * tile->stride + row_bytes - rest_bytes,
+               rest_bytes);
     written(tile);
 }
 
@@ -128,14 +141,18 @@ static void store_sums(const struct product *p, float *sums, int32_t first, int3
     const __mmask16 lanes = (__mmask16)((1u << p->n_weights) - 1);
     const __m512i places = vec_multiples(p->spacing);
     vec bias = m->bias ? _mm512_mask_i32gather_ps(vec_zero(), lanes, places, m->bias + first, 4) : vec_zero();
-    if (n_rows > 1) vec_transpose(sums);
-    else _mm512_store_ps(sums, vec_load_strided(sums, TILE));
+    if (n_rows > 1)
+        vec_transpose(sums);
+    else
+        _mm512_store_ps(sums, vec_load_strided(sums, TILE));
     for (int32_t r = 0; r < n_rows; r++) {
         vec x = _mm512_load_ps(sums + r * TILE);
         float *to = m->out + (size_t)(row + r) * m->out_stride + first;
         if (m->bias) x = vec_add(x, bias);
-        if (p->spacing == 1) _mm512_mask_storeu_ps(to, lanes, x);
-        else _mm512_mask_i32scatter_ps(to, lanes, places, x, 4);
+        if (p->spacing == 1)
+            _mm512_mask_storeu_ps(to, lanes, x);
+        else
+            _mm512_mask_i32scatter_ps(to, lanes, places, x, 4);
     }
 }
 
@@ -146,7 +163,8 @@ VEC_INLINE void multiply_tiles(const struct product *p, int32_t n_tiles, int32_t
     float sums[2][2][TILE * TILE] __attribute__((aligned(64)));
     const size_t group_bytes = TILE * amx_activation_bytes(TENSOR_BF16, weight->n_cols);
     const char *groups = (const char *)p->m->activations + (size_t)(p->row / TILE) * group_bytes;
-    for (int32_t i = 0; i < n_tiles; i++) weight_tile_open(&weights[i], weight, p->first + i * TILE, p->spacing, p->n_weights);
+    for (int32_t i = 0; i < n_tiles; i++)
+        weight_tile_open(&weights[i], weight, p->first + i * TILE, p->spacing, p->n_weights);
     sums_zero();
     int32_t n_whole = weight->n_cols / BLOCK_COLUMNS;
     for (int32_t b = 0; b < n_whole; b++) {
@@ -175,10 +193,14 @@ static void multiply_range(const struct matmul *m, int32_t first, int32_t end) {
         p.n_rows = m->n_rows - row < 2 * TILE ? m->n_rows - row : 2 * TILE;
         for (p.first = first; p.first < end;) {
             bool two = p.first + 2 * TILE <= end;
-            if (two && p.n_rows > TILE) multiply_tiles(&p, 2, 2);
-            else if (two) multiply_tiles(&p, 2, 1);
-            else if (p.n_rows > TILE) multiply_tiles(&p, 1, 2);
-            else multiply_tiles(&p, 1, 1);
+            if (two && p.n_rows > TILE)
+                multiply_tiles(&p, 2, 2);
+            else if (two)
+                multiply_tiles(&p, 2, 1);
+            else if (p.n_rows > TILE)
+                multiply_tiles(&p, 1, 2);
+            else
+                multiply_tiles(&p, 1, 1);
             p.first += two ? 2 * TILE : TILE;
         }
     }
@@ -188,8 +210,10 @@ static void multiply_range(const struct matmul *m, int32_t first, int32_t end) {
 static void multiply_streams(const struct matmul *m, int32_t length) {
     struct product p = {.m = m, .n_weights = TILE, .spacing = length, .n_rows = m->n_rows};
     for (p.first = m->out_first; p.first < m->out_first + length; p.first++) {
-        if (p.n_rows > TILE) multiply_tiles(&p, 1, 2);
-        else multiply_tiles(&p, 1, 1);
+        if (p.n_rows > TILE)
+            multiply_tiles(&p, 1, 2);
+        else
+            multiply_tiles(&p, 1, 1);
     }
 }
 
@@ -208,8 +232,10 @@ void amx_matmul(const struct matmul *m) {
     }
     int32_t length = m->out_count / TILE, whole_end = m->out_first + length * TILE, end = m->out_first + m->out_count;
     tiles_open(TILE);
-    if (m->n_rows <= 2 * TILE && length > 1) multiply_streams(m, length);
-    else multiply_blocks(m, whole_end);
+    if (m->n_rows <= 2 * TILE && length > 1)
+        multiply_streams(m, length);
+    else
+        multiply_blocks(m, whole_end);
     if (whole_end < end) {
         tiles_open(end - whole_end);
         multiply_range(m, whole_end, end);

@@ -16,10 +16,9 @@
 #define amx_peak_f32 avx512_peak_f32
 #define amx_peak_int8 avx512_peak_int8
 
-const struct kernel_table amx_kernels = {
-    .name = "amx",
-    .description = "avx512 (vnni), amx (bf16)",
+const struct kernel_table amx_kernels = {.name = "amx",
+                                         .description = "avx512 (vnni), amx (bf16)",
 #define X(type, name, arguments) .name = amx_##name,
-    KERNELS(X)
+                                         KERNELS(X)
 #undef X
 };

@@ -18,12 +18,14 @@ enum {
 
 struct attention_tile_view {
     const char *keys[TILE_BLOCKS], *values[TILE_BLOCKS];
-    int32_t first, end;                  // positions of the tile that some query sees, relative to the tile
+    int32_t first, end; // positions of the tile that some query sees, relative to the tile
     int32_t query_first[ATTENTION_QUERIES_MAX], query_end[ATTENTION_QUERIES_MAX];
     float scores[ATTENTION_QUERIES_MAX][ATTENTION_TILE_TOKENS]; // then weights
 };
 
-VEC_INLINE size_t kv_bytes(enum kv_format format) { return format == KV_F32 ? 4 : 2; }
+VEC_INLINE size_t kv_bytes(enum kv_format format) {
+    return format == KV_F32 ? 4 : 2;
+}
 
 VEC_INLINE vec kv_load(const char *p, enum kv_format format) {
     return format == KV_F32 ? vec_load((const float *)(const void *)p)
@@ -55,8 +57,10 @@ void KERNEL(kv_write)(const struct kv_layer *kv, int32_t block, int32_t kv_head,
     for (int32_t d = 0; d < n; d++) to[(size_t)d * KV_BLOCK_TOKENS] = bf16_from_f32(key[d]);
     for (int32_t d = 0; d < n; d += VEC_N) {
         uint16_t *at = (uint16_t *)(void *)values + d;
-        if (n - d >= VEC_N) vec_store_bf16(at, vec_load(value + d));
-        else vec_store_bf16_n(at, vec_load_n(value + d, n - d), n - d);
+        if (n - d >= VEC_N)
+            vec_store_bf16(at, vec_load(value + d));
+        else
+            vec_store_bf16_n(at, vec_load_n(value + d, n - d), n - d);
     }
 }
 
@@ -118,8 +122,7 @@ static void softmax_step(const struct attention_task *task, struct attention_til
     if (first >= end) return;
     for (int32_t v = 0; v < TILE_VECS; v++) {
         vec s = vec_mul(vec_load(scores + v * VEC_N), vec_all(task->scale));
-        if (task->soft_cap > 0)
-            s = vec_mul(vec_all(task->soft_cap), vec_tanh(vec_div(s, vec_all(task->soft_cap))));
+        if (task->soft_cap > 0) s = vec_mul(vec_all(task->soft_cap), vec_tanh(vec_div(s, vec_all(task->soft_cap))));
         vec_store(scores + v * VEC_N, s);
     }
     for (int32_t j = 0; j < first; j++) scores[j] = -INFINITY;
@@ -148,8 +151,8 @@ static void softmax_step(const struct attention_task *task, struct attention_til
 // out of n_queries queries += weights[first, end) * V, for n_vecs vectors of V from element d on, or the last
 // elements (fewer than a vector) when n_last > 0.
 VEC_INLINE void value_part(const struct attention_task *task, const struct attention_tile_view *tile,
-                           enum kv_format format, int32_t query, int32_t n_queries, int32_t first, int32_t end, float *out,
-                           int32_t d, int32_t n_vecs, int32_t n_last) {
+                           enum kv_format format, int32_t query, int32_t n_queries, int32_t first, int32_t end,
+                           float *out, int32_t d, int32_t n_vecs, int32_t n_last) {
     const size_t head_dim = (size_t)task->kv.head_dim;
     vec sums[2 * VALUE_VECS];
 #pragma GCC unroll 8
@@ -174,8 +177,10 @@ VEC_INLINE void value_part(const struct attention_task *task, const struct atten
 #pragma GCC unroll 8
     for (int32_t i = 0; i < n_queries * n_vecs; i++) {
         float *to = out + (size_t)(query + i / n_vecs) * head_dim + d + i % n_vecs * VEC_N;
-        if (n_last) vec_store_n(to, sums[i], n_last);
-        else vec_store(to, sums[i]);
+        if (n_last)
+            vec_store_n(to, sums[i], n_last);
+        else
+            vec_store(to, sums[i]);
     }
 }
 
@@ -192,8 +197,12 @@ VEC_INLINE void value_range(const struct attention_task *task, const struct atte
     if (n_last) value_part(task, tile, format, query, n_queries, first, end, out, i * VEC_N, 1, n_last);
 }
 
-static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
-static int32_t most(int32_t a, int32_t b) { return a > b ? a : b; }
+static int32_t least(int32_t a, int32_t b) {
+    return a < b ? a : b;
+}
+static int32_t most(int32_t a, int32_t b) {
+    return a > b ? a : b;
+}
 
 // Two queries share the loads of V where both see it; what only one sees comes before or after.
 VEC_INLINE void value_pair(const struct attention_task *task, const struct attention_tile_view *tile,
@@ -238,7 +247,8 @@ static bool tile_open(const struct attention_task *task, int32_t begin, struct a
         // Blocks that nobody sees are replaced by one that is there; their scores are not used.
         int32_t index = begin / KV_BLOCK_TOKENS + most(low, least(b, high));
         tile->keys[b] = kv_block(&task->kv, task->block_table[index], task->kv_head);
-        tile->values[b] = tile->keys[b] + (size_t)KV_BLOCK_TOKENS * (size_t)task->kv.head_dim * kv_bytes(task->kv.format);
+        tile->values[b] =
+            tile->keys[b] + (size_t)KV_BLOCK_TOKENS * (size_t)task->kv.head_dim * kv_bytes(task->kv.format);
     }
     return true;
 }
@@ -251,7 +261,8 @@ VEC_INLINE void attend_split(const struct attention_task *task, int32_t split, s
     memset(partial->out, 0, (size_t)n * (size_t)task->kv.head_dim * sizeof(float));
     int32_t begin = split * ATTENTION_SPLIT_TOKENS;
     int32_t end = least(begin + ATTENTION_SPLIT_TOKENS, task->position + task->n_rows);
-    if (task->window) begin = most(begin, (task->position - task->window + 1) / ATTENTION_TILE_TOKENS * ATTENTION_TILE_TOKENS);
+    if (task->window)
+        begin = most(begin, (task->position - task->window + 1) / ATTENTION_TILE_TOKENS * ATTENTION_TILE_TOKENS);
     for (; begin < end; begin += ATTENTION_TILE_TOKENS) {
         if (!tile_open(task, begin, &tile)) continue;
         score_tile(task, &tile, format);
@@ -269,8 +280,10 @@ static void attend_split_bf16(const struct attention_task *task, int32_t split, 
 }
 
 void KERNEL(attention_split)(const struct attention_task *task, int32_t split, struct attention_partial *partial) {
-    if (task->kv.format == KV_F32) attend_split_f32(task, split, partial);
-    else attend_split_bf16(task, split, partial);
+    if (task->kv.format == KV_F32)
+        attend_split_f32(task, split, partial);
+    else
+        attend_split_bf16(task, split, partial);
 }
 
 void KERNEL(attention_merge)(struct attention_partial *total, const struct attention_partial *next, int32_t n_queries,

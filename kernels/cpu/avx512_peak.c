@@ -2,7 +2,9 @@
 
 #include "kernels/cpu/peak_template.h"
 
-static void keep_integers(__m512i x) { __asm__ volatile("" : : "v"(x)); }
+static void keep_integers(__m512i x) {
+    __asm__ volatile("" : : "v"(x));
+}
 
 double avx512_peak_bf16(int32_t n) {
     __m512 sums[PEAK_CHAINS];

@@ -38,9 +38,13 @@ void backend_close(struct backend *backend) {
     free(backend);
 }
 
-const char *backend_description(const struct backend *backend) { return backend->description; }
+const char *backend_description(const struct backend *backend) {
+    return backend->description;
+}
 
-int backend_n_threads(const struct backend *backend) { return pool_size(backend->pool); }
+int backend_n_threads(const struct backend *backend) {
+    return pool_size(backend->pool);
+}
 
 int backend_steps_in_flight(const struct backend *backend) {
     (void)backend;
@@ -61,7 +65,9 @@ void backend_memory(const struct backend *backend, struct backend_memory *out) {
                                    .workspace_bytes = backend->workspace_bytes};
 }
 
-static size_t kv_element_bytes(enum kv_format format) { return format == KV_F32 ? 4 : 2; }
+static size_t kv_element_bytes(enum kv_format format) {
+    return format == KV_F32 ? 4 : 2;
+}
 
 static size_t kv_layer_block_bytes(const struct kv_shape *shape) {
     return 2 * (size_t)shape->n_kv_heads * (size_t)shape->head_dim * (size_t)shape->block_tokens *
@@ -80,8 +86,7 @@ int backend_kv_open(struct backend *backend, const struct kv_shape *shape, struc
     size_t n_bytes;
     if (!size_mul(kv_bytes_per_block(shape), (size_t)shape->n_blocks, &n_bytes))
         return err_set(err, ERR_LIMIT, "a KV cache of %d blocks is too large", shape->n_blocks);
-    void *data =
-        mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *data = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) return err_set(err, ERR_IO, "cannot reserve %zu bytes for the KV cache", n_bytes);
     backend->kv = *shape;
     backend->kv_data = data;

@@ -53,26 +53,26 @@ struct program {
     struct op *ops;
     _Atomic int32_t *taken; // [n_ops * STAGES_MAX] items handed out in each stage of the running step
     int32_t n_ops, ops_capacity;
-    int32_t group_max;       // query heads a key/value head, the most of all layers
-    double weight_bytes;     // of all matrices, each read once a step
-    double row_flops;        // of one row, without attention
-    void *memory;            // all arrays below
+    int32_t group_max;   // query heads a key/value head, the most of all layers
+    double weight_bytes; // of all matrices, each read once a step
+    double row_flops;    // of one row, without attention
+    void *memory;        // all arrays below
     size_t memory_bytes, activation_bytes;
 
-    int32_t *token;                 // [R] references resolved
-    float *rope_cosine[2];          // [R, n_dims/2]
+    int32_t *token;        // [R] references resolved
+    float *rope_cosine[2]; // [R, n_dims/2]
     float *rope_sine[2];
-    float *residual;                // [R, H]
-    float *normed;                  // [R, H]
-    char *rounded;                  // [R] rows prepared for BF16 weights, as wide as the widest input
-    float *query;                   // [R, A*D]
-    float *key, *value;             // [R, G*D]
-    float *attention;               // [R, A*D]
-    float *gate, *up;               // [R, F]; gate becomes the activations
-    float *linear;                  // [R, H] before it is added to the residual
-    float *logits;                  // [L, V]
-    struct sample_result *results;  // [L]
-    struct attention_tile *tiles;   // [R]
+    float *residual;                    // [R, H]
+    float *normed;                      // [R, H]
+    char *rounded;                      // [R] rows prepared for BF16 weights, as wide as the widest input
+    float *query;                       // [R, A*D]
+    float *key, *value;                 // [R, G*D]
+    float *attention;                   // [R, A*D]
+    float *gate, *up;                   // [R, F]; gate becomes the activations
+    float *linear;                      // [R, H] before it is added to the residual
+    float *logits;                      // [L, V]
+    struct sample_result *results;      // [L]
+    struct attention_tile *tiles;       // [R]
     struct attention_partial *partials; // [n_partials] of tiles whose positions are split over workers
     int32_t n_partials;
     struct worker_scratch *scratch; // [n_threads]

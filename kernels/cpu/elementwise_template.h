@@ -24,9 +24,12 @@ VEC_INLINE vec load_weights(const struct tensor *table, size_t at, int32_t left)
     const char *p = (const char *)table->data + at * tensor_format_bytes(table->format);
     const uint16_t *half = (const uint16_t *)(const void *)p;
     switch (table->format) {
-    case TENSOR_F16: return left >= VEC_N ? vec_load_f16(half) : vec_load_f16_n(half, left);
-    case TENSOR_BF16: return left >= VEC_N ? vec_load_bf16(half) : vec_load_bf16_n(half, left);
-    case TENSOR_F32: break;
+    case TENSOR_F16:
+        return left >= VEC_N ? vec_load_f16(half) : vec_load_f16_n(half, left);
+    case TENSOR_BF16:
+        return left >= VEC_N ? vec_load_bf16(half) : vec_load_bf16_n(half, left);
+    case TENSOR_F32:
+        break;
     }
     return vec_load_part((const float *)(const void *)p, left);
 }
@@ -64,8 +67,10 @@ static void gelu_tanh_mul(float *gate, const float *up, int32_t n) {
 }
 
 void KERNEL(gate_mul)(float *gate, const float *up, enum activation activation, int32_t n) {
-    if (activation == ACTIVATION_SILU) silu_mul(gate, up, n);
-    else gelu_tanh_mul(gate, up, n);
+    if (activation == ACTIVATION_SILU)
+        silu_mul(gate, up, n);
+    else
+        gelu_tanh_mul(gate, up, n);
 }
 
 void KERNEL(scale_cap)(float *x, float scale, float cap, int32_t n) {

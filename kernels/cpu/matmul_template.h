@@ -8,8 +8,8 @@
 enum { GEMV_WEIGHTS = 8, TILE_MAX = 24, CACHE_LINE_BYTES = 64, BLOCK_BYTES = 128 * 1024, AHEAD_BYTES = 512 };
 
 struct dot_tile {
-    const char *weights, *activations;         // of the tile's first rows
-    size_t weight_stride, activation_stride;   // bytes
+    const char *weights, *activations;       // of the tile's first rows
+    size_t weight_stride, activation_stride; // bytes
     int32_t n_in;
     bool stream; // what follows each weight row comes next
 };
@@ -83,8 +83,8 @@ VEC_INLINE void dot_tile_run(const struct matmul *m, enum tensor_format format, 
                             .stream = spacing > 1};
     vec sums[TILE_MAX];
     dot_sums(&tile, format, n_weights, n_rows, sums);
-    dot_store(sums, m->bias ? m->bias + first : NULL, m->out + (size_t)row * m->out_stride + first, m->out_stride, spacing,
-              n_weights, n_rows);
+    dot_store(sums, m->bias ? m->bias + first : NULL, m->out + (size_t)row * m->out_stride + first, m->out_stride,
+              spacing, n_weights, n_rows);
 }
 
 // Rows [row, row + n_rows) of the activations, all of the range of outputs.
@@ -101,15 +101,28 @@ VEC_INLINE void dot_rows(const struct matmul *m, enum tensor_format format, int3
 
 VEC_INLINE void dot_rows_left(const struct matmul *m, enum tensor_format format, int32_t row, int32_t n_rows) {
     switch (n_rows) {
-    case 1: dot_rows(m, format, row, 1); break;
-    case 2: dot_rows(m, format, row, 2); break;
-    case 3: dot_rows(m, format, row, 3); break;
+    case 1:
+        dot_rows(m, format, row, 1);
+        break;
+    case 2:
+        dot_rows(m, format, row, 2);
+        break;
+    case 3:
+        dot_rows(m, format, row, 3);
+        break;
 #if defined(__AVX512F__)
-    case 4: dot_rows(m, format, row, 4); break;
-    case 5: dot_rows(m, format, row, 5); break;
-    case 6: dot_rows(m, format, row, 6); break;
+    case 4:
+        dot_rows(m, format, row, 4);
+        break;
+    case 5:
+        dot_rows(m, format, row, 5);
+        break;
+    case 6:
+        dot_rows(m, format, row, 6);
+        break;
 #endif
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -131,15 +144,27 @@ VEC_INLINE void matmul_format(const struct matmul *m, enum tensor_format format)
 }
 
 // One function a format, so that the compiler sees each as a constant.
-static void matmul_f32(const struct matmul *m) { matmul_format(m, TENSOR_F32); }
-static void matmul_f16(const struct matmul *m) { matmul_format(m, TENSOR_F16); }
-static void matmul_bf16(const struct matmul *m) { matmul_format(m, TENSOR_BF16); }
+static void matmul_f32(const struct matmul *m) {
+    matmul_format(m, TENSOR_F32);
+}
+static void matmul_f16(const struct matmul *m) {
+    matmul_format(m, TENSOR_F16);
+}
+static void matmul_bf16(const struct matmul *m) {
+    matmul_format(m, TENSOR_BF16);
+}
 
 void KERNEL(matmul)(const struct matmul *m) {
     switch (m->weight->format) {
-    case TENSOR_F32: matmul_f32(m); break;
-    case TENSOR_F16: matmul_f16(m); break;
-    case TENSOR_BF16: matmul_bf16(m); break;
+    case TENSOR_F32:
+        matmul_f32(m);
+        break;
+    case TENSOR_F16:
+        matmul_f16(m);
+        break;
+    case TENSOR_BF16:
+        matmul_bf16(m);
+        break;
     }
 }
 
@@ -156,7 +181,9 @@ void KERNEL(activation_prepare)(void *out, int32_t row, const float *x, enum ten
     }
     for (int32_t i = 0; i < n; i += VEC_N) {
         int32_t left = n - i;
-        if (left >= VEC_N) dot_store_rounded(to, i, vec_load(x + i), VEC_N);
-        else dot_store_rounded(to, i, vec_load_n(x + i, left), left);
+        if (left >= VEC_N)
+            dot_store_rounded(to, i, vec_load(x + i), VEC_N);
+        else
+            dot_store_rounded(to, i, vec_load_n(x + i, left), left);
     }
 }

@@ -18,7 +18,9 @@ uint32_t KERNEL(peak_read)(const void *data, size_t n_bytes) {
 }
 
 // Keeps a value that the compiler could otherwise leave out.
-static void keep(vec x) { __asm__ volatile("" : : "x"(x)); }
+static void keep(vec x) {
+    __asm__ volatile("" : : "x"(x));
+}
 
 double KERNEL(peak_f32)(int32_t n) {
     vec sums[PEAK_CHAINS];

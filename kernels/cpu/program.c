@@ -10,8 +10,8 @@
 enum { SPLITS_PER_TILE_MAX = 256, PLACE_ALIGN = 64 };
 
 const char *op_kind_name(enum op_kind kind) {
-    static const char *const names[OP_KINDS] = {"embed", "attention_in", "attention", "linear_add",
-                                                "mlp_in", "head",        "sample"};
+    static const char *const names[OP_KINDS] = {"embed",  "attention_in", "attention", "linear_add",
+                                                "mlp_in", "head",         "sample"};
     return names[kind];
 }
 
@@ -60,10 +60,8 @@ static void place_scratch(struct program *p, struct layout *layout) {
         struct worker_scratch scratch = {.partial.out = place(layout, partial_floats, sizeof(float)),
                                          .total.out = place(layout, partial_floats, sizeof(float)),
                                          .sample.logits = place(layout, vocab, sizeof(float)),
-                                         .sample.block_largest =
-                                             place(layout, vocab / SAMPLE_BLOCK + 1, sizeof(float)),
-                                         .sample.candidates =
-                                             place(layout, vocab, sizeof *scratch.sample.candidates)};
+                                         .sample.block_largest = place(layout, vocab / SAMPLE_BLOCK + 1, sizeof(float)),
+                                         .sample.candidates = place(layout, vocab, sizeof *scratch.sample.candidates)};
         if (layout->base) p->scratch[i] = scratch;
     }
     // One worker never splits.
@@ -129,7 +127,8 @@ static void check_attention_in(struct program *program, const struct op_attentio
     assert(op->n_heads > 0 && op->n_heads % op->n_kv_heads == 0);
     assert(op->n_heads * op->head_dim == shape->q_width && op->n_kv_heads * op->head_dim == shape->kv_width);
     assert(op->rope >= -1 && op->rope < shape->n_ropes);
-    assert(op->rope < 0 || (program->ropes[op->rope].n_dims <= op->head_dim && program->ropes[op->rope].n_dims % 2 == 0));
+    assert(op->rope < 0 ||
+           (program->ropes[op->rope].n_dims <= op->head_dim && program->ropes[op->rope].n_dims % 2 == 0));
     check_weight(program, &op->wq, shape->q_width, shape->hidden);
     check_weight(program, &op->wk, shape->kv_width, shape->hidden);
     check_weight(program, &op->wv, shape->kv_width, shape->hidden);
@@ -151,8 +150,12 @@ static void check_op(struct program *program, const struct op *op) {
         assert(op->embed.table.handle && op->embed.table.n_rows == shape->vocab);
         assert(op->embed.table.n_cols == shape->hidden);
         break;
-    case OP_ATTENTION_IN: check_attention_in(program, &op->attention_in); break;
-    case OP_ATTENTION: check_attention(program, &op->attention); break;
+    case OP_ATTENTION_IN:
+        check_attention_in(program, &op->attention_in);
+        break;
+    case OP_ATTENTION:
+        check_attention(program, &op->attention);
+        break;
     case OP_LINEAR_ADD:
         check_weight(program, &op->linear_add.weight, shape->hidden,
                      op->linear_add.source == SOURCE_MLP ? shape->mlp_width : shape->q_width);
@@ -161,9 +164,14 @@ static void check_op(struct program *program, const struct op *op) {
         check_weight(program, &op->mlp_in.gate, shape->mlp_width, shape->hidden);
         check_weight(program, &op->mlp_in.up, shape->mlp_width, shape->hidden);
         break;
-    case OP_HEAD: check_weight(program, &op->head.weight, shape->vocab, shape->hidden); break;
-    case OP_SAMPLE: assert(op->sample.vocab > 0 && op->sample.vocab <= shape->vocab); break;
-    case OP_KINDS: assert(false);
+    case OP_HEAD:
+        check_weight(program, &op->head.weight, shape->vocab, shape->hidden);
+        break;
+    case OP_SAMPLE:
+        assert(op->sample.vocab > 0 && op->sample.vocab <= shape->vocab);
+        break;
+    case OP_KINDS:
+        assert(false);
     }
 }
 

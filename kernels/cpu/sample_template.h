@@ -273,13 +273,16 @@ static int32_t draw_token(const struct logit_row *row, const struct sample_param
                         .score = -INFINITY,
                         .token = row_argmax(row)};
     if (params->temperature < SAMPLE_TEMPERATURE_MIN || !(row->largest > -INFINITY)) return draw.token;
-    if (params->top_k <= 0 && params->top_p >= 1 && params->min_p <= 0) draw_row(&draw, row, params->temperature);
-    else draw_candidates(&draw, candidates, keep_candidates(row, params, candidates));
+    if (params->top_k <= 0 && params->top_p >= 1 && params->min_p <= 0)
+        draw_row(&draw, row, params->temperature);
+    else
+        draw_candidates(&draw, candidates, keep_candidates(row, params, candidates));
     return draw.token;
 }
 
-void KERNEL(sample)(struct sample_result *result, const float *logits, int32_t vocab, const struct sample_params *params,
-                    const struct step_input *input, struct sample_scratch *scratch) {
+void KERNEL(sample)(struct sample_result *result, const float *logits, int32_t vocab,
+                    const struct sample_params *params, const struct step_input *input,
+                    struct sample_scratch *scratch) {
     memset(result, 0, sizeof *result);
     struct logit_row row = row_open(logits, vocab, scratch->block_largest);
     bool logprobs = params->n_top_logprobs >= 0 || params->forced_token >= 0;

@@ -60,12 +60,12 @@ static int32_t chunk_outputs(const struct run *run, int32_t n) {
 
 // Rows that matrices multiply, optionally normed, in the forms that their formats need.
 struct operand {
-    const float *source;    // F32 rows
-    const int32_t *rows;    // which, NULL: 0 .. n_rows-1
+    const float *source; // F32 rows
+    const int32_t *rows; // which, NULL: 0 .. n_rows-1
     const float *norm_weight;
     float norm_eps;
     int32_t n_rows, n;
-    bool rounded; // some matrix is BF16
+    bool rounded;       // some matrix is BF16
     const float *exact; // result: F32 rows, contiguous
 };
 
@@ -74,8 +74,10 @@ static void operand_row(const struct run *run, const struct operand *operand, in
     size_t n = (size_t)operand->n;
     const float *from = operand->source + (size_t)(operand->rows ? operand->rows[r] : r) * n;
     float *normed = p->normed + (size_t)r * n;
-    if (operand->norm_weight) run->kernels->norm_rms(normed, from, operand->norm_weight, operand->norm_eps, operand->n);
-    else if (operand->rows) memcpy(normed, from, n * sizeof *normed);
+    if (operand->norm_weight)
+        run->kernels->norm_rms(normed, from, operand->norm_weight, operand->norm_eps, operand->n);
+    else if (operand->rows)
+        memcpy(normed, from, n * sizeof *normed);
     if (operand->norm_weight || operand->rows) from = normed;
     if (operand->rounded) run->kernels->activation_prepare(p->rounded, r, from, TENSOR_BF16, operand->n);
 }
@@ -150,7 +152,8 @@ static void finish_head(const struct run *run, const struct op_attention_in *op,
 }
 
 // Norms and rotates the heads of a row and stores its keys and values.
-static void finish_row(const struct run *run, const struct op_attention_in *op, const struct kv_layer *kv, int32_t row) {
+static void finish_row(const struct run *run, const struct op_attention_in *op, const struct kv_layer *kv,
+                       int32_t row) {
     const struct program *p = run->program;
     const struct step_input *input = run->input;
     float *query = p->query + (size_t)row * (size_t)p->shape.q_width;
@@ -353,14 +356,29 @@ static void run_sample(struct run *run, const struct op_sample *op) {
 
 static void run_op(struct run *run, const struct op *op) {
     switch (op->kind) {
-    case OP_EMBED: run_embed(run, &op->embed); break;
-    case OP_ATTENTION_IN: run_attention_in(run, &op->attention_in); break;
-    case OP_ATTENTION: run_attention(run, &op->attention); break;
-    case OP_LINEAR_ADD: run_linear_add(run, &op->linear_add); break;
-    case OP_MLP_IN: run_mlp_in(run, &op->mlp_in); break;
-    case OP_HEAD: run_head(run, &op->head); break;
-    case OP_SAMPLE: run_sample(run, &op->sample); break;
-    case OP_KINDS: assert(false);
+    case OP_EMBED:
+        run_embed(run, &op->embed);
+        break;
+    case OP_ATTENTION_IN:
+        run_attention_in(run, &op->attention_in);
+        break;
+    case OP_ATTENTION:
+        run_attention(run, &op->attention);
+        break;
+    case OP_LINEAR_ADD:
+        run_linear_add(run, &op->linear_add);
+        break;
+    case OP_MLP_IN:
+        run_mlp_in(run, &op->mlp_in);
+        break;
+    case OP_HEAD:
+        run_head(run, &op->head);
+        break;
+    case OP_SAMPLE:
+        run_sample(run, &op->sample);
+        break;
+    case OP_KINDS:
+        assert(false);
     }
 }
 
@@ -435,7 +453,7 @@ static double step_cost_ns(const struct program *p, const struct step_input *inp
 }
 
 static int choose_workers(const struct program *p, double cost_ns) {
-    const double worth_ns = 150e3; // of one worker's time, to wake another
+    const double worth_ns = 300e3; // of one worker's time, to wake another
     int n = pool_size(p->backend->pool);
     return cost_ns / worth_ns < n ? (int)(cost_ns / worth_ns) + 1 : n;
 }

@@ -16,26 +16,53 @@ VEC_INLINE __m256i vec_mask(int32_t n) { // the first n < 8 lanes
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-VEC_INLINE vec vec_zero(void) { return _mm256_setzero_ps(); }
-VEC_INLINE vec vec_all(float x) { return _mm256_set1_ps(x); }
-VEC_INLINE vec vec_load(const float *p) { return _mm256_loadu_ps(p); }
-VEC_INLINE void vec_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
+VEC_INLINE vec vec_zero(void) {
+    return _mm256_setzero_ps();
+}
+VEC_INLINE vec vec_all(float x) {
+    return _mm256_set1_ps(x);
+}
+VEC_INLINE vec vec_load(const float *p) {
+    return _mm256_loadu_ps(p);
+}
+VEC_INLINE void vec_store(float *p, vec x) {
+    _mm256_storeu_ps(p, x);
+}
 // The first n < VEC_N lanes; the others are zero and are not touched in memory.
-VEC_INLINE vec vec_load_n(const float *p, int32_t n) { return _mm256_maskload_ps(p, vec_mask(n)); }
-VEC_INLINE void vec_store_n(float *p, vec x, int32_t n) { _mm256_maskstore_ps(p, vec_mask(n), x); }
+VEC_INLINE vec vec_load_n(const float *p, int32_t n) {
+    return _mm256_maskload_ps(p, vec_mask(n));
+}
+VEC_INLINE void vec_store_n(float *p, vec x, int32_t n) {
+    _mm256_maskstore_ps(p, vec_mask(n), x);
+}
 
-VEC_INLINE vec vec_add(vec a, vec b) { return _mm256_add_ps(a, b); }
-VEC_INLINE vec vec_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
-VEC_INLINE vec vec_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
-VEC_INLINE vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
-VEC_INLINE vec vec_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }  // a * b + c
-VEC_INLINE vec vec_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); } // c - a * b
-VEC_INLINE vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
-VEC_INLINE vec vec_round(vec x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+VEC_INLINE vec vec_add(vec a, vec b) {
+    return _mm256_add_ps(a, b);
+}
+VEC_INLINE vec vec_sub(vec a, vec b) {
+    return _mm256_sub_ps(a, b);
+}
+VEC_INLINE vec vec_mul(vec a, vec b) {
+    return _mm256_mul_ps(a, b);
+}
+VEC_INLINE vec vec_div(vec a, vec b) {
+    return _mm256_div_ps(a, b);
+}
+VEC_INLINE vec vec_fma(vec a, vec b, vec c) {
+    return _mm256_fmadd_ps(a, b, c);
+} // a * b + c
+VEC_INLINE vec vec_fnma(vec a, vec b, vec c) {
+    return _mm256_fnmadd_ps(a, b, c);
+} // c - a * b
+VEC_INLINE vec vec_max(vec a, vec b) {
+    return _mm256_max_ps(a, b);
+}
+VEC_INLINE vec vec_round(vec x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 // x * 2^n for whole numbers n with a normal result.
 VEC_INLINE vec vec_scale(vec x, vec n) {
-    return _mm256_castsi256_ps(
-        _mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
 }
 // x where a < b, otherwise y.
 VEC_INLINE vec vec_where_less(vec a, vec b, vec x, vec y) {
@@ -67,11 +94,15 @@ VEC_INLINE vec vec_from_bf16(__m128i x) {
 VEC_INLINE vec vec_load_bf16(const uint16_t *p) {
     return vec_from_bf16(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
-VEC_INLINE vec vec_load_bf16_n(const uint16_t *p, int32_t n) { return vec_from_bf16(vec_load_u16_n(p, n)); }
+VEC_INLINE vec vec_load_bf16_n(const uint16_t *p, int32_t n) {
+    return vec_from_bf16(vec_load_u16_n(p, n));
+}
 VEC_INLINE vec vec_load_f16(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
-VEC_INLINE vec vec_load_f16_n(const uint16_t *p, int32_t n) { return _mm256_cvtph_ps(vec_load_u16_n(p, n)); }
+VEC_INLINE vec vec_load_f16_n(const uint16_t *p, int32_t n) {
+    return _mm256_cvtph_ps(vec_load_u16_n(p, n));
+}
 // Round to nearest even; NaN stays NaN. The 16 bits are the upper half of each lane; the lower half is zero.
 VEC_INLINE vec vec_round_bf16(vec x) {
     __m256i bits = _mm256_castps_si256(x);
@@ -86,7 +117,9 @@ VEC_INLINE __m128i vec_to_bf16(vec x) {
     __m256i high = _mm256_srli_epi32(_mm256_castps_si256(vec_round_bf16(x)), 16);
     return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
 }
-VEC_INLINE void vec_store_bf16(uint16_t *p, vec x) { _mm_storeu_si128((__m128i *)(void *)p, vec_to_bf16(x)); }
+VEC_INLINE void vec_store_bf16(uint16_t *p, vec x) {
+    _mm_storeu_si128((__m128i *)(void *)p, vec_to_bf16(x));
+}
 VEC_INLINE void vec_store_bf16_n(uint16_t *p, vec x, int32_t n) {
     uint16_t all[8];
     _mm_storeu_si128((__m128i *)(void *)all, vec_to_bf16(x));
@@ -102,7 +135,9 @@ VEC_INLINE __m128 vec_sum4(vec a, vec b, vec c, vec d) {
     __m128 ac = _mm256_castps256_ps128(all), bd = _mm256_extractf128_ps(all, 1);
     return _mm_unpacklo_ps(_mm_permute_ps(ac, 0x08), _mm_permute_ps(bd, 0x08));
 }
-VEC_INLINE float vec_sum(vec a) { return _mm_cvtss_f32(vec_sum4(a, a, a, a)); }
+VEC_INLINE float vec_sum(vec a) {
+    return _mm_cvtss_f32(vec_sum4(a, a, a, a));
+}
 VEC_INLINE float vec_largest(vec a) {
     __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_max_ps(x, _mm_permute_ps(x, 0x4e));
@@ -144,6 +179,8 @@ VEC_INLINE vec dot_step(vec sum, vec weight, vec activation, enum tensor_format 
 // Activations as dot_load_activation reads them.
 VEC_INLINE void dot_store_rounded(void *out, int32_t at, vec x, int32_t n) {
     float *to = (float *)out + at;
-    if (n < VEC_N) vec_store_n(to, vec_round_bf16(x), n);
-    else vec_store(to, vec_round_bf16(x));
+    if (n < VEC_N)
+        vec_store_n(to, vec_round_bf16(x), n);
+    else
+        vec_store(to, vec_round_bf16(x));
 }

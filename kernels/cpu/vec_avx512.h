@@ -12,35 +12,73 @@
 typedef __m512 vec;
 enum { VEC_N = 16, TILE_WEIGHTS = 4, TILE_ROWS = 6 };
 
-VEC_INLINE __mmask16 vec_mask(int32_t n) { return (__mmask16)((1u << n) - 1); } // the first n < 16 lanes
+VEC_INLINE __mmask16 vec_mask(int32_t n) {
+    return (__mmask16)((1u << n) - 1);
+} // the first n < 16 lanes
 
-VEC_INLINE vec vec_zero(void) { return _mm512_setzero_ps(); }
-VEC_INLINE vec vec_all(float x) { return _mm512_set1_ps(x); }
-VEC_INLINE vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
-VEC_INLINE void vec_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
+VEC_INLINE vec vec_zero(void) {
+    return _mm512_setzero_ps();
+}
+VEC_INLINE vec vec_all(float x) {
+    return _mm512_set1_ps(x);
+}
+VEC_INLINE vec vec_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+VEC_INLINE void vec_store(float *p, vec x) {
+    _mm512_storeu_ps(p, x);
+}
 // The first n < VEC_N lanes; the others are zero and are not touched in memory.
-VEC_INLINE vec vec_load_n(const float *p, int32_t n) { return _mm512_maskz_loadu_ps(vec_mask(n), p); }
-VEC_INLINE void vec_store_n(float *p, vec x, int32_t n) { _mm512_mask_storeu_ps(p, vec_mask(n), x); }
+VEC_INLINE vec vec_load_n(const float *p, int32_t n) {
+    return _mm512_maskz_loadu_ps(vec_mask(n), p);
+}
+VEC_INLINE void vec_store_n(float *p, vec x, int32_t n) {
+    _mm512_mask_storeu_ps(p, vec_mask(n), x);
+}
 
-VEC_INLINE vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
-VEC_INLINE vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
-VEC_INLINE vec vec_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
-VEC_INLINE vec vec_div(vec a, vec b) { return _mm512_div_ps(a, b); }
-VEC_INLINE vec vec_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }  // a * b + c
-VEC_INLINE vec vec_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); } // c - a * b
-VEC_INLINE vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
-VEC_INLINE vec vec_round(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+VEC_INLINE vec vec_add(vec a, vec b) {
+    return _mm512_add_ps(a, b);
+}
+VEC_INLINE vec vec_sub(vec a, vec b) {
+    return _mm512_sub_ps(a, b);
+}
+VEC_INLINE vec vec_mul(vec a, vec b) {
+    return _mm512_mul_ps(a, b);
+}
+VEC_INLINE vec vec_div(vec a, vec b) {
+    return _mm512_div_ps(a, b);
+}
+VEC_INLINE vec vec_fma(vec a, vec b, vec c) {
+    return _mm512_fmadd_ps(a, b, c);
+} // a * b + c
+VEC_INLINE vec vec_fnma(vec a, vec b, vec c) {
+    return _mm512_fnmadd_ps(a, b, c);
+} // c - a * b
+VEC_INLINE vec vec_max(vec a, vec b) {
+    return _mm512_max_ps(a, b);
+}
+VEC_INLINE vec vec_round(vec x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 // x * 2^n for whole numbers n.
-VEC_INLINE vec vec_scale(vec x, vec n) { return _mm512_scalef_ps(x, n); }
+VEC_INLINE vec vec_scale(vec x, vec n) {
+    return _mm512_scalef_ps(x, n);
+}
 // x where a < b, otherwise y.
 VEC_INLINE vec vec_where_less(vec a, vec b, vec x, vec y) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
 }
 // Bit i: a >= b in lane i.
-VEC_INLINE uint32_t vec_bits_not_less(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+VEC_INLINE uint32_t vec_bits_not_less(vec a, vec b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
 // x = mantissa * 2^exponent with the mantissa in [1, 2), for positive x.
-VEC_INLINE vec vec_exponent(vec x) { return _mm512_getexp_ps(x); }
-VEC_INLINE vec vec_mantissa(vec x) { return _mm512_getmant_ps(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
+VEC_INLINE vec vec_exponent(vec x) {
+    return _mm512_getexp_ps(x);
+}
+VEC_INLINE vec vec_mantissa(vec x) {
+    return _mm512_getmant_ps(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero);
+}
 
 VEC_INLINE vec vec_load_bf16(const uint16_t *p) {
     return _mm512_castsi512_ps(
@@ -64,7 +102,9 @@ VEC_INLINE __m256i vec_to_bf16(vec x) {
     rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
-VEC_INLINE void vec_store_bf16(uint16_t *p, vec x) { _mm256_storeu_si256((__m256i *)(void *)p, vec_to_bf16(x)); }
+VEC_INLINE void vec_store_bf16(uint16_t *p, vec x) {
+    _mm256_storeu_si256((__m256i *)(void *)p, vec_to_bf16(x));
+}
 VEC_INLINE void vec_store_bf16_n(uint16_t *p, vec x, int32_t n) {
     _mm256_mask_storeu_epi16(p, vec_mask(n), vec_to_bf16(x));
 }
@@ -78,8 +118,12 @@ VEC_INLINE __m128 vec_sum4(vec a, vec b, vec c, vec d) {
     all = vec_add(all, _mm512_permute_ps(all, 0xb1));
     return _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, all));
 }
-VEC_INLINE float vec_sum(vec a) { return _mm_cvtss_f32(vec_sum4(a, a, a, a)); }
-VEC_INLINE float vec_largest(vec a) { return _mm512_reduce_max_ps(a); }
+VEC_INLINE float vec_sum(vec a) {
+    return _mm_cvtss_f32(vec_sum4(a, a, a, a));
+}
+VEC_INLINE float vec_largest(vec a) {
+    return _mm512_reduce_max_ps(a);
+}
 
 // 0, n, 2n, ...
 VEC_INLINE __m512i vec_multiples(int32_t n) {
@@ -125,9 +169,13 @@ VEC_INLINE void vec_transpose(float *p) {
 }
 
 // Dot products take BF16 in pairs: 32 elements a step, even and odd products into the lane of their pair.
-VEC_INLINE int32_t dot_elements(enum tensor_format format) { return format == TENSOR_BF16 ? 32 : 16; }
+VEC_INLINE int32_t dot_elements(enum tensor_format format) {
+    return format == TENSOR_BF16 ? 32 : 16;
+}
 
-VEC_INLINE vec dot_load_pairs(const void *p) { return _mm512_castsi512_ps(_mm512_loadu_si512(p)); }
+VEC_INLINE vec dot_load_pairs(const void *p) {
+    return _mm512_castsi512_ps(_mm512_loadu_si512(p));
+}
 VEC_INLINE vec dot_load_pairs_n(const void *p, int32_t n) {
     return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16((1u << n) - 1, p));
 }
@@ -148,7 +196,9 @@ VEC_INLINE vec dot_load_activation(const char *p, enum tensor_format format) {
 VEC_INLINE vec dot_load_activation_n(const char *p, enum tensor_format format, int32_t n) {
     return format == TENSOR_BF16 ? dot_load_pairs_n(p, n) : vec_load_n((const float *)(const void *)p, n);
 }
-VEC_INLINE size_t dot_activation_bytes(enum tensor_format format) { return format == TENSOR_BF16 ? 2 : 4; }
+VEC_INLINE size_t dot_activation_bytes(enum tensor_format format) {
+    return format == TENSOR_BF16 ? 2 : 4;
+}
 
 VEC_INLINE vec dot_step(vec sum, vec weight, vec activation, enum tensor_format format) {
     if (format == TENSOR_BF16)
@@ -159,6 +209,8 @@ VEC_INLINE vec dot_step(vec sum, vec weight, vec activation, enum tensor_format 
 // Activations as dot_load_activation reads them.
 VEC_INLINE void dot_store_rounded(void *out, int32_t at, vec x, int32_t n) {
     uint16_t *to = (uint16_t *)out + at;
-    if (n < VEC_N) vec_store_bf16_n(to, x, n);
-    else vec_store_bf16(to, x);
+    if (n < VEC_N)
+        vec_store_bf16_n(to, x, n);
+    else
+        vec_store_bf16(to, x);
 }

@@ -2,10 +2,14 @@
 #pragma once
 
 // Of the `left` elements that remain, at most a vector.
-VEC_INLINE vec vec_load_part(const float *p, int32_t left) { return left >= VEC_N ? vec_load(p) : vec_load_n(p, left); }
+VEC_INLINE vec vec_load_part(const float *p, int32_t left) {
+    return left >= VEC_N ? vec_load(p) : vec_load_n(p, left);
+}
 VEC_INLINE void vec_store_part(float *p, vec x, int32_t left) {
-    if (left >= VEC_N) vec_store(p, x);
-    else vec_store_n(p, x, left);
+    if (left >= VEC_N)
+        vec_store(p, x);
+    else
+        vec_store_n(p, x, left);
 }
 
 // e^x within 2 ulp; exactly 1 at 0, exactly 0 below -86 and e^88 above 88; NaN stays NaN.
@@ -55,4 +59,6 @@ VEC_INLINE vec vec_tanh(vec x) {
 }
 
 // x / (1 + e^-y)
-VEC_INLINE vec vec_gated(vec x, vec y) { return vec_div(x, vec_add(vec_all(1), vec_exp(vec_sub(vec_zero(), y)))); }
+VEC_INLINE vec vec_gated(vec x, vec y) {
+    return vec_div(x, vec_add(vec_all(1), vec_exp(vec_sub(vec_zero(), y))));
+}

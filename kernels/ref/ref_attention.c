@@ -24,8 +24,10 @@ static float kv_load(const struct kv_layer *kv, size_t element) {
 }
 
 static void kv_store(const struct kv_layer *kv, size_t element, float x) {
-    if (kv->format == KV_F32) ((float *)kv->data)[element] = x;
-    else ((uint16_t *)kv->data)[element] = bf16_from_f32(x);
+    if (kv->format == KV_F32)
+        ((float *)kv->data)[element] = x;
+    else
+        ((uint16_t *)kv->data)[element] = bf16_from_f32(x);
 }
 
 void ref_kv_write(const struct kv_layer *kv, int32_t block, int32_t kv_head, int32_t slot, const float *key,

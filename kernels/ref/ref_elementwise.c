@@ -13,7 +13,9 @@ void ref_add_scaled(float *x, const float *y, float scale, int32_t n) {
     for (int32_t i = 0; i < n; i++) x[i] += y[i] * scale;
 }
 
-static float silu(float x) { return x / (1 + expf(-x)); }
+static float silu(float x) {
+    return x / (1 + expf(-x));
+}
 
 static float gelu_tanh(float x) {
     const float sqrt_2_over_pi = 0.79788456f;

@@ -9,9 +9,15 @@ static inline float ref_weight(const struct tensor *weight, size_t index) {
     float single;
     uint16_t half;
     switch (weight->format) {
-    case TENSOR_F32: memcpy(&single, at, sizeof single); return single;
-    case TENSOR_F16: memcpy(&half, at, sizeof half); return f32_from_f16(half);
-    case TENSOR_BF16: memcpy(&half, at, sizeof half); return f32_from_bf16(half);
+    case TENSOR_F32:
+        memcpy(&single, at, sizeof single);
+        return single;
+    case TENSOR_F16:
+        memcpy(&half, at, sizeof half);
+        return f32_from_f16(half);
+    case TENSOR_BF16:
+        memcpy(&half, at, sizeof half);
+        return f32_from_bf16(half);
     }
     return 0;
 }

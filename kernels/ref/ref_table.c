@@ -1,9 +1,8 @@
 #include "kernels/kernel_table.h"
 
-const struct kernel_table ref_kernels = {
-    .name = "ref",
-    .description = "portable C",
+const struct kernel_table ref_kernels = {.name = "ref",
+                                         .description = "portable C",
 #define X(type, name, arguments) .name = ref_##name,
-    KERNELS(X)
+                                         KERNELS(X)
 #undef X
 };

@@ -92,8 +92,10 @@ static void this_machine_has_cores(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_worker_of_a_run_works_once), cmocka_unit_test(barriers_part_before_from_after),
-        cmocka_unit_test(parked_workers_wake),              cmocka_unit_test(pools_close_at_any_moment),
+        cmocka_unit_test(every_worker_of_a_run_works_once),
+        cmocka_unit_test(barriers_part_before_from_after),
+        cmocka_unit_test(parked_workers_wake),
+        cmocka_unit_test(pools_close_at_any_moment),
         cmocka_unit_test(this_machine_has_cores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

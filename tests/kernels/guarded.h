@@ -15,7 +15,9 @@ struct guarded {
     float *memory;
 };
 
-static inline uint32_t guard_bits(size_t i) { return 0x7fc0dead ^ (uint32_t)(i << 1); } // NaN
+static inline uint32_t guard_bits(size_t i) {
+    return 0x7fc0dead ^ (uint32_t)(i << 1);
+} // NaN
 
 // `shift` 0..15 moves the data off any alignment.
 static inline struct guarded guarded_make(size_t n, int shift) {

@@ -9,7 +9,8 @@ enum { N_SETS = sizeof instruction_sets / sizeof *instruction_sets };
 
 static bool have(const char *isa) {
     struct backend *backend = NULL;
-    if (backend_open(&backend, &(struct backend_options){.instruction_set = isa, .n_threads = 1}, NULL) != 0) return false;
+    if (backend_open(&backend, &(struct backend_options){.instruction_set = isa, .n_threads = 1}, NULL) != 0)
+        return false;
     backend_close(backend);
     return true;
 }
@@ -124,7 +125,8 @@ static void rows_do_not_depend_on_their_step(void **state) {
 static void long_sequences_do_not_depend_on_their_step(void **state) {
     (void)state;
     enum { N = 1300 };
-    struct tiny_shape shape = {16, 8, 1, 128, 16, 24, TENSOR_F32, KV_BF16, ACTIVATION_SILU, false, false, false, true, 8, 1100, 0};
+    struct tiny_shape shape = {16,    8,     1,     128,  16, 24,   TENSOR_F32, KV_BF16, ACTIVATION_SILU,
+                               false, false, false, true, 8,  1100, 0};
     struct tiny_model *model = tiny_open(&shape, 13);
     int32_t tokens[N];
     make_tokens(tokens, N, shape.vocab, 3);
@@ -177,7 +179,8 @@ static void wrong_options_are_refused_with_a_reason(void **state) {
     struct err err = {0};
     assert_int_equal(backend_open(&backend, &(struct backend_options){.device = "abacus"}, &err), ERR_UNSUPPORTED);
     assert_non_null(strstr(err.text, "abacus"));
-    assert_int_equal(backend_open(&backend, &(struct backend_options){.instruction_set = "mmx"}, &err), ERR_UNSUPPORTED);
+    assert_int_equal(backend_open(&backend, &(struct backend_options){.instruction_set = "mmx"}, &err),
+                     ERR_UNSUPPORTED);
     assert_non_null(strstr(err.text, "mmx"));
     assert_null(backend);
 }
@@ -198,9 +201,11 @@ static void large_cache_is_reserved_at_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_agree_with_plain_arithmetic),       cmocka_unit_test(rows_do_not_depend_on_their_step),
+        cmocka_unit_test(steps_agree_with_plain_arithmetic),
+        cmocka_unit_test(rows_do_not_depend_on_their_step),
         cmocka_unit_test(long_sequences_do_not_depend_on_their_step),
-        cmocka_unit_test(references_stand_for_drawn_tokens),       cmocka_unit_test(wrong_options_are_refused_with_a_reason),
+        cmocka_unit_test(references_stand_for_drawn_tokens),
+        cmocka_unit_test(wrong_options_are_refused_with_a_reason),
         cmocka_unit_test(large_cache_is_reserved_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,9 +34,12 @@ static const float *golden_load(struct golden *g, const char *array, size_t n) {
         uint16_t half;
         int64_t whole;
         assert_int_equal(fread(bytes, 1, width, file), width);
-        if (width == 4) memcpy(&out[i], bytes, 4);
-        else if (width == 2) memcpy(&half, bytes, 2), out[i] = f32_from_bf16(half);
-        else memcpy(&whole, bytes, 8), out[i] = (float)whole;
+        if (width == 4)
+            memcpy(&out[i], bytes, 4);
+        else if (width == 2)
+            memcpy(&half, bytes, 2), out[i] = f32_from_bf16(half);
+        else
+            memcpy(&whole, bytes, 8), out[i] = (float)whole;
     }
     assert_int_equal(fgetc(file), EOF);
     fclose(file);
@@ -51,7 +54,8 @@ static void norms_match(void **state) {
     (void)state;
     SKIP_WITHOUT_SHARED(OPS "rmsnorm_f32_8x128");
     struct golden g = {.name = "rmsnorm_f32_8x128"}, f = {.name = "rmsnorm_fused_residual_f32_8x128"};
-    const float *x = golden_load(&g, "x", 1024), *w = golden_load(&g, "weight", 128), *out = golden_load(&g, "out", 1024);
+    const float *x = golden_load(&g, "x", 1024), *w = golden_load(&g, "weight", 128),
+                *out = golden_load(&g, "out", 1024);
     const float *fx = golden_load(&f, "x", 1024), *fw = golden_load(&f, "weight", 128);
     const float *in = golden_load(&f, "residual_in", 1024), *sum = golden_load(&f, "residual_out", 1024);
     const float *fused = golden_load(&f, "out", 1024);
@@ -75,7 +79,8 @@ static void gemma_norm_and_silu_match_in_bf16(void **state) {
     (void)state;
     SKIP_WITHOUT_SHARED(OPS "silu_and_mul_bf16_8x256");
     struct golden g = {.name = "rmsnorm_gemma_bf16_8x128"}, s = {.name = "silu_and_mul_bf16_8x256"};
-    const float *x = golden_load(&g, "x", 1024), *w = golden_load(&g, "weight", 128), *out = golden_load(&g, "out", 1024);
+    const float *x = golden_load(&g, "x", 1024), *w = golden_load(&g, "weight", 128),
+                *out = golden_load(&g, "out", 1024);
     const float *sx = golden_load(&s, "x", 2048), *silu = golden_load(&s, "out", 1024);
     float one_more[128];
     for (int i = 0; i < 128; i++) one_more[i] = 1 + w[i];
@@ -135,7 +140,8 @@ static void rotary_tables_with_a_scale_match(void **state) {
     SKIP_WITHOUT_SHARED(OPS "long_rope_yarn_neox_f32_truncate");
     enum { ROWS = 5, DIM = 16, N_DIMS = 8, CACHED = 128 };
     struct golden g = {.name = "long_rope_yarn_neox_f32_truncate"};
-    const float *positions = golden_load(&g, "positions", ROWS), *table = golden_load(&g, "cos_sin_cache", CACHED * N_DIMS);
+    const float *positions = golden_load(&g, "positions", ROWS),
+                *table = golden_load(&g, "cos_sin_cache", CACHED * N_DIMS);
     const float *q_in = golden_load(&g, "q_in", ROWS * 2 * DIM), *q_out = golden_load(&g, "q_out", ROWS * 2 * DIM);
     for (size_t i = 0; i < N_SETS; i++) {
         const struct kernel_table *k = cpu_kernels_find(instruction_sets[i]);
@@ -167,17 +173,25 @@ static void attention_matches(void **state) {
         float data[2 * 2 * KV_BLOCK_TOKENS * DIM] = {0}, q[ROWS * HEADS * DIM], got[ROWS * HEADS * DIM], sums[16 * DIM];
         struct kv_layer kv = {data, KV_F32, 2, DIM};
         for (int r = 0; r < ROWS; r++) {
-            float keys[2 * DIM], cosine[2] = {cosf((float)r), cosf((float)r * 0.01f)}, sine[2] = {sinf((float)r), sinf((float)r * 0.01f)};
-            for (int h = 0; h < HEADS; h++) k->norm_rms(q + (r * HEADS + h) * DIM, q_in + (r * HEADS + h) * DIM, wq, 1e-6f, DIM);
+            float keys[2 * DIM], cosine[2] = {cosf((float)r), cosf((float)r * 0.01f)},
+                                 sine[2] = {sinf((float)r), sinf((float)r * 0.01f)};
+            for (int h = 0; h < HEADS; h++)
+                k->norm_rms(q + (r * HEADS + h) * DIM, q_in + (r * HEADS + h) * DIM, wq, 1e-6f, DIM);
             for (int h = 0; h < 2; h++) k->norm_rms(keys + h * DIM, k_in + (r * 2 + h) * DIM, wk, 1e-6f, DIM);
             rotate(k, q + r * HEADS * DIM, HEADS, DIM, cosine, sine, 4), rotate(k, keys, 2, DIM, cosine, sine, 4);
             for (int h = 0; h < 2; h++) k->kv_write(&kv, 0, h, r, keys + h * DIM, v + (r * 2 + h) * DIM);
         }
         for (int h = 0; h < 2; h++) {
             const int32_t block_table[] = {0};
-            struct attention_task task = {.kv = kv, .block_table = block_table, .query = q + h * GROUP * DIM,
-                                          .query_stride = HEADS * DIM, .kv_head = h, .n_group = GROUP, .n_rows = ROWS,
-                                          .position = 0, .scale = 0.35355339f};
+            struct attention_task task = {.kv = kv,
+                                          .block_table = block_table,
+                                          .query = q + h * GROUP * DIM,
+                                          .query_stride = HEADS * DIM,
+                                          .kv_head = h,
+                                          .n_group = GROUP,
+                                          .n_rows = ROWS,
+                                          .position = 0,
+                                          .scale = 0.35355339f};
             struct attention_partial total = {.out = sums};
             k->attention_split(&task, 0, &total);
             k->attention_finish(&task, &total, got + h * GROUP * DIM, HEADS * DIM);

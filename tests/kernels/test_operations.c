@@ -14,12 +14,15 @@ enum { N_WIDTHS = sizeof widths / sizeof *widths };
 static void for_each_set(void (*check)(const struct kernel_table *k)) {
     for (size_t i = 0; i < N_SETS; i++) {
         const struct kernel_table *k = cpu_kernels_find(instruction_sets[i]);
-        if (k) check(k);
-        else printf("%s is not here\n", instruction_sets[i]);
+        if (k)
+            check(k);
+        else
+            printf("%s is not here\n", instruction_sets[i]);
     }
 }
 
-// ------------------------------------------------------------------------------------------------------ matrix products
+// ------------------------------------------------------------------------------------------------------ matrix
+// products
 
 struct product {
     struct tensor weight;
@@ -28,7 +31,8 @@ struct product {
     int32_t n_rows;
 };
 
-static struct product product_make(enum tensor_format format, int32_t n_out, int32_t n_in, int32_t n_rows, uint64_t seed) {
+static struct product product_make(enum tensor_format format, int32_t n_out, int32_t n_in, int32_t n_rows,
+                                   uint64_t seed) {
     struct product p = {.weight = {.format = format, .n_rows = n_out, .n_cols = n_in}, .n_rows = n_rows};
     struct guarded w = guarded_random((size_t)n_out * (size_t)n_in, 0, 1, seed);
     size_t n_bytes = tensor_bytes(&p.weight);
@@ -37,8 +41,10 @@ static struct product product_make(enum tensor_format format, int32_t n_out, int
     char *data = p.weight_memory + 130;           // aligned to no vector
     for (size_t i = 0; i < w.n; i++) {
         uint16_t half = format == TENSOR_F16 ? f16_from_f32(w.data[i]) : bf16_from_f32(w.data[i]);
-        if (format == TENSOR_F32) memcpy(data + 4 * i, &w.data[i], 4);
-        else memcpy(data + 2 * i, &half, 2);
+        if (format == TENSOR_F32)
+            memcpy(data + 4 * i, &w.data[i], 4);
+        else
+            memcpy(data + 2 * i, &half, 2);
     }
     p.weight.data = data;
     p.x = guarded_random((size_t)n_rows * (size_t)n_in, 3, 1, seed + 1);
@@ -53,8 +59,8 @@ static void product_free(struct product *p) {
 }
 
 // Outputs [first, first + count) of rows [row, row + n_rows) into out [n_rows, n_out], elsewhere untouched.
-static void product_run(const struct kernel_table *k, const struct product *p, int32_t row, int32_t n_rows, int32_t first,
-                        int32_t count, float *out) {
+static void product_run(const struct kernel_table *k, const struct product *p, int32_t row, int32_t n_rows,
+                        int32_t first, int32_t count, float *out) {
     int32_t n_in = p->weight.n_cols;
     size_t stride = k->activation_bytes(p->weight.format, n_in);
     size_t n_grouped = ((size_t)n_rows + ACTIVATION_ROWS - 1) / ACTIVATION_ROWS * ACTIVATION_ROWS;
@@ -82,7 +88,8 @@ static void check_products(const struct kernel_table *k) {
         int32_t n_in = widths[rng_u32(key, 1) % N_WIDTHS], n_out = 1 + (int32_t)(rng_u32(key, 2) % 70);
         int32_t n_rows = 1 + (int32_t)(rng_u32(key, 3) % (seed % 5 ? 20 : 90));
         struct product p = product_make(format, n_out, n_in, n_rows, seed);
-        struct guarded got = guarded_make((size_t)(n_rows * n_out), 5), expected = guarded_make((size_t)(n_rows * n_out), 0);
+        struct guarded got = guarded_make((size_t)(n_rows * n_out), 5),
+                       expected = guarded_make((size_t)(n_rows * n_out), 0);
         product_run(k, &p, 0, n_rows, 0, n_out, got.data);
         product_run(&ref_kernels, &p, 0, n_rows, 0, n_out, expected.data);
         // The rounding of sums of n_in products below 1.
@@ -125,9 +132,9 @@ static void product_bits_depend_on_the_row_alone(void **state) {
 
 // Rounding of activations: to nearest, ties to even, infinities, subnormals and NaN as the plain conversion has them.
 static void check_rounding(const struct kernel_table *k) {
-    static const uint32_t bits[] = {0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x7f7fffff, 0x7f800000, 0xff800000,
-                                    0x00000001, 0x00018000, 0x80008001, 0x807fffff, 0x7fc12345, 0xffffffff, 0x7f800001,
-                                    0,          0x80000000, 0x42f6e979};
+    static const uint32_t bits[] = {0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x7f7fffff, 0x7f800000,
+                                    0xff800000, 0x00000001, 0x00018000, 0x80008001, 0x807fffff, 0x7fc12345,
+                                    0xffffffff, 0x7f800001, 0,          0x80000000, 0x42f6e979};
     enum { N = sizeof bits / sizeof *bits };
     float x[N];
     memcpy(x, bits, sizeof x);
@@ -145,7 +152,8 @@ static void bf16_rounding_is_exact(void **state) {
     for_each_set(check_rounding);
 }
 
-// ---------------------------------------------------------------------------------------------------------- elementwise
+// ----------------------------------------------------------------------------------------------------------
+// elementwise
 
 static void check_norm(const struct kernel_table *k, int32_t n, int shift) {
     struct guarded x = guarded_random((size_t)n, shift, 3, (uint64_t)n), w = guarded_random((size_t)n, 0, 2, 99);
@@ -160,7 +168,8 @@ static void check_norm(const struct kernel_table *k, int32_t n, int shift) {
 
 static void check_gates(const struct kernel_table *k, int32_t n, int shift) {
     for (int a = 0; a < 2; a++) {
-        struct guarded gate = guarded_random((size_t)n, shift, 12, (uint64_t)n), up = guarded_random((size_t)n, 1, 2, 5);
+        struct guarded gate = guarded_random((size_t)n, shift, 12, (uint64_t)n),
+                       up = guarded_random((size_t)n, 1, 2, 5);
         static const float extremes[] = {-1e4f, 1e4f, -88, 88, 0, -0.0f, 1e-20f, -150};
         for (int32_t i = 0; i < n && i < 8; i++) gate.data[n - 1 - i] = extremes[i];
         struct guarded expected = guarded_copy(&gate, 0);
@@ -226,7 +235,8 @@ static void elementwise_operations_agree(void **state) {
     for_each_set(check_elementwise);
 }
 
-// ------------------------------------------------------------------------------------------------------------ attention
+// ------------------------------------------------------------------------------------------------------------
+// attention
 
 struct attention_case {
     int32_t head_dim, n_group, n_rows, position, window;
@@ -244,16 +254,18 @@ struct attention_cache {
 static struct attention_cache cache_make(const struct kernel_table *k, const struct attention_case *c, uint64_t seed) {
     enum { HEADS = 2 };
     int32_t n_tokens = c->position + c->n_rows, n_blocks = n_tokens / KV_BLOCK_TOKENS + 3;
-    size_t n_bytes = (size_t)n_blocks * HEADS * 2 * KV_BLOCK_TOKENS * (size_t)c->head_dim * (c->format == KV_F32 ? 4 : 2);
+    size_t n_bytes =
+        (size_t)n_blocks * HEADS * 2 * KV_BLOCK_TOKENS * (size_t)c->head_dim * (c->format == KV_F32 ? 4 : 2);
     struct attention_cache cache = {.kv = {.format = c->format, .n_kv_heads = HEADS, .head_dim = c->head_dim}};
     cache.kv.data = cache.memory = aligned_alloc(64, (n_bytes + 63) / 64 * 64);
     memset(cache.memory, 0xff, n_bytes);
-    for (int32_t b = 0; b < n_blocks - 1; b++) cache.block_table[b] = n_blocks - 1 - b; // backwards, block 0 stays poisoned
+    for (int32_t b = 0; b < n_blocks - 1; b++)
+        cache.block_table[b] = n_blocks - 1 - b; // backwards, block 0 stays poisoned
     struct guarded key = guarded_random((size_t)(n_tokens * c->head_dim), 1, 1, seed);
     struct guarded value = guarded_random((size_t)(n_tokens * c->head_dim), 2, 1, seed + 1);
     for (int32_t t = 0; t < n_tokens; t++)
-        k->kv_write(&cache.kv, cache.block_table[t / KV_BLOCK_TOKENS], 1, t % KV_BLOCK_TOKENS, key.data + t * c->head_dim,
-                    value.data + t * c->head_dim);
+        k->kv_write(&cache.kv, cache.block_table[t / KV_BLOCK_TOKENS], 1, t % KV_BLOCK_TOKENS,
+                    key.data + t * c->head_dim, value.data + t * c->head_dim);
     guarded_free(&key), guarded_free(&value);
     return cache;
 }
@@ -262,7 +274,8 @@ static void attend(const struct kernel_table *k, const struct attention_task *ta
     struct attention_partial total, next;
     int32_t head_dim = task->kv.head_dim, end = (task->position + task->n_rows - 1) / ATTENTION_SPLIT_TOKENS + 1;
     int32_t first = task->window && task->position >= task->window
-                        ? (task->position - task->window + 1) / ATTENTION_SPLIT_TOKENS : 0;
+                        ? (task->position - task->window + 1) / ATTENTION_SPLIT_TOKENS
+                        : 0;
     struct guarded a = guarded_make((size_t)(ATTENTION_QUERIES_MAX * head_dim), 0);
     struct guarded b = guarded_make((size_t)(ATTENTION_QUERIES_MAX * head_dim), 4);
     total.out = a.data, next.out = b.data;
@@ -280,15 +293,24 @@ static void check_attention_case(const struct kernel_table *k, const struct atte
     struct attention_cache plain = cache_make(&ref_kernels, c, seed);
     size_t width = (size_t)(c->n_group * c->head_dim), stride = width + 5, n = (size_t)c->n_rows * stride;
     struct guarded query = guarded_random(n, 3, 2, seed + 2), got = guarded_make(n, 1), expected = guarded_make(n, 0);
-    struct attention_task task = {.kv = cache.kv, .block_table = cache.block_table, .query = query.data, .query_stride = stride,
-                                  .kv_head = 1, .n_group = c->n_group, .n_rows = c->n_rows, .position = c->position,
-                                  .scale = 0.9f / sqrtf((float)c->head_dim), .soft_cap = c->soft_cap, .window = c->window};
+    struct attention_task task = {.kv = cache.kv,
+                                  .block_table = cache.block_table,
+                                  .query = query.data,
+                                  .query_stride = stride,
+                                  .kv_head = 1,
+                                  .n_group = c->n_group,
+                                  .n_rows = c->n_rows,
+                                  .position = c->position,
+                                  .scale = 0.9f / sqrtf((float)c->head_dim),
+                                  .soft_cap = c->soft_cap,
+                                  .window = c->window};
     attend(k, &task, got.data, stride);
     task.kv = plain.kv;
     attend(&ref_kernels, &task, expected.data, stride);
     task.kv = cache.kv;
     for (int32_t r = 0; r < c->n_rows; r++) {
-        expect_close("attention", got.data + (size_t)r * stride, expected.data + (size_t)r * stride, width, 1e-5f, 2e-5f);
+        expect_close("attention", got.data + (size_t)r * stride, expected.data + (size_t)r * stride, width, 1e-5f,
+                     2e-5f);
         // The row alone has the same bits.
         struct attention_task one = task;
         one.query += (size_t)r * stride, one.position += r, one.n_rows = 1;

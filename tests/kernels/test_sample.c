@@ -28,7 +28,8 @@ static void sampler_close(struct sampler *s) {
     free(s->scratch.logits), free(s->scratch.block_largest), free(s->scratch.candidates);
 }
 
-static struct sample_result draw(struct sampler *s, const float *logits, int32_t vocab, const struct sample_params *params) {
+static struct sample_result draw(struct sampler *s, const float *logits, int32_t vocab,
+                                 const struct sample_params *params) {
     struct sample_result result;
     s->kernels->sample(&result, logits, vocab, params, &s->input, &s->scratch);
     assert_true(result.token >= 0 && result.token < vocab);
@@ -44,7 +45,8 @@ static void for_each_set(int32_t vocab, void (*check)(struct sampler *s)) {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------- hand-worked
+// ----------------------------------------------------------------------------------------------------------
+// hand-worked
 
 // Which tokens come up in many draws, as bits.
 static uint32_t tokens_drawn(struct sampler *s, const float *logits, int32_t vocab, struct sample_params params) {
@@ -64,21 +66,24 @@ static void check_filters(struct sampler *s) {
         int32_t top_k;
         uint32_t kept;
     } cases[] = {
-        {1, 1, 0, 0, 0xf},        {1, 1, 0, 1, 0x2},      {1, 1, 0, 2, 0xa},    {1, 1, 0, 3, 0xb},    {1, 1, 0, 99, 0xf},
-        {1, 0.45f, 0, 0, 0x2},    {1, 0.55f, 0, 0, 0xa},  {1, 0.7f, 0, 0, 0xa}, {1, 0.8f, 0, 0, 0xb}, {1, 0.95f, 0, 0, 0xf},
-        {1, 0, 0, 0, 0x2},        {1, 1e-30f, 0, 0, 0x2}, {1, 1, 0.45f, 0, 0xa}, {1, 1, 0.25f, 0, 0xb}, {1, 1, 1, 0, 0x2},
-        {1, 0.8f, 0, 3, 0xa},     // 0.5/0.9 + 0.25/0.9 = 0.83: top_p works on what top_k left
-        {1, 0.85f, 0.25f, 0, 0xb}, // 0.75/0.9 = 0.833 is not enough
-        {1, 0.82f, 0.25f, 0, 0xa},
-        {0.5f, 1, 0.2f, 0, 0xa}, // at temperature 0.5: 0.09 and 0.04 of the largest fall, 0.25 stays
-        {0, 1, 0, 0, 0x2},        {1e-6f, 1, 0, 0, 0x2},  {2, 0.66f, 0, 2, 0xa},
+        {1, 1, 0, 0, 0xf},         {1, 1, 0, 1, 0x2},       {1, 1, 0, 2, 0xa},
+        {1, 1, 0, 3, 0xb},         {1, 1, 0, 99, 0xf},      {1, 0.45f, 0, 0, 0x2},
+        {1, 0.55f, 0, 0, 0xa},     {1, 0.7f, 0, 0, 0xa},    {1, 0.8f, 0, 0, 0xb},
+        {1, 0.95f, 0, 0, 0xf},     {1, 0, 0, 0, 0x2},       {1, 1e-30f, 0, 0, 0x2},
+        {1, 1, 0.45f, 0, 0xa},     {1, 1, 0.25f, 0, 0xb},   {1, 1, 1, 0, 0x2},
+        {1, 0.8f, 0, 3, 0xa},                               // 0.5/0.9 + 0.25/0.9 = 0.83: top_p works on what top_k left
+        {1, 0.85f, 0.25f, 0, 0xb},                          // 0.75/0.9 = 0.833 is not enough
+        {1, 0.82f, 0.25f, 0, 0xa}, {0.5f, 1, 0.2f, 0, 0xa}, // at temperature 0.5: 0.09 and 0.04 of the largest fall,
+                                                            // 0.25 stays
+        {0, 1, 0, 0, 0x2},         {1e-6f, 1, 0, 0, 0x2},   {2, 0.66f, 0, 2, 0xa},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct sample_params params = plain_params;
         params.temperature = cases[i].temperature, params.top_p = cases[i].top_p, params.min_p = cases[i].min_p;
         params.top_k = cases[i].top_k;
         uint32_t kept = tokens_drawn(s, logits, 4, params);
-        if (kept != cases[i].kept) fail_msg("%s, case %zu: tokens %x, expected %x", s->kernels->name, i, kept, cases[i].kept);
+        if (kept != cases[i].kept)
+            fail_msg("%s, case %zu: tokens %x, expected %x", s->kernels->name, i, kept, cases[i].kept);
     }
 }
 
@@ -123,16 +128,14 @@ static void check_penalties(struct sampler *s) {
         float repetition, presence, frequency;
         int32_t edit_first, edit_count, seen_first, seen_count, token;
     } cases[] = {
-        {1, 0, 0, 0, 0, 0, 0, 0},
-        {1, 0, 0, 0, 1, 0, 0, 4},       // 0 + 5
-        {1, 0, 0, 1, 1, 0, 0, 1},       // token 0 is banned
-        {1, 0, 0, 2, 1, 0, 0, 1},       // 1.9 + 0.25 > 2
-        {1.1f, 0, 0, 0, 0, 0, 1, 1},    // 2 / 1.1 < 1.9; a token of the prompt counts
-        {1, 0.2f, 0, 0, 0, 0, 1, 0},    // presence: token 0 was never generated
-        {1, 0.05f, 0.02f, 0, 0, 0, 2, 0},
-        {1.5f, 0, 0.5f, 1, 1, 0, 3, 4}, // 0 banned, 1.9 / 1.5 - 1.5 < 0
-        {1, -0.2f, 0, 0, 0, 0, 3, 1},   // a negative penalty encourages: 1.9 + 0.2
-        {0.5f, 0, 0, 0, 0, 1, 1, 1},    // 1.9 / 0.5
+        {1, 0, 0, 0, 0, 0, 0, 0},         {1, 0, 0, 0, 1, 0, 0, 4},       // 0 + 5
+        {1, 0, 0, 1, 1, 0, 0, 1},                                         // token 0 is banned
+        {1, 0, 0, 2, 1, 0, 0, 1},                                         // 1.9 + 0.25 > 2
+        {1.1f, 0, 0, 0, 0, 0, 1, 1},                                      // 2 / 1.1 < 1.9; a token of the prompt counts
+        {1, 0.2f, 0, 0, 0, 0, 1, 0},                                      // presence: token 0 was never generated
+        {1, 0.05f, 0.02f, 0, 0, 0, 2, 0}, {1.5f, 0, 0.5f, 1, 1, 0, 3, 4}, // 0 banned, 1.9 / 1.5 - 1.5 < 0
+        {1, -0.2f, 0, 0, 0, 0, 3, 1},                                     // a negative penalty encourages: 1.9 + 0.2
+        {0.5f, 0, 0, 0, 0, 1, 1, 1},                                      // 1.9 / 0.5
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct sample_params params = plain_params;
@@ -183,7 +186,8 @@ static void forced_tokens_are_reported(void **state) {
     for_each_set(3, check_forced);
 }
 
-// ------------------------------------------------------------------------------------------------------------ agreement
+// ------------------------------------------------------------------------------------------------------------
+// agreement
 
 static struct sample_params random_params(uint64_t key) {
     struct sample_params p = plain_params;
@@ -214,7 +218,8 @@ static void vectorised_draws_agree(void **state) {
             if (!sampler_open(&s, instruction_sets[i], vocab)) continue;
             struct sample_result got = draw(&s, logits.data, vocab, &params);
             sampler_close(&s);
-            if (got.token != expected.token) fail_msg("%s, seed %d: %d, not %d", s.kernels->name, (int)seed, got.token, expected.token);
+            if (got.token != expected.token)
+                fail_msg("%s, seed %d: %d, not %d", s.kernels->name, (int)seed, got.token, expected.token);
             assert_int_equal(got.n_top, expected.n_top);
             assert_memory_equal(got.top_token, expected.top_token, sizeof got.top_token);
             expect_close("logprobs", got.top_logprob, expected.top_logprob, (size_t)got.n_top, 1e-5f, 1e-5f);
@@ -224,7 +229,8 @@ static void vectorised_draws_agree(void **state) {
     }
 }
 
-// --------------------------------------------------------------------------------------------------------- distribution
+// ---------------------------------------------------------------------------------------------------------
+// distribution
 
 // Pearson's statistic with 7 degrees of freedom stays below 29.9 in 9,999 of 10,000 experiments.
 static void check_distribution(struct sampler *s) {

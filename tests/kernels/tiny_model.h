@@ -61,8 +61,10 @@ static inline struct tensor tiny_matrix(struct tiny_model *m, int32_t n_rows, in
     for (size_t i = 0; i < (size_t)n_rows * (size_t)n_cols; i++) {
         float x = spread * tiny_random(m);
         uint16_t half = t.format == TENSOR_F16 ? f16_from_f32(x) : bf16_from_f32(x);
-        if (t.format == TENSOR_F32) memcpy(data + 2 + i * 4, &x, 4);
-        else memcpy(data + 2 + i * 2, &half, 2);
+        if (t.format == TENSOR_F32)
+            memcpy(data + 2 + i * 4, &x, 4);
+        else
+            memcpy(data + 2 + i * 2, &half, 2);
     }
     return t;
 }
@@ -79,7 +81,8 @@ static inline void tiny_layer_make(struct tiny_model *m, struct tiny_layer *l) {
     l->down = tiny_matrix(m, s->hidden, s->mlp_width);
     l->attention_norm = tiny_vector(m, s->hidden, 1, 0.3f);
     l->mlp_norm = tiny_vector(m, s->hidden, 1, 0.3f);
-    if (s->head_norms) l->q_norm = tiny_vector(m, s->head_dim, 2, 0.3f), l->k_norm = tiny_vector(m, s->head_dim, 1, 0.3f);
+    if (s->head_norms)
+        l->q_norm = tiny_vector(m, s->head_dim, 2, 0.3f), l->k_norm = tiny_vector(m, s->head_dim, 1, 0.3f);
     if (s->post_norms) {
         l->attention_post_norm = tiny_vector(m, s->hidden, 1, 0.3f);
         l->mlp_post_norm = tiny_vector(m, s->hidden, 1, 0.3f);
@@ -128,9 +131,9 @@ static inline void tiny_record(struct tiny_engine *e) {
     for (int i = 0; i < TINY_LAYERS; i++) {
         const struct tiny_layer *l = &m->layers[i];
         program_add(p, &(struct op){.kind = OP_ATTENTION_IN,
-                                    .attention_in = {i, s->n_heads, s->n_kv_heads, s->head_dim, l->attention_norm, 1e-5f,
-                                                     l->wq, l->wk, l->wv, l->bq, l->bk, l->bv, l->q_norm, l->k_norm,
-                                                     s->rope_dims ? 0 : -1}});
+                                    .attention_in = {i, s->n_heads, s->n_kv_heads, s->head_dim, l->attention_norm,
+                                                     1e-5f, l->wq, l->wk, l->wv, l->bq, l->bk, l->bv, l->q_norm,
+                                                     l->k_norm, s->rope_dims ? 0 : -1}});
         program_add(p, &(struct op){.kind = OP_ATTENTION,
                                     .attention = {i, s->n_heads, s->n_kv_heads, s->head_dim,
                                                   1 / sqrtf((float)s->head_dim), i == 1 ? s->window : 0, s->soft_cap}});
@@ -146,7 +149,8 @@ static inline void tiny_record(struct tiny_engine *e) {
 }
 
 // rows_max also bounds the rows with logits.
-static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const char *isa, int n_threads, int32_t rows_max) {
+static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const char *isa, int n_threads,
+                                                  int32_t rows_max) {
     struct tiny_engine e = {.model = m};
     const struct tiny_shape *s = &m->shape;
     struct backend_options options = {.device = "cpu", .instruction_set = isa, .n_threads = n_threads};
@@ -160,8 +164,16 @@ static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const ch
         for (int w = 0; w < 7; w++) tiny_load(e.backend, all[w]);
     }
     e.rope = (struct rope_spec){s->rope_dims, s->interleaved, 1, m->inverse_frequency};
-    struct program_shape shape = {rows_max, 8, rows_max, s->hidden, s->n_heads * s->head_dim, s->n_kv_heads * s->head_dim,
-                                  s->mlp_width, s->vocab, s->rope_dims ? 1 : 0, &e.rope};
+    struct program_shape shape = {rows_max,
+                                  8,
+                                  rows_max,
+                                  s->hidden,
+                                  s->n_heads * s->head_dim,
+                                  s->n_kv_heads * s->head_dim,
+                                  s->mlp_width,
+                                  s->vocab,
+                                  s->rope_dims ? 1 : 0,
+                                  &e.rope};
     assert_int_equal(program_open(&e.program, e.backend, &shape, NULL), 0);
     tiny_record(&e);
     return e;
@@ -193,9 +205,21 @@ static const struct sample_params tiny_greedy = {
 
 static inline void tiny_step_add(struct tiny_step *step, const struct tiny_part *part) {
     struct step_input *in = &step->input;
-    *in = (struct step_input){in->n_rows, in->n_sequences, in->n_logit_rows, in->n_block_table, 0, 0,
-                              step->token, step->position, step->sequence, step->sequences, step->block_table,
-                              step->logit_row, step->sample, NULL, NULL};
+    *in = (struct step_input){in->n_rows,
+                              in->n_sequences,
+                              in->n_logit_rows,
+                              in->n_block_table,
+                              0,
+                              0,
+                              step->token,
+                              step->position,
+                              step->sequence,
+                              step->sequences,
+                              step->block_table,
+                              step->logit_row,
+                              step->sample,
+                              NULL,
+                              NULL};
     int32_t kv_len = part->position + part->n;
     step->sequences[in->n_sequences] = (struct step_sequence){in->n_rows, part->n, kv_len, in->n_block_table};
     for (int32_t b = 0; b * 16 < kv_len; b++)
@@ -262,17 +286,19 @@ struct tiny_plain {
     int32_t n_max;
 };
 
-static inline void tiny_plain_attend(const struct tiny_model *m, const struct tiny_plain *plain, int layer, int32_t position,
-                                     const double *q, double *out) {
+static inline void tiny_plain_attend(const struct tiny_model *m, const struct tiny_plain *plain, int layer,
+                                     int32_t position, const double *q, double *out) {
     const struct tiny_shape *s = &m->shape;
     int32_t d = s->head_dim, width = s->n_kv_heads * d;
     int32_t first = layer == 1 && s->window && position + 1 > s->window ? position + 1 - s->window : 0;
     for (int32_t h = 0; h < s->n_heads; h++) {
-        size_t base = (size_t)layer * (size_t)plain->n_max * (size_t)width + (size_t)(h / (s->n_heads / s->n_kv_heads) * d);
+        size_t base =
+            (size_t)layer * (size_t)plain->n_max * (size_t)width + (size_t)(h / (s->n_heads / s->n_kv_heads) * d);
         double total = 0;
         for (int32_t i = 0; i < d; i++) out[h * d + i] = 0;
         for (int32_t j = first; j <= position; j++) {
-            const double *k = plain->keys + base + (size_t)j * (size_t)width, *v = plain->values + base + (size_t)j * (size_t)width;
+            const double *k = plain->keys + base + (size_t)j * (size_t)width,
+                         *v = plain->values + base + (size_t)j * (size_t)width;
             double score = 0;
             for (int32_t i = 0; i < d; i++) score += q[h * d + i] * k[i];
             score /= sqrt(d);
@@ -296,8 +322,8 @@ static inline void tiny_plain_add(double *x, double *y, const float *post_norm, 
 }
 
 // Logits [vocab] of the token at `position`, whose predecessors were given before.
-static inline void tiny_plain_step(const struct tiny_model *m, struct tiny_plain *plain, int32_t token, int32_t position,
-                                   double *logits) {
+static inline void tiny_plain_step(const struct tiny_model *m, struct tiny_plain *plain, int32_t token,
+                                   int32_t position, double *logits) {
     const struct tiny_shape *s = &m->shape;
     int32_t h = s->hidden, qw = s->n_heads * s->head_dim, kw = s->n_kv_heads * s->head_dim;
     double *x = calloc((size_t)(3 * h + 2 * qw + 2 * s->mlp_width), sizeof *x), *n = x + h, *y = n + h, *q = y + h;
