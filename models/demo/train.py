@@ -24,17 +24,16 @@ from safetensors.torch import save_file
 
 from llama import CONFIGS, NORM_EPS, ROPE_THETA, Llama
 
-# Until which part of the training, positions a row, and the share of rows each source gets.
-PHASES = [
-    (0.30, 256, {"tiny": 0.25, "simple_books": 0.30, "service": 0.10, "books": 0.05, "stories": 0.15, "chats": 0.15}),
-    (0.70, 256, {"tiny": 0.17, "simple_books": 0.13, "service": 0.07, "books": 0.03, "stories": 0.25, "chats": 0.35}),
-    (0.88, 256, {"tiny": 0.15, "simple_books": 0.05, "service": 0.05, "stories": 0.25, "chats": 0.50}),
-    (1.00, 1024, {"tiny": 0.15, "simple_books": 0.03, "service": 0.05, "stories": 0.25, "chats": 0.52}),
-]
+# Until which part of the training, positions a row, and the share of rows each source gets. The demo first reads, then
+# learns to talk; the draft has to guess what the demo says, so it starts there.
+READ = {"tiny": 0.38, "simple_books": 0.39, "service": 0.15, "books": 0.08}
+TALK = {"tiny": 0.10, "simple_books": 0.02, "service": 0.03, "stories": 0.10, "chats": 0.75}
+PHASES = {"demo": [(0.77, 256, READ), (0.95, 256, TALK), (1.00, 1024, TALK)],
+          "draft": [(0.90, 256, TALK), (1.00, 1024, TALK)]}
+DECAY_FROM = {"demo": 0.77, "draft": 0.3}   # part of the training after which rates fall linearly to FINAL_RATE
+FINAL_RATE = 0.03
 MICRO_TOKENS = 1024
 WARMUP_TOKENS = 200_000
-DECAY_FROM = 0.5        # part of the training after which rates fall linearly to FINAL_RATE
-FINAL_RATE = 0.03
 MUON_RATE, MUON_MOMENTUM = 0.02, 0.95
 ADAM_RATE, ADAM_BETAS = 0.004, (0.9, 0.95)
 SEED = 1
@@ -65,7 +64,7 @@ class Stream:
 
 class Mixture:
     def __init__(self, data):
-        names = {source for _, _, shares in PHASES for source in shares}
+        names = set(READ) | set(TALK)
         present = [n for n in sorted(names) if os.path.exists(os.path.join(data, n + ".tokens.npy"))]
         self.streams = {n: Stream(data, n) for n in present}
 
@@ -166,12 +165,12 @@ def worker(rank, config, shared):
         shared["finish"].wait()
 
 
-def phase_at(progress):
-    return next((p for p in PHASES if progress < p[0]), PHASES[-1])
+def phase_at(phases, progress):
+    return next((p for p in phases if progress < p[0]), phases[-1])
 
 
-def rate_at(tokens, total):
-    fall = (tokens / total - DECAY_FROM) / (1 - DECAY_FROM)
+def rate_at(tokens, total, decay_from):
+    fall = (tokens / total - decay_from) / (1 - decay_from)
     return min(1.0, tokens / WARMUP_TOKENS) * (1 - (1 - FINAL_RATE) * min(1.0, max(0.0, fall)))
 
 
@@ -216,8 +215,11 @@ class Trainer:
         torch.save(state, self.path + ".new")
         os.replace(self.path + ".new", self.path)
 
+    def rate(self):
+        return rate_at(self.n_tokens, self.options.tokens, DECAY_FROM[self.options.model])
+
     def step(self):
-        _, n_positions, shares = phase_at(self.n_tokens / self.options.tokens)
+        _, n_positions, shares = phase_at(PHASES[self.options.model], self.n_tokens / self.options.tokens)
         n_micro = self.shared["n_micro"].value
         rows = self.mixture.rows(shares, n_micro * MICRO_TOKENS // n_positions, n_positions, self.n_steps)
         packed = rows.view(n_micro, -1).t()
@@ -227,7 +229,7 @@ class Trainer:
         self.shared["start"].wait()
         self.shared["finish"].wait()
         torch.sum(self.shared["grads"], 0, out=self.sum).div_(n_micro)
-        self.optimizer.step(self.grads, rate_at(self.n_tokens, self.options.tokens))
+        self.optimizer.step(self.grads, self.rate())
         self.n_steps += 1
         self.n_tokens += n_micro * MICRO_TOKENS
         return self.shared["losses"].mean().item()
@@ -239,7 +241,7 @@ class Trainer:
             if self.n_steps % 20 == 0:
                 line = {"step": self.n_steps, "tokens": self.n_tokens, "loss": round(float(np.mean(recent)), 4),
                         "tokens_per_s": round((self.n_tokens - first) / (time.time() - started)),
-                        "rate": round(rate_at(self.n_tokens, self.options.tokens), 3)}
+                        "rate": round(self.rate(), 3)}
                 recent = []
                 print(json.dumps(line), flush=True)
                 with open(os.path.join(self.options.run, "curve.jsonl"), "a", encoding="utf-8") as f:
