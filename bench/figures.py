@@ -181,7 +181,7 @@ def map_weights(options):
         for _ in range(5):
             with Server(options.binary, folder) as server:
                 times.append(server.wait_until_ready())
-    report("map", statistics.median(times), "s", 2, f"{n_bytes / 1e9:.2f} GB of weights, warm page cache")
+    report("map", statistics.median(times) * 1e3, "ms", 2000, f"{n_bytes / 1e9:.2f} GB of weights, warm page cache")
 
 
 def decode(options):
