@@ -324,7 +324,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[i], "-i") && i + 1 < argc)
             options.instruction_set = argv[++i];
         else if (!strcmp(argv[i], "-t") && i + 1 < argc)
-            options.n_threads = atoi(argv[++i]);
+            options.n_threads = (int)strtol(argv[++i], NULL, 10);
         else
             any = true, model |= !strcmp(argv[i], "model"), small |= !strcmp(argv[i], "small"),
             attention |= !strcmp(argv[i], "attention");
