@@ -16,9 +16,7 @@ MODEL = os.path.join(HERE, "..", "..", "models", "demo")
 N_TOKENS, N_KEPT, MIN_GAP = 32, 5, 0.15
 CONVERSATIONS = [
     [{"role": "user", "content": text}] for text in (
-        "Hello!", "Who are you?", "What is the opposite of big?", "Tell me a story about a cat.", "Why does it rain?", "What is the sun?",
-        "Tell me a story about a dragon.", "How do I make tea?", "How do I plant a seed?", "Tell me a story about a girl named Lily.",
-        "Tell me a story about sharing.", "Why is the sky blue?", "Tell me a story about a storm.", "What does a plant need?")
+        "Who are you?", "Why does it rain?", "How do I make tea?", "How do I plant a seed?", "Why is the sky blue?", "What does a plant need?")
 ] + [[{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "My name is Sara."},
       {"role": "assistant", "content": "Hello, Sara! How can I help you?"}, {"role": "user", "content": "What is my name?"}]]
 
@@ -28,7 +26,7 @@ def greedy(model, ids):
     """N_TOKENS ids, the turn's end included and run past, and the smallest lead of a best logit over the second."""
     ids, gap, start = list(ids), float("inf"), len(ids)
     while len(ids) - start < N_TOKENS:
-        best = model(torch.tensor([ids])).logits[0, -1].topk(2)
+        best = model(torch.tensor([ids]), logits_to_keep=1).logits[0, -1].topk(2)
         gap = min(gap, (best.values[0] - best.values[1]).item())
         ids.append(int(best.indices[0]))
     return ids[start:], gap
