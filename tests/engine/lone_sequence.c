@@ -72,3 +72,13 @@ int32_t lone_compute(struct lone_engine *lone, const int32_t *tokens, int32_t fi
         memcpy(logits + (size_t)i * vocab, engine_logits(lone->engine, i), vocab * sizeof *logits);
     return results[n_logit_rows - 1].token;
 }
+
+int golden_read_ids(const cJSON *object, const char *key, int32_t *ids, int n_max) {
+    const cJSON *item;
+    int n = 0;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(object, key)) {
+        assert_true(n < n_max);
+        ids[n++] = item->valueint;
+    }
+    return n;
+}

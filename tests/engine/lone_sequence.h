@@ -1,6 +1,7 @@
 // Runs one sequence through an engine without a scheduler: for tests that compare logits and greedy tokens.
 #pragma once
 
+#include "base/json.h"
 #include "engine/engine.h"
 
 struct lone_engine {
@@ -26,3 +27,6 @@ void lone_close(struct lone_engine *lone);
 // The block table is a fixed permutation, so that a wrong block shows. logits: [n, vocab] or NULL. Returns the token
 // that greedy decoding draws after the last row.
 int32_t lone_compute(struct lone_engine *lone, const int32_t *tokens, int32_t first, int32_t n, float *logits);
+
+// The integers of object[key] (an array) into ids [n_max]; fails the test when there are more. Returns how many.
+int golden_read_ids(const cJSON *object, const char *key, int32_t *ids, int n_max);

@@ -7,19 +7,10 @@
 
 enum { TOKENS_MAX = 512 };
 
-static int read_ids(const cJSON *object, const char *key, int32_t *ids) {
-    const cJSON *item;
-    int n = 0;
-    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(object, key)) {
-        assert_true(n < TOKENS_MAX);
-        ids[n++] = item->valueint;
-    }
-    return n;
-}
-
 static void check_case(struct lone_engine *lone, const char *path, const cJSON *expected) {
     int32_t prompt[TOKENS_MAX], want[TOKENS_MAX];
-    int n_prompt = read_ids(expected, "prompt_ids", prompt), n_want = read_ids(expected, "ids", want);
+    int n_prompt = golden_read_ids(expected, "prompt_ids", prompt, TOKENS_MAX),
+        n_want = golden_read_ids(expected, "ids", want, TOKENS_MAX);
     assert_true(n_prompt > 0 && n_want > n_prompt);
     int32_t next = lone_compute(lone, prompt, 0, n_prompt, NULL);
     for (int i = n_prompt; i < n_want; i++) {
