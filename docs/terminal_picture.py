@@ -21,7 +21,7 @@ def main():
     ]
     for i, line in enumerate(lines):
         colour = "#8ddb8c" if line.startswith("$ ") else "#d3d9e0"
-        out.append(f'<text x="{MARGIN}" y="{MARGIN + 22 + (i + 0.75) * LINE:.0f}" fill="{colour}">{escape(line)}</text>')
+        out.append(f'<text x="{MARGIN}" y="{MARGIN + 22 + (i + 0.75) * LINE:.0f}" fill="{colour}">{escape(line).replace(" ", chr(160))}</text>')
     print("\n".join([*out, "</g>", "</svg>"]))
 
 
