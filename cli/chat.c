@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/option.h"
+#include "cli/command_line.h"
 #include "cli/http_client.h"
 #include "cli/serving.h"
 
@@ -256,12 +257,10 @@ int chat_main(int argc, char **argv) {
     struct chat_options options = {.temperature = -1};
     struct option_result result;
     struct chat chat = {.options = &options};
+    int status;
+    if (!command_line_read("chat", &table, argc, argv, &options, &result, &status)) return status;
     struct err err = {0};
-    int rc = option_parse(&table, argc, argv, &options, &result, &err);
-    if (!rc && result.help) {
-        option_print_help(&table, stdout);
-        return 0;
-    }
+    int rc = 0;
     const char *path = result.positional[0];
     bool own_model = path || options.random_weights;
     if (!rc && own_model && options.url) rc = err_set(&err, ERR_INVALID, "give a model or --url, not both");

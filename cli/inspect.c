@@ -3,6 +3,7 @@
 
 #include "base/memory_available.h"
 #include "base/option.h"
+#include "cli/command_line.h"
 #include "engine/memory_plan.h"
 #include "models/model.h"
 #include "models/tokenizer.h"
@@ -185,15 +186,11 @@ static int inspect(const struct inspect_options *options, const char *path, stru
 int inspect_main(int argc, char **argv) {
     struct inspect_options options = {.kv_format = "auto"};
     struct option_result result;
-    struct err err = {0};
-    int rc = option_parse(&table, argc, argv, &options, &result, &err);
-    if (!rc && result.help) {
-        option_print_help(&table, stdout);
-        return 0;
-    }
+    int status;
+    if (!command_line_read("inspect", &table, argc, argv, &options, &result, &status)) return status;
     const char *path = result.n_positional ? result.positional[0] : NULL;
     bool hardware_alone = options.hardware && !path && !options.random_weights;
-    if (!rc) rc = hardware_alone ? print_hardware(NULL, &err) : inspect(&options, path, &err);
-    if (rc) fprintf(stderr, "optima inspect: %s\n", err.text);
-    return rc ? 1 : 0;
+    struct err err = {0};
+    int rc = hardware_alone ? print_hardware(NULL, &err) : inspect(&options, path, &err);
+    return command_line_end("inspect", rc, &err);
 }

@@ -5,6 +5,7 @@
 #include "base/file_map.h"
 #include "base/json.h"
 #include "base/option.h"
+#include "cli/command_line.h"
 #include "models/chat_template.h"
 #include "models/model.h"
 
@@ -79,14 +80,8 @@ static int render(const struct render_options *options, const char *path, struct
 int render_main(int argc, char **argv) {
     struct render_options options = {0};
     struct option_result result;
+    int status;
+    if (!command_line_read_path("render", &table, argc, argv, &options, &result, &status)) return status;
     struct err err = {0};
-    int rc = option_parse(&table, argc, argv, &options, &result, &err);
-    if (!rc && result.help) {
-        option_print_help(&table, stdout);
-        return 0;
-    }
-    if (!rc && !result.n_positional) rc = err_set(&err, ERR_INVALID, "a PATH is missing; see --help");
-    if (!rc) rc = render(&options, result.positional[0], &err);
-    if (rc) fprintf(stderr, "optima render: %s\n", err.text);
-    return rc ? 1 : 0;
+    return command_line_end("render", render(&options, result.positional[0], &err), &err);
 }

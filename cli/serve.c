@@ -3,13 +3,14 @@
 
 #include "base/log.h"
 #include "base/option.h"
+#include "cli/command_line.h"
 #include "cli/serving.h"
 
 #include <stdio.h>
 #include <string.h>
 
 struct serve_options {
-    const char *host, *keys, *allowed_hosts, *name, *random_weights, *device, *instruction_set, *kv_format, *log_level;
+    const char *host, *keys, *allowed_hosts, *name, *random_weights, *instruction_set, *kv_format, *log_level;
     int64_t port, threads, context, rows, sequences, steps_in_flight, chunk, queue, choices, random_seed, connections;
     double kv_gib, drain;
     bool insecure, any_model, strict, no_prefix_cache;
@@ -42,7 +43,6 @@ static const struct option_row rows[] = {
     {"steps-in-flight", OPTION_INT, FIELD(steps_in_flight), "N", NULL, 1, 2, true,
      "steps planned ahead (1 on a CPU, 2 where a device works beside the host)"},
     {"threads", OPTION_INT, FIELD(threads), "N", NULL, 1, 1024, true, "compute threads (one a physical core)"},
-    {"device", OPTION_CHOICE, FIELD(device), NULL, "auto|cpu", 0, 0, false, "where to compute"},
     {"instruction-set", OPTION_CHOICE, FIELD(instruction_set), NULL, "auto|ref|avx2|avx512", 0, 0, false,
      "kernels to use (auto: the best that the processor has)"},
     {"random-weights", OPTION_TEXT, FIELD(random_weights), "CONFIG", NULL, 0, 0, false,
@@ -112,21 +112,14 @@ static struct serving_options serving_options_of(struct serve_options *o, const 
 int serve_main(int argc, char **argv) {
     struct serve_options options = {.host = "127.0.0.1",
                                     .port = 8080,
-                                    .device = "auto",
                                     .instruction_set = "auto",
                                     .kv_format = "auto",
                                     .log_level = "info",
                                     .drain = 30};
     struct option_result result;
+    int status;
+    if (!command_line_read("serve", &table, argc, argv, &options, &result, &status)) return status;
     struct err err = {0};
-    if (option_parse(&table, argc, argv, &options, &result, &err)) {
-        fprintf(stderr, "optima serve: %s\n", err.text);
-        return 2;
-    }
-    if (result.help) {
-        option_print_help(&table, stdout);
-        return 0;
-    }
     log_level_set(log_level_of(options.log_level));
     struct serving_options serving_options = serving_options_of(&options, result.positional[0]);
     struct serving serving;
@@ -135,6 +128,5 @@ int serve_main(int argc, char **argv) {
         rc = serving_run(&serving, &err);
         serving_close(&serving);
     }
-    if (rc) fprintf(stderr, "optima serve: %s\n", err.text);
-    return rc ? 1 : 0;
+    return command_line_end("serve", rc, &err);
 }

@@ -3,6 +3,7 @@
 
 #include "base/file_map.h"
 #include "base/option.h"
+#include "cli/command_line.h"
 #include "models/model.h"
 #include "models/tokenizer.h"
 
@@ -95,14 +96,8 @@ static int tokenize(const struct tokenize_options *options, const char *path, st
 int tokenize_main(int argc, char **argv) {
     struct tokenize_options options = {0};
     struct option_result result;
+    int status;
+    if (!command_line_read_path("tokenize", &table, argc, argv, &options, &result, &status)) return status;
     struct err err = {0};
-    int rc = option_parse(&table, argc, argv, &options, &result, &err);
-    if (!rc && result.help) {
-        option_print_help(&table, stdout);
-        return 0;
-    }
-    if (!rc && !result.n_positional) rc = err_set(&err, ERR_INVALID, "a PATH is missing; see --help");
-    if (!rc) rc = tokenize(&options, result.positional[0], &err);
-    if (rc) fprintf(stderr, "optima tokenize: %s\n", err.text);
-    return rc ? 1 : 0;
+    return command_line_end("tokenize", tokenize(&options, result.positional[0], &err), &err);
 }
