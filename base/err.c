@@ -27,17 +27,3 @@ int err_prefix(struct err *err, const char *format, ...) {
     if (snprintf(err->text + n, sizeof err->text - n, ": %s", old) < 0) err->text[n] = 0;
     return err->code;
 }
-
-const char *err_name(int code) {
-    switch (code) {
-    case ERR_OK:
-        return "ok";
-#define X(name, meaning)                                                                                               \
-    case ERR_##name:                                                                                                   \
-        return #name;
-        ERR_CODES(X)
-#undef X
-    default:
-        return "unknown";
-    }
-}

@@ -41,6 +41,3 @@ int err_set(struct err *err, int code, const char *format, ...) __attribute__((f
 
 // Puts "prefix: " in front of the text that is there; returns the code that is there.
 int err_prefix(struct err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-// The code's name ("INVALID"), for logs.
-const char *err_name(int code);

@@ -441,12 +441,3 @@ void json_append_string(struct str *out, const char *text, size_t n_bytes) {
     }
     str_append_char(out, '"');
 }
-
-void json_append_number(struct str *out, double value) {
-    if (isnan(value)) value = -9999;
-    if (isinf(value)) value = value < 0 ? -9999 : 9999;
-    if (value == floor(value) && fabs(value) < 0x1p53)
-        str_printf(out, "%.0f", value);
-    else
-        str_printf(out, "%.17g", value);
-}

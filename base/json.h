@@ -40,7 +40,7 @@ bool json_find_member(const char *text, size_t n_bytes, const char *key, struct 
 struct json_cursor {
     const char *at, *end;
 };
-struct json_cursor json_enter(struct str_view container); // an array or object, at its first entry
+struct json_cursor json_enter(struct str_view container);                   // an array or object, at its first entry
 bool json_next_element(struct json_cursor *cursor, struct str_view *value); // of an array; false: no more
 // Of an object; key is the string literal with its quotes.
 bool json_next_member(struct json_cursor *cursor, struct str_view *key, struct str_view *value);
@@ -65,5 +65,3 @@ int json_get_string(const cJSON *object, const char *key, const char **out, stru
 // Appends a JSON string literal with its quotes. Escapes control characters, quotes, backslashes and U+0085,
 // U+2028, U+2029 (some clients split lines there). Bytes that are not UTF-8 become U+FFFD.
 void json_append_string(struct str *out, const char *text, size_t n_bytes);
-// Appends a number; NaN and infinities, which JSON lacks, become +-9999 as in OpenAI's logprobs.
-void json_append_number(struct str *out, double value);

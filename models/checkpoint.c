@@ -306,9 +306,6 @@ uint64_t checkpoint_parameters(const struct checkpoint *checkpoint) {
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint) {
     return checkpoint->n_bytes;
 }
-size_t checkpoint_n_files(const struct checkpoint *checkpoint) {
-    return checkpoint->kind == SOURCE_GGUF ? 1 : checkpoint->files.count;
-}
 
 const struct stored_tensor *checkpoint_tensors(const struct checkpoint *checkpoint, size_t *n) {
     *n = checkpoint->tensors.count;

@@ -48,6 +48,5 @@ int checkpoint_load(struct checkpoint *checkpoint, void (*progress)(void *contex
 
 uint64_t checkpoint_parameters(const struct checkpoint *checkpoint); // elements of all tensors that were asked for
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);      // as held in memory
-size_t checkpoint_n_files(const struct checkpoint *checkpoint);
 // All tensors of the files, in their order; none for random weights.
 const struct stored_tensor *checkpoint_tensors(const struct checkpoint *checkpoint, size_t *n);

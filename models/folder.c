@@ -79,6 +79,17 @@ struct str_view folder_file_text(const struct folder_file *file) {
     return (struct str_view){file->data ? file->data : "", file->n_bytes};
 }
 
+int folder_read_json_optional(const struct folder *folder, const char *name, cJSON **root, struct err *err) {
+    *root = NULL;
+    struct folder_file file;
+    int rc = folder_file_open_optional(folder, name, &file, err);
+    if (rc || !file.data) return rc;
+    struct json_limits limits = JSON_LIMITS_FILE;
+    rc = json_parse(root, file.data, file.n_bytes, &limits, err);
+    folder_file_close(&file);
+    return rc ? err_prefix(err, "%s/%s", folder->path, name) : 0;
+}
+
 void folder_file_close(struct folder_file *file) {
     file_map_close(&file->map);
     *file = (struct folder_file){0};

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/file_map.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "models/demo/embedded.h"
 #include <stdbool.h>
@@ -33,6 +34,10 @@ int folder_file_open(const struct folder *folder, const char *name, struct folde
     __attribute__((warn_unused_result));
 // The same, but a file that is not there is no error and has no bytes.
 int folder_file_open_optional(const struct folder *folder, const char *name, struct folder_file *out, struct err *err)
+    __attribute__((warn_unused_result));
+// The tree of a JSON file that need not be there: *root is then NULL. Freed by the caller with cJSON_Delete. The error
+// names folder and file.
+int folder_read_json_optional(const struct folder *folder, const char *name, cJSON **root, struct err *err)
     __attribute__((warn_unused_result));
 void folder_file_close(struct folder_file *file);
 struct str_view folder_file_text(const struct folder_file *file); // data is never NULL

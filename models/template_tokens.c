@@ -26,14 +26,9 @@ static void add_members(struct chat_template *chat_template, const cJSON *root) 
 
 static int add_file(struct chat_template *chat_template, const struct folder *folder, const char *name,
                     struct err *err) {
-    struct folder_file file;
-    int rc = folder_file_open_optional(folder, name, &file, err);
-    if (rc || !file.data) return rc;
-    struct json_limits limits = JSON_LIMITS_FILE;
-    cJSON *root = NULL;
-    rc = json_parse(&root, file.data, file.n_bytes, &limits, err);
-    folder_file_close(&file);
-    if (rc) return err_prefix(err, "%s/%s", folder->path, name);
+    cJSON *root;
+    int rc = folder_read_json_optional(folder, name, &root, err);
+    if (rc || !root) return rc;
     add_members(chat_template, root);
     cJSON_Delete(root);
     return 0;

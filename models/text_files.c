@@ -50,14 +50,9 @@ static int add_tool_use(struct chat_template *chat_template, struct str_view sou
 // The template inside a JSON file of the folder; leaves *out NULL when there is none.
 static int open_template_json(struct chat_template **out, const struct folder *folder, const char *name, bool strict,
                               struct err *err) {
-    struct folder_file file;
-    int rc = folder_file_open_optional(folder, name, &file, err);
-    if (rc || !file.data) return rc;
-    struct json_limits limits = JSON_LIMITS_FILE;
-    cJSON *root = NULL;
-    rc = json_parse(&root, file.data, file.n_bytes, &limits, err);
-    folder_file_close(&file);
-    if (rc) return err_prefix(err, "%s/%s", folder->path, name);
+    cJSON *root;
+    int rc = folder_read_json_optional(folder, name, &root, err);
+    if (rc || !root) return rc;
     const char *tool_use, *source = template_member(root, &tool_use);
     if (source) rc = open_template(out, str_view_of(source), folder->path, name, strict, err);
     if (!rc && *out && tool_use) rc = add_tool_use(*out, str_view_of(tool_use), folder->path, name, strict, err);

@@ -332,10 +332,6 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id) {
     return id >= 0 && id < t->vocab.n_ids && t->special[id];
 }
 
-int32_t tokenizer_id(const struct tokenizer *t, const char *token) {
-    return vocab_find(&t->vocab, token, strlen(token));
-}
-
 struct str_view tokenizer_token_text(const struct tokenizer *t, int32_t id) {
     if (id < 0 || id >= t->vocab.n_ids) return (struct str_view){0};
     return t->vocab.texts[id];

@@ -59,7 +59,6 @@ int32_t tokenizer_vocab(const struct tokenizer *tokenizer); // ids are 0 .. voca
 int32_t tokenizer_bos(const struct tokenizer *tokenizer);   // -1: none
 int32_t tokenizer_eos(const struct tokenizer *tokenizer);   // -1: none
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
-int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *token); // exact token text; -1: unknown
 // The token's text as the file has it ("Ġthe"); data == NULL: the id is unused or out of range.
 struct str_view tokenizer_token_text(const struct tokenizer *tokenizer, int32_t id);
 // The raw bytes that one id stands for, in the middle of a text (for logprobs); appended to out.
