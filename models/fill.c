@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 
 // A worker takes this many values at a time: a multiple of every block, and little enough to share work evenly.
-enum { CHUNK_VALUES = 1 << 19, QUANTILES_BITS = 12, QUANTILES = 1 << QUANTILES_BITS };
+enum { CHUNK_VALUES = 1 << 19 };
 
 static const double standard_deviation = 0.02;
 
@@ -45,41 +45,28 @@ const void *fill_random(struct fill *fill, enum tensor_format format, uint64_t k
     return add_piece(fill, (struct fill_piece){.n_values = n_values, .format = format, .key = key}, err);
 }
 
-// x with P(normal < x) = p, by bisection.
-static double normal_quantile(double p) {
-    double low = -8, high = 8;
-    for (int i = 0; i < 50; i++) {
-        double middle = (low + high) / 2;
-        if (0.5 * erfc(-middle / sqrt(2)) < p)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-// The middles of equally probable slices of the normal distribution: a uniform index gives a normal number.
+// Normal numbers as quantiles, which a table holds in every format.
 struct quantiles {
-    float f32[QUANTILES];
-    uint16_t bits16[2][QUANTILES]; // F16, BF16
+    float f32[RNG_QUANTILES];
+    uint16_t bits16[2][RNG_QUANTILES]; // F16, BF16
 };
 
 static struct quantiles *make_quantiles(void) {
     struct quantiles *q = mem_alloc(sizeof *q);
-    for (int i = 0; i < QUANTILES; i++) {
-        q->f32[i] = (float)(standard_deviation * normal_quantile((i + 0.5) / QUANTILES));
+    for (int i = 0; i < RNG_QUANTILES; i++) {
+        q->f32[i] = (float)(standard_deviation * rng_normal_quantile((i + 0.5) / RNG_QUANTILES));
         q->bits16[0][i] = f16_from_f32(q->f32[i]);
         q->bits16[1][i] = bf16_from_f32(q->f32[i]);
     }
     return q;
 }
 
-// Values first .. first+n-1; one draw gives two of them. `first` is even.
+// Values first .. first+n-1: quantiles by rng_quantile, of which one draw gives two. `first` is even.
 static void draw(const struct quantiles *q, const struct fill_piece *piece, size_t first, size_t n) {
     const uint16_t *table16 = q->bits16[piece->format == TENSOR_BF16];
     for (size_t i = 0; i < n; i += 2) {
         uint32_t bits = rng_u32(piece->key, (first + i) / 2);
-        uint32_t a = bits & (QUANTILES - 1), b = bits >> 16 & (QUANTILES - 1);
+        uint32_t a = bits & (RNG_QUANTILES - 1), b = bits >> 16 & (RNG_QUANTILES - 1);
         bool pair = i + 1 < n;
         if (piece->format == TENSOR_F32) {
             float *out = (float *)(void *)piece->out + first + i;
@@ -95,9 +82,9 @@ static void draw(const struct quantiles *q, const struct fill_piece *piece, size
 
 void fill_random_vector(uint64_t key, int32_t n, float *out) {
     for (int32_t i = 0; i < n; i++)
-        out[i] =
-            key ? (float)(standard_deviation * normal_quantile((double)rng_uniform(key, (uint64_t)i) * 0.999 + 0.0005))
-                : 1.0f;
+        out[i] = key ? (float)(standard_deviation *
+                               rng_normal_quantile((double)rng_uniform(key, (uint64_t)i) * 0.999 + 0.0005))
+                     : 1.0f;
 }
 
 struct chunk {

@@ -3,8 +3,7 @@
 // Few rows (up to PRODUCT_OWN_ROWS, and all rows when deterministic) take our own kernel: weights stream from memory
 // once into tensor-core fragments, for 1 row as for 64; every output element is reduced in one order that does not
 // depend on the number of rows. Many rows take cuBLASLt: FP8 with per-channel and per-token scales where a probe at
-// start shows that the library and the device can, otherwise quantised weights are expanded losslessly to BF16, slice
-// by slice.
+// start shows that the library and the device can, otherwise quantised weights are expanded to BF16, slice by slice.
 //
 // Thread: the step thread. Nothing here allocates after product_engine_open.
 #pragma once
@@ -26,7 +25,7 @@ struct device_weight {
     enum device_format format;
     int32_t n_out, n_in;   // [n_out, n_in], inputs contiguous
     int32_t group;         // FP8: n_in (one scale an output) or 128; INT4: 32, 64 or 128
-    const void *data;      // 16-byte aligned. INT4: two a byte, in the order that int4_pack (quantize.h) defines
+    const void *data;      // 16-byte aligned. INT4: two a byte, in the order that int4_nibble (quantize.h) defines
     const float *scale;    // FP8: [n_out, n_in / group]
     const void *scale_f16; // INT4: f16 [n_out, n_in / group], times `multiplier`
     const uint8_t *zero;   // INT4: [n_out, n_in / group], 0..15; NULL: 8 everywhere

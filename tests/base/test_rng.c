@@ -72,6 +72,18 @@ static void uniforms_and_exponentials_have_their_moments(void **state) {
     assert_true(least > 0 && least < 1e-5f && largest <= 1 && least_exponential > 0);
 }
 
+static void quantiles_are_those_of_tables(void **state) {
+    (void)state;
+    // Abramowitz and Stegun, table 26.5.
+    assert_true(fabs(rng_normal_quantile(0.5)) < 1e-12);
+    assert_true(fabs(rng_normal_quantile(0.975) - 1.959963985) < 1e-8);
+    assert_true(fabs(rng_normal_quantile(0.001) + 3.090232306) < 1e-8);
+    for (uint32_t i = 0; i < 64; i++) {
+        uint32_t bits = rng_u32(rng_key(5, 0, 0), i / 2);
+        assert_int_equal(rng_quantile(rng_key(5, 0, 0), i), (i % 2 ? bits >> 16 : bits) % RNG_QUANTILES);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_functions),
@@ -79,6 +91,7 @@ int main(void) {
         cmocka_unit_test(bytes_are_uniform),
         cmocka_unit_test(neighbours_are_independent),
         cmocka_unit_test(uniforms_and_exponentials_have_their_moments),
+        cmocka_unit_test(quantiles_are_those_of_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
