@@ -245,7 +245,7 @@ bool scanner_find(const struct scanner *scanner, struct str_view text, size_t fr
     case SCANNER_SPACE_AT_LINE_END:
         return find_space_at_line_end(text, from, match);
     }
-    assert(!"a kind of scanner");
+    assert(false); // not a kind of scanner
     return false;
 }
 

@@ -7,8 +7,14 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
+// clang's __builtin_cpu_supports has no name for it.
+static bool has_f16c(void) {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+
 static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 // The AVX-512 kernels are compiled for all of these; a processor with fewer runs the AVX2 ones.

@@ -1,51 +1,19 @@
 // Runs a fuzz target without a fuzzing engine: every seed as it is, then a bounded number of seeded mutations, so that
-// CI sees the same inputs every time. Under clang the same targets link with -fsanitize=fuzzer instead.
+// CI sees the same inputs every time. With -DOPTIMA_LIBFUZZER=ON the same targets are driven by libFuzzer instead.
 //
-// A target defines LLVMFuzzerTestOneInput and fuzz_seeds, which hands its seeds to add_seed.
+// A target defines LLVMFuzzerTestOneInput and fuzz_seeds, which hands its seeds to fuzz_add_seed.
 #include "tests/fuzz/fuzz.h"
 
-#include "base/file_map.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEED_BYTES_MAX = 1 << 20, MUTATIONS_DEFAULT = 3000 };
+enum { MUTATIONS_DEFAULT = 3000 };
 
-struct seed {
-    char *bytes;
-    size_t n_bytes;
-};
-static VEC_OF(struct seed) seeds;
-
-void fuzz_add_seed(const void *bytes, size_t n_bytes) {
-    if (n_bytes > SEED_BYTES_MAX) n_bytes = SEED_BYTES_MAX;
-    struct seed seed = {mem_copy_string(bytes, n_bytes), n_bytes};
-    vec_push(&seeds, seed);
-}
-
-void fuzz_add_seed_file(const char *path) {
-    struct file_map map;
-    if (file_map_open(&map, path, NULL) != 0) return; // seeds that are not here are left out
-    if (map.data) fuzz_add_seed(map.data, map.n_bytes);
-    file_map_close(&map);
-}
-
-void fuzz_add_seed_folder(const char *folder, const char *suffix) {
-    DIR *dir = opendir(folder);
-    if (!dir) return;
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        size_t n = strlen(entry->d_name), m = strlen(suffix);
-        if (n < m || strcmp(entry->d_name + n - m, suffix) != 0) continue;
-        char path[4096];
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        fuzz_add_seed_file(path);
-    }
-    closedir(dir);
-}
+static fuzz_seed_vec seeds;
 
 static uint64_t counter;
 static uint32_t draw(uint32_t below) {
@@ -88,7 +56,7 @@ static size_t mutate_once(char *bytes, size_t n, size_t capacity) {
         memmove(bytes + at + length, bytes + at, n - at);
         return n + length;
     default: { // a piece of another seed
-        const struct seed *other = &seeds.items[draw((uint32_t)seeds.count)];
+        const struct fuzz_seed *other = &seeds.items[draw((uint32_t)seeds.count)];
         if (!other->n_bytes) return n;
         size_t from = draw((uint32_t)other->n_bytes);
         if (length > other->n_bytes - from) length = other->n_bytes - from;
@@ -101,12 +69,11 @@ static size_t mutate_once(char *bytes, size_t n, size_t capacity) {
 
 int main(int argc, char **argv) {
     long n_mutations = argc > 1 ? strtol(argv[1], NULL, 10) : MUTATIONS_DEFAULT;
-    fuzz_seeds();
-    if (!seeds.count) fuzz_add_seed("", 0);
+    fuzz_seeds_collect(&seeds);
     for (size_t i = 0; i < seeds.count; i++)
         LLVMFuzzerTestOneInput((const uint8_t *)seeds.items[i].bytes, seeds.items[i].n_bytes);
     for (long i = 0; i < n_mutations; i++) {
-        const struct seed *seed = &seeds.items[draw((uint32_t)seeds.count)];
+        const struct fuzz_seed *seed = &seeds.items[draw((uint32_t)seeds.count)];
         size_t capacity = seed->n_bytes + 4096, n = seed->n_bytes;
         char *bytes = mem_alloc(capacity);
         memcpy(bytes, seed->bytes, n);
@@ -118,7 +85,6 @@ int main(int argc, char **argv) {
         free(bytes);
     }
     printf("%zu seeds and %ld mutations ran\n", seeds.count, n_mutations);
-    for (size_t i = 0; i < seeds.count; i++) free(seeds.items[i].bytes);
-    vec_free(&seeds);
+    fuzz_seeds_free(&seeds);
     return 0;
 }

@@ -18,8 +18,7 @@ static const char context[] =
 void fuzz_seeds(void) {
     static const char *const seeds[] = {
         "{% macro f(a, b=2, *c) %}{{ caller(a) }}{% endmacro %}{% call(x) f(1) %}{{ x }}{% endcall %}",
-        "{% set ns = namespace(a=[]) %}{% for k, v in messages[1]|dictsort recursive %}{{ loop.cycle(1, 2) }}{% endfor "
-        "%}",
+        "{% set n = namespace(a=[]) %}{% for k, v in messages[1]|dictsort recursive %}{{ loop.cycle(1) }}{% endfor %}",
         "{{ messages|map(attribute='role')|join(', ')|upper|replace('A', 'b')|indent(2)|center(40)|truncate(9) }}",
         "{{ '%-5s|%05.2f' % ('x', 1.5) }}{{ '{:>8}{a!r}'.format(1, a=[2]) }}{{ messages[::-1]|tojson(indent=2) }}",
         "{% raw %}{{ x }}{% endraw %}{#- c -#}{%+ if 1 < 2 <= 3 %}{{ -7 // 2 ** 2 ~ 'a' }}{% endif -%} x",
