@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import json
+import os
+import pathlib
 import unittest
 
 import common
@@ -17,6 +19,12 @@ TEXTS = {
     "combining marks": "a" + "\u0301" * (10 * MIB),
     "markers": "<|im_start|>" * (2 * MIB),
 }
+
+
+def niceness_of_threads(process):
+    """The loop's own thread first."""
+    tasks = sorted(pathlib.Path(f"/proc/{process.pid}/task").iterdir(), key=lambda task: int(task.name))
+    return [int((task / "stat").read_text().rsplit(")", 1)[1].split()[16]) for task in tasks]
 
 
 class Large(unittest.TestCase):
@@ -52,3 +60,10 @@ class Large(unittest.TestCase):
             path = "/v1/chat/completions" if body.startswith(b'{"messages"') else "/v1/completions"
             self.assertEqual(common.post(running, path, body)[0], status, body[:60])
         self.assertEqual(common.post(running, "/v1/completions", b" " * (33 * MIB))[0], 413)
+
+    def test_text_work_gives_way_to_the_loop(self):
+        running = models.small_server()
+        self.assertEqual(common.post(running, "/v1/completions", {"prompt": "x", "max_tokens": 1})[0], 200)
+        loop, *others = niceness_of_threads(running.process)
+        self.assertEqual(loop, os.getpriority(os.PRIO_PROCESS, 0))
+        self.assertIn(min(loop + 5, 19), others)
