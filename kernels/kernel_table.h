@@ -31,7 +31,8 @@ struct matmul {
 };
 
 // Where one layer's part of a KV cache lies. Block b, head h starts at
-// (b * n_kv_heads + h) * 2 * B * D elements: K as [D][B] (positions are lanes), then V as [B][D].
+// (b * n_kv_heads + h) * 2 * B * D elements: K as [D][B] (positions are lanes), then V as [B][D]. Within
+// a head's K and V, a kernel table may order the elements as its own kernels read them.
 struct kv_layer {
     void *data;
     enum kv_format format;

@@ -11,21 +11,14 @@
 // With few activation rows the weights come from memory, so a tile takes its sixteen weight rows from sixteen places
 // of the range: as many long streams, which the processor fetches ahead better than short rows side by side.
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/amx_tiles.h"
 #include "kernels/cpu/vec_avx512.h"
 
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum {
-    TILE = 16,
-    BLOCK_COLUMNS = 32,
-    TILE_BYTES = 1024,
-    TILE_ROW_BYTES = 64,
-    CACHED_BYTES = 256 * 1024,
-    AHEAD_BYTES = 512,
-    PEAK_TILES = 4
-};
+enum { BLOCK_COLUMNS = 32, CACHED_BYTES = 256 * 1024, AHEAD_BYTES = 512, PEAK_TILES = 4 };
 enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
 // Tile registers: sums of (weight tile, activation group), then the operands. The instructions' names take numbers.
 #define SUM_00 0
@@ -38,19 +31,8 @@ enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
 #define GROUP_1 7
 #define N_TILES 8
 
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t n_rows[16];
-};
-
 bool amx_permitted(void) {
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-}
-
-// The compiler does not know that tile instructions read memory: what they read must have been written.
-static inline void written(const void *p) {
-    __asm__ volatile("" : : "r"(p) : "memory");
 }
 
 static void sums_zero(void) {
@@ -67,8 +49,7 @@ static void tiles_open(int32_t n_weights) {
         config.row_bytes[i] = TILE_ROW_BYTES;
         config.n_rows[i] = i < GROUP_0 ? (uint8_t)n_weights : TILE;
     }
-    written(&config);
-    _tile_loadconfig(&config);
+    tile_config_load(&config);
 }
 
 size_t amx_activation_bytes(enum tensor_format format, int32_t n) {
@@ -110,7 +91,7 @@ static void weight_tile_open(struct weight_tile *tile, const struct tensor *weig
     for (int32_t i = 0; i < n_weights; i++)
         memcpy(tile->last + i * TILE_ROW_BYTES, tile->rows + (size_t)i * tile->stride + row_bytes - rest_bytes,
                rest_bytes);
-    written(tile);
+    tile_memory_written(tile);
 }
 
 struct product {

@@ -7,8 +7,6 @@
 #define amx_gate_mul avx512_gate_mul
 #define amx_scale_cap avx512_scale_cap
 #define amx_rope_head avx512_rope_head
-#define amx_kv_write avx512_kv_write
-#define amx_attention_split avx512_attention_split
 #define amx_attention_merge avx512_attention_merge
 #define amx_attention_finish avx512_attention_finish
 #define amx_sample avx512_sample
