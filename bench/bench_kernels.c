@@ -57,7 +57,7 @@ static struct tensor make_matrix(struct model *m, int32_t n_rows, int32_t n_cols
             memcpy(data + 2 * i, &half, 2);
     }
     t.data = data;
-    if (backend_weight_load(m->backend, &t, NULL) != 0) fail("a weight is refused");
+    if (backend_weight_load(m->backend, &t, WEIGHT_AS_IS, NULL) != 0) fail("a weight is refused");
     return t;
 }
 
@@ -114,6 +114,7 @@ static struct program *record(struct model *m, int32_t window) {
     }
     program_add(p, &(struct op){.kind = OP_HEAD, .head = {m->norm, 1e-6f, m->embed, 0, 1}});
     program_add(p, &(struct op){.kind = OP_SAMPLE, .sample = {s->vocab}});
+    if (program_prepare(p, NULL) != 0) fail("no program");
     return p;
 }
 
@@ -188,7 +189,7 @@ static struct step_times step_time(struct model *m, struct program *program, str
     struct step_times best = {.total_ns = UINT64_MAX}, times;
     for (int i = 0; i < repeats; i++) {
         backend_submit(m->backend, program, &s->input);
-        backend_collect(m->backend, s->results, &times);
+        if (backend_collect(m->backend, s->results, &times, NULL) != 0) fail("a step fails");
         if (times.total_ns < best.total_ns) best = times;
     }
     return best;

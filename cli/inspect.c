@@ -137,7 +137,7 @@ static int print_memory(const struct model *model, const struct inspect_options 
     int32_t context = wanted.context ? wanted.context : spec->context_max;
     uint64_t per_sequence = per_token * (uint64_t)context;
     printf("  KV cache     %" PRIu64 " bytes a token (%s), %.1f MiB for a sequence of %d tokens\n", per_token,
-           plan.kv.format == KV_F32 ? "f32" : "bf16", mib(per_sequence), context);
+           kv_format_name(plan.kv.format), mib(per_sequence), context);
     printf("  planned      %d blocks of %d tokens, %.1f MiB, up to %d sequences at once\n", plan.kv.n_blocks,
            plan.kv.block_tokens, mib(kv_bytes_per_block(&plan.kv) * (uint64_t)plan.kv.n_blocks),
            plan.limits.sequences_max);

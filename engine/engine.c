@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/memory_available.h"
 #include "engine/forward.h"
 #include "engine/memory_plan.h"
 #include "models/tokenizer.h"
@@ -49,18 +48,27 @@ static size_t input_layout(struct step_input *input, char *base, const struct en
     return used;
 }
 
-static int load_weights(struct engine *engine, struct err *err) {
+static int choose_weight_format(enum weight_format *out, const char *name, struct err *err) {
+    *out = WEIGHT_AS_IS;
+    for (enum weight_format format = WEIGHT_AS_IS; name && format <= WEIGHT_INT4; format++)
+        if (strcmp(name, weight_format_name(*out = format)) == 0) return 0;
+    return name ? err_set(err, ERR_INVALID, "weights in \"%s\" are none of auto, bf16, fp8, int8, int4", name) : 0;
+}
+
+// The formats below BF16 are for the layers' matrices: embedding and head decide what is said.
+static int load_weights(struct engine *engine, enum weight_format format, struct err *err) {
     struct model_spec *spec = &engine->model->spec;
-    int rc = backend_weight_load(engine->backend, &spec->embed, err);
+    enum weight_format outer = format > WEIGHT_BF16 ? WEIGHT_BF16 : format;
+    int rc = backend_weight_load(engine->backend, &spec->embed, outer, err);
     if (!rc && spec->tied)
         spec->head.handle = spec->embed.handle;
     else if (!rc)
-        rc = backend_weight_load(engine->backend, &spec->head, err);
+        rc = backend_weight_load(engine->backend, &spec->head, outer, err);
     for (int32_t i = 0; !rc && i < spec->n_layers; i++) {
         struct layer_spec *l = &spec->layers[i];
         struct tensor *const weights[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
         for (size_t w = 0; !rc && w < sizeof weights / sizeof *weights; w++)
-            rc = backend_weight_load(engine->backend, weights[w], err);
+            rc = backend_weight_load(engine->backend, weights[w], format, err);
     }
     return rc;
 }
@@ -79,8 +87,9 @@ static int open_program(struct engine *engine, struct err *err) {
                                   .n_ropes = spec->n_ropes,
                                   .ropes = spec->ropes};
     int rc = program_open(&engine->program, engine->backend, &shape, err);
-    if (!rc) forward_record(engine->program, spec, limits->vocab);
-    return rc;
+    if (rc) return rc;
+    forward_record(engine->program, spec, limits->vocab);
+    return program_prepare(engine->program, err);
 }
 
 static void fill_ledger(struct engine *engine, size_t input_bytes) {
@@ -94,7 +103,7 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
     if (memory.weights_bytes)
         memory_ledger_add(ledger, "weights", memory.weights_bytes, memory.weights_bytes, "repacked for the kernels");
     memory_ledger_add(ledger, "KV cache", memory.kv_bytes, 0, "%d blocks of %d tokens, %s", limits->n_blocks,
-                      limits->block_tokens, engine->plan.kv.format == KV_F32 ? "f32" : "bf16");
+                      limits->block_tokens, kv_format_name(engine->plan.kv.format));
     memory_ledger_add(ledger, "activations", memory.activation_bytes, 0, "%d rows, %d rows of logits a step",
                       limits->rows_max, limits->logit_rows_max);
     memory_ledger_add(ledger, "workspace", memory.workspace_bytes + input_bytes, 0,
@@ -107,13 +116,18 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
     // Rows of the head beyond the tokenizer's vocabulary are padding.
     if (model->tokenizer && tokenizer_vocab(model->tokenizer) < n_token_ids)
         n_token_ids = tokenizer_vocab(model->tokenizer);
-    int rc = memory_plan_make(&engine->plan, &model->spec, n_token_ids, options, memory_available_bytes(), err);
+    enum weight_format format;
+    int rc = choose_weight_format(&format, options->weights, err);
+    if (!rc) rc = load_weights(engine, format, err);
+    // What the weights leave is for the cache.
+    if (!rc)
+        rc = memory_plan_make(&engine->plan, &model->spec, n_token_ids, options,
+                              backend_memory_available(engine->backend), err);
     if (rc) return rc;
     struct engine_limits *limits = &engine->plan.limits;
     if (!limits->steps_in_flight) limits->steps_in_flight = backend_steps_in_flight(engine->backend);
     assert(limits->steps_in_flight >= 1 && limits->steps_in_flight <= STEPS_IN_FLIGHT_MAX);
-    rc = load_weights(engine, err);
-    if (!rc) rc = backend_kv_open(engine->backend, &engine->plan.kv, err);
+    rc = backend_kv_open(engine->backend, &engine->plan.kv, err);
     if (!rc) rc = open_program(engine, err);
     if (rc) return rc;
     struct step_input probe;
@@ -212,7 +226,8 @@ uint64_t engine_submit(struct engine *engine) {
 void engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record) {
     assert(engine->n_collected < engine->n_submitted);
     *record = engine->records[engine->n_collected % STEPS_IN_FLIGHT_MAX];
-    backend_collect(engine->backend, engine->results, &record->times);
+    int rc = backend_collect(engine->backend, engine->results, &record->times, NULL);
+    assert(!rc);
     record->collected_ns = engine->last_collected_ns = clock_now_ns();
     engine->n_collected++;
     *results = engine->results;

@@ -25,8 +25,10 @@ static int choose_kv_format(struct kv_shape *kv, const struct model_spec *spec, 
         kv->format = KV_F32;
     else if (strcmp(name, "bf16") == 0)
         kv->format = KV_BF16;
+    else if (strcmp(name, "fp8") == 0)
+        kv->format = KV_FP8;
     else
-        return err_set(err, ERR_INVALID, "KV format \"%s\" is none of auto, f32, bf16", name);
+        return err_set(err, ERR_INVALID, "KV format \"%s\" is none of auto, f32, bf16, fp8", name);
     return 0;
 }
 

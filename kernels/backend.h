@@ -3,8 +3,8 @@
 // The engine says what is computed (operations, in order, once per model); the backend decides how. Everything that
 // changes from step to step is in `struct step_input`. The engine never touches device memory.
 //
-// Life: backend_open -> backend_weight_load for each tensor -> backend_kv_open -> program_open, program_add... ->
-// backend_submit / backend_collect, step after step -> program_close -> backend_close.
+// Life: backend_open -> backend_weight_load for each tensor -> backend_kv_open -> program_open, program_add...,
+// program_prepare -> backend_submit / backend_collect, step after step -> program_close -> backend_close.
 // Thread: all calls come from one thread, the step thread, which is also worker 0 of the CPU backend's pool.
 //
 // Letters in shapes: R rows of the step, S sequences of the step, L rows with logits, H hidden width, A query heads,
@@ -17,6 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct backend;
 struct program;
 
@@ -26,6 +30,8 @@ struct backend_options {
     const char *device;          // "cpu"
     const char *instruction_set; // CPU: "auto" (the best), "ref" (plain C), "avx2", "avx512", "amx"
     int n_threads;               // CPU: 0 = one a physical core
+    int device_index;            // which of several equal devices
+    bool deterministic;          // a row's bits depend on nothing else in its step; the CPU always keeps this
 };
 
 int backend_open(struct backend **out, const struct backend_options *options, struct err *err)
@@ -34,13 +40,22 @@ void backend_close(struct backend *backend);
 
 // "cpu, avx512 (vnni), amx (bf16), 2 threads": for people.
 const char *backend_description(const struct backend *backend);
-int backend_n_threads(const struct backend *backend);
-
 // How many steps to keep submitted: 1 where host and device share the cores, 2 where a device works beside the host.
 int backend_steps_in_flight(const struct backend *backend);
 
-// Hands a weight over; sets tensor->handle. F32, F16 and BF16 data stay where they are and must outlive the backend.
-int backend_weight_load(struct backend *backend, struct tensor *tensor, struct err *err)
+// Whether weights are copied when they are loaded. If not, their data must outlive the backend.
+bool backend_holds_weights(const struct backend *backend);
+
+// Memory of the device that is free for weights, KV cache and activations.
+uint64_t backend_memory_available(const struct backend *backend);
+
+// The form in which a device keeps a weight. AS_IS: as the model has it. FP8 (E4M3, one scale an output), INT8 and INT4
+// (groups of 128 inputs) are quantised at load, with scales that minimise the error.
+enum weight_format { WEIGHT_AS_IS, WEIGHT_BF16, WEIGHT_FP8, WEIGHT_INT8, WEIGHT_INT4 };
+const char *weight_format_name(enum weight_format format); // "auto", "bf16", ...: as the option --weights takes it
+
+// Hands a weight over; sets tensor->handle. ERR_INVALID: the device does not have this format; ERR_LIMIT: no memory.
+int backend_weight_load(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err)
     __attribute__((warn_unused_result));
 
 // Bytes that the backend holds beyond what the model mapped, by purpose, for the memory ledger.
@@ -63,8 +78,8 @@ void backend_measure_peaks(struct backend *backend, struct backend_peaks *out);
 
 // ---------------------------------------------------------------------------------------------------- KV cache
 
-enum kv_format { KV_F32, KV_BF16 };
-
+enum kv_format { KV_F32, KV_BF16, KV_FP8 }; // FP8: E4M3 with one F32 scale for each token and head, of K and of V
+const char *kv_format_name(enum kv_format format);
 struct kv_shape {
     int32_t n_layers, n_kv_heads, head_dim; // head_dim of K and V
     int32_t block_tokens;                   // B: 16
@@ -72,9 +87,11 @@ struct kv_shape {
     enum kv_format format;
 };
 
+// On every device: nothing is padded.
 uint64_t kv_bytes_per_block(const struct kv_shape *shape);
 
-// Reserves the cache. Its inner layout is the backend's. Memory is reserved, and touched as it is used.
+// Reserves the cache. Its inner layout is the backend's. On the CPU, memory is touched as it is used. ERR_INVALID or
+// ERR_UNSUPPORTED: the device does not have this format or head width; ERR_LIMIT or ERR_IO: no memory.
 int backend_kv_open(struct backend *backend, const struct kv_shape *shape, struct err *err)
     __attribute__((warn_unused_result));
 
@@ -85,18 +102,18 @@ int backend_kv_open(struct backend *backend, const struct kv_shape *shape, struc
 
 // What to draw from one row of logits.
 struct sample_params {
-    float temperature;         // below SAMPLE_TEMPERATURE_MIN: the largest logit (lowest id on a tie)
-    int32_t top_k;             // keep the k largest; 0: all
-    float top_p;               // keep the smallest set whose probability reaches top_p; 1: all
-    float min_p;               // keep tokens with p >= min_p * p_max; 0: all
-    float repetition_penalty;  // 1: none; divides positive logits and multiplies negative ones of tokens seen before
-    float presence_penalty;    // subtracted once from tokens generated before
-    float frequency_penalty;   // subtracted once per occurrence among generated tokens
+    float temperature;        // below SAMPLE_TEMPERATURE_MIN: the largest logit (lowest id on a tie)
+    int32_t top_k;            // keep the k largest; 0: all
+    float top_p;              // keep the smallest set whose probability reaches top_p; 1: all
+    float min_p;              // keep tokens with p >= min_p * p_max; 0: all
+    float repetition_penalty; // 1: none; divides positive logits and multiplies negative ones of tokens seen before
+    float presence_penalty;   // subtracted once from tokens generated before
+    float frequency_penalty;  // subtracted once per occurrence among generated tokens
     uint64_t seed;
     int32_t choice_index;
-    int32_t position;          // absolute position of the token to be drawn: with seed and choice the noise's key
-    int32_t n_top_logprobs;    // -1: no logprobs; 0..20: the token's and that many alternatives
-    int32_t forced_token;      // >= 0: draw nothing, report this token's logprob (prompt logprobs); -1: draw
+    int32_t position;               // absolute position of the token to be drawn: with seed and choice the noise's key
+    int32_t n_top_logprobs;         // -1: no logprobs; 0..20: the token's and that many alternatives
+    int32_t forced_token;           // >= 0: draw nothing, report this token's logprob (prompt logprobs); -1: draw
     int32_t edit_first, edit_count; // slice of step_input.edits: added to logits first (logit_bias, bans)
     int32_t seen_first, seen_count; // slice of step_input.seen: for the three penalties
 };
@@ -119,8 +136,8 @@ enum { TOP_LOGPROBS_MAX = 20 };
 
 struct sample_result {
     int32_t token;
-    int32_t n_top;       // entries below
-    float logprob;       // of token, natural logarithm, of the raw distribution; 0 when not asked for
+    int32_t n_top;                       // entries below
+    float logprob;                       // of token, natural logarithm, of the raw distribution; 0 when not asked for
     int32_t top_token[TOP_LOGPROBS_MAX]; // most probable first, lowest id first among equals
     float top_logprob[TOP_LOGPROBS_MAX];
 };
@@ -137,15 +154,15 @@ struct step_sequence {
 
 struct step_input {
     int32_t n_rows, n_sequences, n_logit_rows, n_block_table, n_edits, n_seen;
-    int32_t *token;                    // [R] or references
-    int32_t *position;                 // [R]
-    int32_t *sequence;                 // [R] index into sequences
-    struct step_sequence *sequences;   // [S]
-    int32_t *block_table;              // [n_block_table] block numbers
-    int32_t *logit_row;                // [L] row whose residual passes the head, ascending
-    struct sample_params *sample;      // [L]
-    struct logit_edit *edits;          // [n_edits]
-    struct seen_token *seen;           // [n_seen]
+    int32_t *token;                  // [R] or references
+    int32_t *position;               // [R]
+    int32_t *sequence;               // [R] index into sequences
+    struct step_sequence *sequences; // [S]
+    int32_t *block_table;            // [n_block_table] block numbers
+    int32_t *logit_row;              // [L] row whose residual passes the head, ascending
+    struct sample_params *sample;    // [L]
+    struct logit_edit *edits;        // [n_edits]
+    struct seen_token *seen;         // [n_seen]
 };
 
 // --------------------------------------------------------------------------------------------------- programs
@@ -155,10 +172,10 @@ struct step_input {
 
 // Rotary tables: angle of pair i at position p is p * inverse_frequency[i]; cos and sin are multiplied by scale.
 struct rope_spec {
-    int32_t n_dims;                  // rotated dimensions of each head (even, <= D); the rest pass unchanged
-    bool interleaved;                // pairs (2i, 2i+1); false: pairs (i, i + n_dims/2)
-    float scale;                     // attention factor (yarn, longrope); 1 otherwise
-    const float *inverse_frequency;  // [n_dims/2], owned by the model
+    int32_t n_dims;                 // rotated dimensions of each head (even, <= D); the rest pass unchanged
+    bool interleaved;               // pairs (2i, 2i+1); false: pairs (i, i + n_dims/2)
+    float scale;                    // attention factor (yarn, longrope); 1 otherwise
+    const float *inverse_frequency; // [n_dims/2], owned by the model
 };
 
 struct program_shape {
@@ -168,7 +185,7 @@ struct program_shape {
     const struct rope_spec *ropes;                       // [n_ropes], copied
 };
 
-enum norm_kind { NORM_RMS };        // x * rsqrt(mean(x^2) + eps) * weight; families with 1+w add the 1 at load
+enum norm_kind { NORM_RMS }; // x * rsqrt(mean(x^2) + eps) * weight; families with 1+w add the 1 at load
 enum activation { ACTIVATION_SILU, ACTIVATION_GELU_TANH };
 
 // RESIDUAL[r] = table[token[r]] * scale; prepares the rotary tables for the positions of this step.
@@ -180,22 +197,22 @@ struct op_embed {
 // n = norm(RESIDUAL); q, k, v = n Wq^T + bq, ...; per-head norm of q and k where given; rotary embedding; QUERY = q;
 // K and V into the cache at (layer, block_table, position).
 struct op_attention_in {
-    int32_t layer;                  // index in the KV cache
+    int32_t layer; // index in the KV cache
     int32_t n_heads, n_kv_heads, head_dim;
-    const float *norm_weight;       // [H] or NULL: no norm
+    const float *norm_weight; // [H] or NULL: no norm
     float norm_eps;
-    struct tensor wq, wk, wv;       // [A*D, H], [G*D, H], [G*D, H]
-    const float *bq, *bk, *bv;      // [A*D], [G*D], [G*D] or NULL
-    const float *q_norm, *k_norm;   // [D] each (per head, before rope) or NULL
-    int32_t rope;                   // index into program_shape.ropes; -1: no rotation
+    struct tensor wq, wk, wv;     // [A*D, H], [G*D, H], [G*D, H]
+    const float *bq, *bk, *bv;    // [A*D], [G*D], [G*D] or NULL
+    const float *q_norm, *k_norm; // [D] each (per head, before rope) or NULL
+    int32_t rope;                 // index into program_shape.ropes; -1: no rotation
 };
 
 // ATTENTION[r] = softmax(scale * q K^T, causal, within window) V, through the cache, for each row of each sequence.
 struct op_attention {
     int32_t layer, n_heads, n_kv_heads, head_dim;
     float scale;
-    int32_t window;   // key j is visible from position i iff i - window < j <= i; 0: no window
-    float soft_cap;   // s = cap * tanh(s / cap) before the mask; 0: none
+    int32_t window; // key j is visible from position i iff i - window < j <= i; 0: no window
+    float soft_cap; // s = cap * tanh(s / cap) before the mask; 0: none
 };
 
 enum op_source { SOURCE_ATTENTION, SOURCE_MLP };
@@ -207,14 +224,14 @@ struct op_linear_add {
     const float *bias;             // [H] or NULL
     const float *post_norm_weight; // [H] or NULL
     float post_norm_eps;
-    float scale;                   // 1 for most
+    float scale; // 1 for most
 };
 
 // n = norm(RESIDUAL); MLP = activation(n Wgate^T + bgate) * (n Wup^T + bup).
 struct op_mlp_in {
     const float *norm_weight; // [H] or NULL
     float norm_eps;
-    struct tensor gate, up;   // [F, H]
+    struct tensor gate, up;           // [F, H]
     const float *gate_bias, *up_bias; // [F] or NULL
     enum activation activation;
 };
@@ -223,9 +240,9 @@ struct op_mlp_in {
 struct op_head {
     const float *norm_weight; // [H]
     float norm_eps;
-    struct tensor weight;     // [V, H]
-    float soft_cap;           // 0: none
-    float scale;              // 1 for most
+    struct tensor weight; // [V, H]
+    float soft_cap;       // 0: none
+    float scale;          // 1 for most
 };
 
 // RESULTS[l] from LOGITS[l] by sample[l].
@@ -254,6 +271,8 @@ int program_open(struct program **out, struct backend *backend, const struct pro
     __attribute__((warn_unused_result));
 // Appends a copy of op. Shapes are checked here, once, with assertions: a wrong one is a programming error.
 void program_add(struct program *program, const struct op *op);
+// After the last program_add: whatever the device must choose, reserve or capture before the first step.
+int program_prepare(struct program *program, struct err *err) __attribute__((warn_unused_result));
 void program_close(struct program *program);
 
 // ------------------------------------------------------------------------------------------------------- run
@@ -268,8 +287,14 @@ struct step_times {
 void backend_submit(struct backend *backend, struct program *program, const struct step_input *input);
 
 // Waits for the oldest submitted step. results: [n_logit_rows] of that step, filled in the order of its logit rows.
-void backend_collect(struct backend *backend, struct sample_result *results, struct step_times *times);
+// An error, also one that arose at submit, means that the device has failed: every step after it fails too.
+int backend_collect(struct backend *backend, struct sample_result *results, struct step_times *times, struct err *err)
+    __attribute__((warn_unused_result));
 
 // The logits of row l of the step collected last, [V] floats in host memory, valid until the next submit. For checks
 // against other implementations and for evaluation, not for serving.
 const float *backend_logits(struct backend *backend, int32_t logit_row);
+
+#ifdef __cplusplus
+}
+#endif

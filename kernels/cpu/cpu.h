@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/pool.h"
-#include "kernels/backend.h"
+#include "kernels/driver.h"
 #include "kernels/kernel_table.h"
 
 #include <stdatomic.h>
@@ -13,7 +13,7 @@ enum {
 };
 
 struct submitted_step {
-    struct program *program;
+    struct cpu_program *program;
     const struct step_input *input;
 };
 
@@ -23,22 +23,27 @@ struct worker_scratch {
     struct sample_scratch sample;
 };
 
-struct backend {
+struct cpu_backend {
+    struct backend common;
     const struct kernel_table *kernels;
     struct pool *pool;
-    char description[96];
-    struct kv_shape kv;
+    struct cpu_weights *weights;
     void *kv_data;
-    uint64_t kv_bytes, activation_bytes, workspace_bytes;
+    uint64_t weights_bytes, kv_bytes, activation_bytes, workspace_bytes;
     struct submitted_step steps[STEPS_SUBMITTED_MAX];
     uint64_t n_submitted, n_collected;
-    const struct program *last_program; // of the step collected last: its logits and drawn tokens are valid
+    const struct cpu_program *last_program; // of the step collected last: its logits and drawn tokens are valid
 };
 
 // The kernels of an instruction set, or NULL when this processor lacks it. "auto": the best.
 const struct kernel_table *cpu_kernels_find(const char *instruction_set);
 
-struct kv_layer cpu_kv_layer(const struct backend *backend, int32_t layer);
+struct kv_layer cpu_kv_layer(const struct cpu_backend *backend, int32_t layer);
+
+// Weights in the form in which kernels read them: tensor->handle is a `const struct tensor *` that lives until
+// cpu_weights_close.
+int cpu_weight_load(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err);
+void cpu_weights_close(struct cpu_backend *backend);
 
 // Neighbouring rows of one sequence that attend together, for each key/value head.
 struct attention_tile {
@@ -46,12 +51,11 @@ struct attention_tile {
 };
 
 // A program's operations, activations and scratch. Activation rows are contiguous.
-struct program {
-    struct backend *backend;
-    struct program_shape shape;
-    struct rope_spec ropes[2];
-    struct op *ops;
-    _Atomic int32_t *taken; // [n_ops * STAGES_MAX] items handed out in each stage of the running step
+struct cpu_program {
+    struct program common;
+    struct cpu_backend *backend;
+    struct op *ops;         // tensors as kernels read them
+    _Atomic int32_t *taken; // [n_ops, STAGES_MAX] items handed out in each stage of the running step
     int32_t n_ops, ops_capacity;
     int32_t group_max;   // query heads a key/value head, the most of all layers
     double weight_bytes; // of all matrices, each read once a step
@@ -82,6 +86,13 @@ struct program {
 // Operations have at most this many stages with a barrier behind each.
 enum { STAGES_MAX = 4 };
 
+int cpu_program_open(struct program **out, struct backend *backend, const struct program_shape *shape, struct err *err);
+void cpu_program_add(struct program *program, const struct op *op);
+int cpu_program_prepare(struct program *program, struct err *err);
+void cpu_program_close(struct program *program);
+
 // Runs one step to its end; leaves logits and results in the program. `before`: what the step before drew.
-void program_run(struct program *program, const struct step_input *input, const struct sample_result *before,
-                 struct step_times *times);
+void cpu_program_run(struct cpu_program *program, const struct step_input *input, const struct sample_result *before,
+                     struct step_times *times);
+
+void cpu_measure_peaks(struct backend *backend, struct backend_peaks *out);

@@ -12,7 +12,7 @@ static const size_t READ_BYTES = (size_t)1 << 30; // beyond most last-level cach
 static const double BURST_NS = 30e6;
 
 struct measurement {
-    struct backend *backend;
+    struct cpu_backend *backend;
     const char *data;
     size_t n_bytes;
     double (*burst)(int32_t n); // NULL: reads
@@ -71,7 +71,8 @@ static double read_rate(struct measurement *m) {
     return rate;
 }
 
-void backend_measure_peaks(struct backend *backend, struct backend_peaks *out) {
+void cpu_measure_peaks(struct backend *common, struct backend_peaks *out) {
+    struct cpu_backend *backend = (struct cpu_backend *)common;
     struct measurement m = {.backend = backend};
     out->read_bytes_per_s = read_rate(&m);
     double (*const bursts[])(int32_t) = {backend->kernels->peak_f32, backend->kernels->peak_bf16,

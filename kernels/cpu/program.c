@@ -9,12 +9,6 @@
 
 enum { SPLITS_PER_TILE_MAX = 256, PLACE_ALIGN = 64 };
 
-const char *op_kind_name(enum op_kind kind) {
-    static const char *const names[OP_KINDS] = {"embed",  "attention_in", "attention", "linear_add",
-                                                "mlp_in", "head",         "sample"};
-    return names[kind];
-}
-
 struct layout {
     char *base; // NULL: sizes are counted only
     size_t used;
@@ -26,8 +20,8 @@ static void *place(struct layout *layout, size_t count, size_t n_bytes) {
     return at;
 }
 
-static void place_activations(struct program *p, struct layout *layout) {
-    const struct program_shape *shape = &p->shape;
+static void place_activations(struct cpu_program *p, struct layout *layout) {
+    const struct program_shape *shape = &p->common.shape;
     size_t rows = (size_t)shape->rows_max, logit_rows = (size_t)shape->logit_rows_max;
     int32_t widest = shape->hidden > shape->mlp_width ? shape->hidden : shape->mlp_width;
     if (shape->q_width > widest) widest = shape->q_width;
@@ -51,10 +45,10 @@ static void place_activations(struct program *p, struct layout *layout) {
     p->results = place(layout, logit_rows, sizeof *p->results);
 }
 
-static void place_scratch(struct program *p, struct layout *layout) {
-    size_t n_threads = (size_t)pool_size(p->backend->pool), vocab = (size_t)p->shape.vocab;
-    size_t partial_floats = (size_t)ATTENTION_QUERIES_MAX * (size_t)p->backend->kv.head_dim;
-    p->tiles = place(layout, (size_t)p->shape.rows_max, sizeof *p->tiles);
+static void place_scratch(struct cpu_program *p, struct layout *layout) {
+    size_t n_threads = (size_t)pool_size(p->backend->pool), vocab = (size_t)p->common.shape.vocab;
+    size_t partial_floats = (size_t)ATTENTION_QUERIES_MAX * (size_t)p->backend->common.kv.head_dim;
+    p->tiles = place(layout, (size_t)p->common.shape.rows_max, sizeof *p->tiles);
     p->scratch = place(layout, n_threads, sizeof *p->scratch);
     for (size_t i = 0; i < n_threads; i++) {
         struct worker_scratch scratch = {.partial.out = place(layout, partial_floats, sizeof(float)),
@@ -73,14 +67,11 @@ static void place_scratch(struct program *p, struct layout *layout) {
     }
 }
 
-int program_open(struct program **out, struct backend *backend, const struct program_shape *shape, struct err *err) {
-    assert(backend->kv_data && shape->n_ropes >= 0 && shape->n_ropes <= 2);
-    assert(shape->rows_max > 0 && shape->sequences_max > 0 && shape->logit_rows_max > 0);
-    struct program *p = mem_alloc_zero(1, sizeof *p);
-    p->backend = backend;
-    p->shape = *shape;
-    for (int32_t i = 0; i < shape->n_ropes; i++) p->ropes[i] = shape->ropes[i];
-    p->shape.ropes = p->ropes;
+int cpu_program_open(struct program **out, struct backend *backend, const struct program_shape *shape,
+                     struct err *err) {
+    struct cpu_program *p = mem_alloc_zero(1, sizeof *p);
+    program_begin(&p->common, backend, shape);
+    p->backend = (struct cpu_backend *)backend;
     p->group_max = 1;
     struct layout layout = {0};
     place_activations(p, &layout);
@@ -95,93 +86,76 @@ int program_open(struct program **out, struct backend *backend, const struct pro
     layout = (struct layout){.base = p->memory};
     place_activations(p, &layout);
     place_scratch(p, &layout);
-    backend->activation_bytes += p->activation_bytes;
-    backend->workspace_bytes += p->memory_bytes - p->activation_bytes;
-    *out = p;
+    p->backend->activation_bytes += p->activation_bytes;
+    p->backend->workspace_bytes += p->memory_bytes - p->activation_bytes;
+    *out = &p->common;
     return 0;
 }
 
-void program_close(struct program *program) {
-    if (!program) return;
-    struct backend *backend = program->backend;
-    if (backend->last_program == program) backend->last_program = NULL;
-    backend->activation_bytes -= program->activation_bytes;
-    backend->workspace_bytes -= program->memory_bytes - program->activation_bytes;
-    munmap(program->memory, program->memory_bytes);
-    free(program->ops);
-    free((void *)program->taken);
-    free(program);
+void cpu_program_close(struct program *program) {
+    struct cpu_program *p = (struct cpu_program *)program;
+    struct cpu_backend *backend = p->backend;
+    if (backend->last_program == p) backend->last_program = NULL;
+    backend->activation_bytes -= p->activation_bytes;
+    backend->workspace_bytes -= p->memory_bytes - p->activation_bytes;
+    munmap(p->memory, p->memory_bytes);
+    free(p->ops);
+    free((void *)p->taken);
+    free(p);
 }
 
-static void check_weight(struct program *program, const struct tensor *weight, int32_t n_rows, int32_t n_cols) {
-    assert(weight->handle && weight->n_rows == n_rows && weight->n_cols == n_cols);
-    program->weight_bytes += (double)tensor_bytes(weight);
-    program->row_flops += 2.0 * n_rows * n_cols;
+// Puts the weight that the backend made in the place of the model's.
+static void take_weight(struct cpu_program *p, struct tensor *weight) {
+    *weight = *(const struct tensor *)weight->handle;
+    p->weight_bytes += (double)tensor_bytes(weight);
+    p->row_flops += 2.0 * weight->n_rows * weight->n_cols;
 }
 
-static void check_attention_in(struct program *program, const struct op_attention_in *op) {
-    const struct program_shape *shape = &program->shape;
-    const struct kv_shape *kv = &program->backend->kv;
-    assert(op->layer >= 0 && op->layer < kv->n_layers);
-    assert(op->head_dim == kv->head_dim && op->n_kv_heads == kv->n_kv_heads);
-    assert(op->n_heads > 0 && op->n_heads % op->n_kv_heads == 0);
-    assert(op->n_heads * op->head_dim == shape->q_width && op->n_kv_heads * op->head_dim == shape->kv_width);
-    assert(op->rope >= -1 && op->rope < shape->n_ropes);
-    assert(op->rope < 0 ||
-           (program->ropes[op->rope].n_dims <= op->head_dim && program->ropes[op->rope].n_dims % 2 == 0));
-    check_weight(program, &op->wq, shape->q_width, shape->hidden);
-    check_weight(program, &op->wk, shape->kv_width, shape->hidden);
-    check_weight(program, &op->wv, shape->kv_width, shape->hidden);
-}
-
-static void check_attention(struct program *program, const struct op_attention *op) {
-    const struct kv_shape *kv = &program->backend->kv;
-    int32_t group = op->n_heads / op->n_kv_heads;
-    assert(op->layer >= 0 && op->layer < kv->n_layers && op->head_dim == kv->head_dim);
-    assert(op->n_kv_heads == kv->n_kv_heads && op->n_heads == group * op->n_kv_heads);
-    assert(op->n_heads * op->head_dim == program->shape.q_width && group <= ATTENTION_QUERIES_MAX);
-    if (group > program->group_max) program->group_max = group;
-}
-
-static void check_op(struct program *program, const struct op *op) {
-    const struct program_shape *shape = &program->shape;
+static void take_weights(struct cpu_program *p, struct op *op) {
     switch (op->kind) {
-    case OP_EMBED:
-        assert(op->embed.table.handle && op->embed.table.n_rows == shape->vocab);
-        assert(op->embed.table.n_cols == shape->hidden);
+    case OP_EMBED: // a row reads one row of it
+        op->embed.table = *(const struct tensor *)op->embed.table.handle;
         break;
     case OP_ATTENTION_IN:
-        check_attention_in(program, &op->attention_in);
-        break;
-    case OP_ATTENTION:
-        check_attention(program, &op->attention);
+        take_weight(p, &op->attention_in.wq);
+        take_weight(p, &op->attention_in.wk);
+        take_weight(p, &op->attention_in.wv);
         break;
     case OP_LINEAR_ADD:
-        check_weight(program, &op->linear_add.weight, shape->hidden,
-                     op->linear_add.source == SOURCE_MLP ? shape->mlp_width : shape->q_width);
+        take_weight(p, &op->linear_add.weight);
         break;
     case OP_MLP_IN:
-        check_weight(program, &op->mlp_in.gate, shape->mlp_width, shape->hidden);
-        check_weight(program, &op->mlp_in.up, shape->mlp_width, shape->hidden);
+        take_weight(p, &op->mlp_in.gate);
+        take_weight(p, &op->mlp_in.up);
         break;
     case OP_HEAD:
-        check_weight(program, &op->head.weight, shape->vocab, shape->hidden);
+        take_weight(p, &op->head.weight);
         break;
+    case OP_ATTENTION:
     case OP_SAMPLE:
-        assert(op->sample.vocab > 0 && op->sample.vocab <= shape->vocab);
-        break;
     case OP_KINDS:
-        assert(false);
+        break;
     }
 }
 
-void program_add(struct program *program, const struct op *op) {
-    check_op(program, op);
-    if (program->n_ops == program->ops_capacity) {
-        program->ops_capacity = program->ops_capacity ? 2 * program->ops_capacity : 64;
-        program->ops = mem_grow(program->ops, (size_t)program->ops_capacity, sizeof *program->ops);
-        free((void *)program->taken);
-        program->taken = mem_alloc_zero((size_t)program->ops_capacity * STAGES_MAX, sizeof *program->taken);
+void cpu_program_add(struct program *program, const struct op *op) {
+    struct cpu_program *p = (struct cpu_program *)program;
+    if (op->kind == OP_ATTENTION) {
+        int32_t group = op->attention.n_heads / op->attention.n_kv_heads;
+        assert(group <= ATTENTION_QUERIES_MAX);
+        if (group > p->group_max) p->group_max = group;
     }
-    program->ops[program->n_ops++] = *op;
+    if (p->n_ops == p->ops_capacity) {
+        p->ops_capacity = p->ops_capacity ? 2 * p->ops_capacity : 64;
+        p->ops = mem_grow(p->ops, (size_t)p->ops_capacity, sizeof *p->ops);
+    }
+    p->ops[p->n_ops] = *op;
+    take_weights(p, &p->ops[p->n_ops++]);
+}
+
+int cpu_program_prepare(struct program *program, struct err *err) {
+    (void)err;
+    struct cpu_program *p = (struct cpu_program *)program;
+    p->taken = mem_alloc_zero((size_t)p->n_ops * STAGES_MAX, sizeof *p->taken);
+    return 0;
 }

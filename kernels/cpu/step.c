@@ -14,7 +14,7 @@ enum {
 static const double SMALL_STEP_NS = 200e3;
 
 struct step {
-    struct program *program;
+    struct cpu_program *program;
     const struct step_input *input;
     const struct sample_result *before;
     struct step_times *times; // NULL: not sampled
@@ -25,7 +25,7 @@ struct step {
 // One worker's way through a step.
 struct run {
     const struct step *step;
-    struct program *program;
+    struct cpu_program *program;
     const struct kernel_table *kernels;
     const struct step_input *input;
     int worker, n_workers;
@@ -70,7 +70,7 @@ struct operand {
 };
 
 static void operand_row(const struct run *run, const struct operand *operand, int32_t r) {
-    const struct program *p = run->program;
+    const struct cpu_program *p = run->program;
     size_t n = (size_t)operand->n;
     const float *from = operand->source + (size_t)(operand->rows ? operand->rows[r] : r) * n;
     float *normed = p->normed + (size_t)r * n;
@@ -116,9 +116,9 @@ static void multiply(const struct run *run, const struct operand *operand, const
 
 // -------------------------------------------------------------------------------------------------------- operations
 
-static void make_rope_row(struct program *p, int32_t row, int32_t position) {
-    for (int32_t i = 0; i < p->shape.n_ropes; i++) {
-        const struct rope_spec *rope = &p->ropes[i];
+static void make_rope_row(struct cpu_program *p, int32_t row, int32_t position) {
+    for (int32_t i = 0; i < p->common.shape.n_ropes; i++) {
+        const struct rope_spec *rope = &p->common.ropes[i];
         size_t half = (size_t)rope->n_dims / 2;
         float *cosine = p->rope_cosine[i] + (size_t)row * half, *sine = p->rope_sine[i] + (size_t)row * half;
         for (size_t d = 0; d < half; d++) {
@@ -130,11 +130,11 @@ static void make_rope_row(struct program *p, int32_t row, int32_t position) {
 }
 
 static void run_embed(struct run *run, const struct op_embed *op) {
-    struct program *p = run->program;
+    struct cpu_program *p = run->program;
     int32_t first, count;
     while (take(run, run->input->n_rows, chunk_rows(run, run->input->n_rows), &first, &count))
         for (int32_t r = first; r < first + count; r++) {
-            float *out = p->residual + (size_t)r * (size_t)p->shape.hidden;
+            float *out = p->residual + (size_t)r * (size_t)p->common.shape.hidden;
             run->kernels->embed_row(out, &op->table, p->token[r], op->scale);
             make_rope_row(p, r, run->input->position[r]);
         }
@@ -145,7 +145,7 @@ static void finish_head(const struct run *run, const struct op_attention_in *op,
                         const float *norm) {
     if (norm) run->kernels->norm_rms(head, head, norm, op->norm_eps, op->head_dim);
     if (op->rope < 0) return;
-    const struct rope_spec *rope = &run->program->ropes[op->rope];
+    const struct rope_spec *rope = &run->program->common.ropes[op->rope];
     size_t at = (size_t)row * (size_t)rope->n_dims / 2;
     run->kernels->rope_head(head, run->program->rope_cosine[op->rope] + at, run->program->rope_sine[op->rope] + at,
                             rope->n_dims, rope->interleaved);
@@ -154,11 +154,11 @@ static void finish_head(const struct run *run, const struct op_attention_in *op,
 // Norms and rotates the heads of a row and stores its keys and values.
 static void finish_row(const struct run *run, const struct op_attention_in *op, const struct kv_layer *kv,
                        int32_t row) {
-    const struct program *p = run->program;
+    const struct cpu_program *p = run->program;
     const struct step_input *input = run->input;
-    float *query = p->query + (size_t)row * (size_t)p->shape.q_width;
-    float *key = p->key + (size_t)row * (size_t)p->shape.kv_width;
-    float *value = p->value + (size_t)row * (size_t)p->shape.kv_width;
+    float *query = p->query + (size_t)row * (size_t)p->common.shape.q_width;
+    float *key = p->key + (size_t)row * (size_t)p->common.shape.kv_width;
+    float *value = p->value + (size_t)row * (size_t)p->common.shape.kv_width;
     for (int32_t h = 0; h < op->n_heads; h++) finish_head(run, op, row, query + h * op->head_dim, op->q_norm);
     int32_t position = input->position[row];
     int32_t block_first = input->sequences[input->sequence[row]].block_first;
@@ -171,15 +171,15 @@ static void finish_row(const struct run *run, const struct op_attention_in *op, 
 }
 
 static void run_attention_in(struct run *run, const struct op_attention_in *op) {
-    struct program *p = run->program;
-    int32_t n_rows = run->input->n_rows, n_out = p->shape.q_width + 2 * p->shape.kv_width, first, count;
+    struct cpu_program *p = run->program;
+    int32_t n_rows = run->input->n_rows, n_out = p->common.shape.q_width + 2 * p->common.shape.kv_width, first, count;
     const struct output outputs[] = {
         {&op->wq, op->bq, p->query}, {&op->wk, op->bk, p->key}, {&op->wv, op->bv, p->value}};
     struct operand operand = {.source = p->residual,
                               .norm_weight = op->norm_weight,
                               .norm_eps = op->norm_eps,
                               .n_rows = n_rows,
-                              .n = p->shape.hidden};
+                              .n = p->common.shape.hidden};
     for (int i = 0; i < 3; i++) operand.rounded |= outputs[i].weight->format == TENSOR_BF16;
     operand_make(run, &operand);
     int32_t chunk = chunk_outputs(run, n_out);
@@ -199,14 +199,14 @@ static void run_attention_in(struct run *run, const struct op_attention_in *op) 
 }
 
 static struct attention_task make_task(const struct run *run, const struct op_attention *op, int32_t item) {
-    const struct program *p = run->program;
+    const struct cpu_program *p = run->program;
     const struct attention_tile *tile = &p->tiles[item / op->n_kv_heads];
     int32_t kv_head = item % op->n_kv_heads, group = op->n_heads / op->n_kv_heads;
     return (struct attention_task){
         .kv = cpu_kv_layer(p->backend, op->layer),
         .block_table = run->input->block_table + run->input->sequences[tile->sequence].block_first,
-        .query = p->query + (size_t)tile->row_first * (size_t)p->shape.q_width + kv_head * group * op->head_dim,
-        .query_stride = (size_t)p->shape.q_width,
+        .query = p->query + (size_t)tile->row_first * (size_t)p->common.shape.q_width + kv_head * group * op->head_dim,
+        .query_stride = (size_t)p->common.shape.q_width,
         .kv_head = kv_head,
         .n_group = group,
         .n_rows = tile->n_rows,
@@ -225,10 +225,11 @@ static void task_splits(const struct attention_task *task, int32_t *first, int32
 
 static void finish_task(const struct run *run, const struct attention_task *task, struct attention_partial *total,
                         int32_t item, int32_t n_kv_heads) {
-    const struct program *p = run->program;
+    const struct cpu_program *p = run->program;
     size_t row = (size_t)p->tiles[item / n_kv_heads].row_first;
-    float *out = p->attention + row * (size_t)p->shape.q_width + task->kv_head * task->n_group * task->kv.head_dim;
-    run->kernels->attention_finish(task, total, out, (size_t)p->shape.q_width);
+    float *out =
+        p->attention + row * (size_t)p->common.shape.q_width + task->kv_head * task->n_group * task->kv.head_dim;
+    run->kernels->attention_finish(task, total, out, (size_t)p->common.shape.q_width);
 }
 
 // One worker computes all positions of a task, range after range.
@@ -276,8 +277,8 @@ static void run_attention(struct run *run, const struct op_attention *op) {
 }
 
 static void run_linear_add(struct run *run, const struct op_linear_add *op) {
-    struct program *p = run->program;
-    int32_t n_rows = run->input->n_rows, hidden = p->shape.hidden, first, count;
+    struct cpu_program *p = run->program;
+    int32_t n_rows = run->input->n_rows, hidden = p->common.shape.hidden, first, count;
     struct operand operand = {.source = op->source == SOURCE_MLP ? p->gate : p->attention,
                               .n_rows = n_rows,
                               .n = op->weight.n_cols,
@@ -303,13 +304,13 @@ static void run_linear_add(struct run *run, const struct op_linear_add *op) {
 }
 
 static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
-    struct program *p = run->program;
-    int32_t n_rows = run->input->n_rows, width = p->shape.mlp_width, first, count;
+    struct cpu_program *p = run->program;
+    int32_t n_rows = run->input->n_rows, width = p->common.shape.mlp_width, first, count;
     struct operand operand = {.source = p->residual,
                               .norm_weight = op->norm_weight,
                               .norm_eps = op->norm_eps,
                               .n_rows = n_rows,
-                              .n = p->shape.hidden,
+                              .n = p->common.shape.hidden,
                               .rounded = op->gate.format == TENSOR_BF16 || op->up.format == TENSOR_BF16};
     operand_make(run, &operand);
     const struct output gate = {&op->gate, op->gate_bias, p->gate}, up = {&op->up, op->up_bias, p->up};
@@ -326,14 +327,14 @@ static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
 }
 
 static void run_head(struct run *run, const struct op_head *op) {
-    struct program *p = run->program;
-    int32_t n_rows = run->input->n_logit_rows, vocab = p->shape.vocab, first, count;
+    struct cpu_program *p = run->program;
+    int32_t n_rows = run->input->n_logit_rows, vocab = p->common.shape.vocab, first, count;
     struct operand operand = {.source = p->residual,
                               .rows = run->input->logit_row,
                               .norm_weight = op->norm_weight,
                               .norm_eps = op->norm_eps,
                               .n_rows = n_rows,
-                              .n = p->shape.hidden,
+                              .n = p->common.shape.hidden,
                               .rounded = op->weight.format == TENSOR_BF16};
     operand_make(run, &operand);
     const struct output output = {&op->weight, NULL, p->logits};
@@ -346,10 +347,10 @@ static void run_head(struct run *run, const struct op_head *op) {
 }
 
 static void run_sample(struct run *run, const struct op_sample *op) {
-    struct program *p = run->program;
+    struct cpu_program *p = run->program;
     int32_t row, count;
     while (take(run, run->input->n_logit_rows, 1, &row, &count))
-        run->kernels->sample(&p->results[row], p->logits + (size_t)row * (size_t)p->shape.vocab, op->vocab,
+        run->kernels->sample(&p->results[row], p->logits + (size_t)row * (size_t)p->common.shape.vocab, op->vocab,
                              &run->input->sample[row], run->input, &p->scratch[run->worker].sample);
     stage_end(run);
 }
@@ -386,7 +387,7 @@ static void run_op(struct run *run, const struct op *op) {
 
 static void step_worker(void *argument, int worker, int n_workers) {
     const struct step *step = argument;
-    struct program *p = step->program;
+    struct cpu_program *p = step->program;
     struct run run = {.step = step,
                       .program = p,
                       .kernels = p->backend->kernels,
@@ -407,20 +408,20 @@ static void step_worker(void *argument, int worker, int n_workers) {
 
 static void resolve_tokens(const struct step *step) {
     const struct step_input *input = step->input;
-    struct program *p = step->program;
+    struct cpu_program *p = step->program;
     for (int32_t r = 0; r < input->n_rows; r++) {
         int32_t token = input->token[r];
         if (token < 0) {
             assert(step->before);
             token = step->before[-1 - token].token;
         }
-        assert(token >= 0 && token < p->shape.vocab);
+        assert(token >= 0 && token < p->common.shape.vocab);
         p->token[r] = token;
     }
 }
 
 // Cuts the rows of each sequence into tiles.
-static int32_t make_tiles(struct program *p, const struct step_input *input) {
+static int32_t make_tiles(struct cpu_program *p, const struct step_input *input) {
     int32_t rows = ATTENTION_QUERIES_MAX / p->group_max, n = 0;
     for (int32_t s = 0; s < input->n_sequences; s++) {
         const struct step_sequence *sequence = &input->sequences[s];
@@ -434,8 +435,9 @@ static int32_t make_tiles(struct program *p, const struct step_input *input) {
 }
 
 // Into how many ranges of positions tiles are split, so that all workers have a part.
-static int32_t count_splits(const struct program *p, const struct step_input *input, int32_t n_tiles, int n_workers) {
-    int32_t n_items = n_tiles * p->backend->kv.n_kv_heads, longest = 0;
+static int32_t count_splits(const struct cpu_program *p, const struct step_input *input, int32_t n_tiles,
+                            int n_workers) {
+    int32_t n_items = n_tiles * p->backend->common.kv.n_kv_heads, longest = 0;
     if (n_workers == 1 || n_items >= SPLIT_TILES_PER_WORKER * n_workers) return 1;
     for (int32_t s = 0; s < input->n_sequences; s++)
         if (input->sequences[s].kv_len > longest) longest = input->sequences[s].kv_len;
@@ -444,25 +446,22 @@ static int32_t count_splits(const struct program *p, const struct step_input *in
 }
 
 // Rough time of a step on one worker: weights, products and attention at the speed of one core.
-static double step_cost_ns(const struct program *p, const struct step_input *input) {
+static double step_cost_ns(const struct cpu_program *p, const struct step_input *input) {
     double attended = 0; // positions, over all rows
     for (int32_t s = 0; s < input->n_sequences; s++)
         attended += (double)input->sequences[s].row_count * input->sequences[s].kv_len;
-    double attention_flops = 4.0 * p->shape.q_width * p->backend->kv.n_layers * attended;
+    double attention_flops = 4.0 * p->common.shape.q_width * p->backend->common.kv.n_layers * attended;
     return p->weight_bytes / 30 + (p->row_flops * input->n_rows + attention_flops) / 60;
 }
 
-static int choose_workers(const struct program *p, double cost_ns) {
+static int choose_workers(const struct cpu_program *p, double cost_ns) {
     const double worth_ns = 300e3; // of one worker's time, to wake another
     int n = pool_size(p->backend->pool);
     return cost_ns / worth_ns < n ? (int)(cost_ns / worth_ns) + 1 : n;
 }
 
-void program_run(struct program *p, const struct step_input *input, const struct sample_result *before,
-                 struct step_times *times) {
-    const struct program_shape *shape = &p->shape;
-    assert(input->n_rows > 0 && input->n_rows <= shape->rows_max && input->n_sequences <= shape->sequences_max);
-    assert(input->n_logit_rows >= 0 && input->n_logit_rows <= shape->logit_rows_max);
+void cpu_program_run(struct cpu_program *p, const struct step_input *input, const struct sample_result *before,
+                     struct step_times *times) {
     double cost_ns = step_cost_ns(p, input);
     bool timed = cost_ns > SMALL_STEP_NS || p->n_steps % TIMES_EVERY == 0;
     struct step step = {.program = p, .input = input, .before = before, .times = timed ? times : NULL};

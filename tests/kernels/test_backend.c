@@ -163,8 +163,8 @@ static void references_stand_for_drawn_tokens(void **state) {
     tiny_step_add(&steps[1], &(struct tiny_part){&refs[1], 1, 1, 8, 1, true});
     backend_submit(e.backend, e.program, &steps[0].input);
     backend_submit(e.backend, e.program, &steps[1].input);
-    backend_collect(e.backend, first, &times);
-    backend_collect(e.backend, second, &times);
+    assert_int_equal(backend_collect(e.backend, first, &times, NULL), 0);
+    assert_int_equal(backend_collect(e.backend, second, &times, NULL), 0);
     steps[1].token[0] = first[0].token, steps[1].token[1] = first[1].token;
     tiny_step_run(&e, &steps[1], again);
     assert_memory_equal(second, again, sizeof second);

@@ -120,7 +120,7 @@ struct tiny_engine {
 };
 
 static inline void tiny_load(struct backend *backend, struct tensor *t) {
-    assert_int_equal(backend_weight_load(backend, t, NULL), 0);
+    assert_int_equal(backend_weight_load(backend, t, WEIGHT_AS_IS, NULL), 0);
 }
 
 static inline void tiny_record(struct tiny_engine *e) {
@@ -146,6 +146,7 @@ static inline void tiny_record(struct tiny_engine *e) {
     }
     program_add(p, &(struct op){.kind = OP_HEAD, .head = {m->final_norm, 1e-5f, m->embed, s->soft_cap, 1}});
     program_add(p, &(struct op){.kind = OP_SAMPLE, .sample = {s->vocab}});
+    assert_int_equal(program_prepare(p, NULL), 0);
 }
 
 // rows_max also bounds the rows with logits.
@@ -242,7 +243,7 @@ static inline void tiny_step_add(struct tiny_step *step, const struct tiny_part 
 static inline void tiny_step_run(struct tiny_engine *e, struct tiny_step *step, struct sample_result *results) {
     struct step_times times;
     backend_submit(e->backend, e->program, &step->input);
-    backend_collect(e->backend, results, &times);
+    assert_int_equal(backend_collect(e->backend, results, &times, NULL), 0);
     assert_true(times.total_ns > 0);
 }
 

@@ -1,0 +1,198 @@
+// The door: what every device needs checked, then the device's own table.
+#include "kernels/driver.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { STEPS_SUBMITTED_MAX = 2 };
+
+// ---------------------------------------------------------------------------------------------- open and close
+
+int backend_open(struct backend **out, const struct backend_options *options, struct err *err) {
+    const char *device = options->device ? options->device : "cpu";
+    if (strcmp(device, "cpu") != 0) return err_set(err, ERR_UNSUPPORTED, "no device \"%s\"; there is: cpu", device);
+    struct backend *backend;
+    int rc = cpu_driver.open(&backend, options, err);
+    if (rc) return rc;
+    backend->driver = &cpu_driver;
+    assert(backend->steps_in_flight >= 1 && backend->steps_in_flight <= STEPS_SUBMITTED_MAX);
+    *out = backend;
+    return 0;
+}
+
+void backend_close(struct backend *backend) {
+    if (backend) backend->driver->close(backend);
+}
+
+const char *backend_description(const struct backend *backend) {
+    return backend->description;
+}
+
+int backend_steps_in_flight(const struct backend *backend) {
+    return backend->steps_in_flight;
+}
+
+bool backend_holds_weights(const struct backend *backend) {
+    return backend->holds_weights;
+}
+
+uint64_t backend_memory_available(const struct backend *backend) {
+    return backend->driver->memory_available(backend);
+}
+
+const char *weight_format_name(enum weight_format format) {
+    static const char *const names[] = {"auto", "bf16", "fp8", "int8", "int4"};
+    return names[format];
+}
+
+int backend_weight_load(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err) {
+    assert(tensor_present(tensor) && tensor->n_rows > 0 && tensor->n_cols > 0);
+    int rc = backend->driver->weight_load(backend, tensor, format, err);
+    assert(rc || tensor->handle);
+    return rc;
+}
+
+void backend_memory(const struct backend *backend, struct backend_memory *out) {
+    *out = (struct backend_memory){0};
+    backend->driver->memory(backend, out);
+}
+
+void backend_measure_peaks(struct backend *backend, struct backend_peaks *out) {
+    *out = (struct backend_peaks){0};
+    backend->driver->measure_peaks(backend, out);
+}
+
+// ---------------------------------------------------------------------------------------------------- KV cache
+
+const char *kv_format_name(enum kv_format format) {
+    static const char *const names[] = {[KV_F32] = "f32", [KV_BF16] = "bf16", [KV_FP8] = "fp8"};
+    return names[format];
+}
+
+uint64_t kv_bytes_per_block(const struct kv_shape *shape) {
+    static const uint64_t element_bytes[] = {[KV_F32] = 4, [KV_BF16] = 2, [KV_FP8] = 1};
+    uint64_t row_bytes = (uint64_t)shape->head_dim * element_bytes[shape->format];
+    if (shape->format == KV_FP8) row_bytes += sizeof(float);
+    uint64_t n_rows = 2 * (uint64_t)shape->n_layers * (uint64_t)shape->n_kv_heads * (uint64_t)shape->block_tokens;
+    return n_rows * row_bytes;
+}
+
+int backend_kv_open(struct backend *backend, const struct kv_shape *shape, struct err *err) {
+    assert(!backend->kv.n_blocks && shape->n_layers > 0 && shape->n_kv_heads > 0 && shape->n_blocks > 0);
+    assert(shape->head_dim > 0 && shape->block_tokens > 0);
+    int rc = backend->driver->kv_open(backend, shape, err);
+    if (!rc) backend->kv = *shape;
+    return rc;
+}
+
+// --------------------------------------------------------------------------------------------------- programs
+
+const char *op_kind_name(enum op_kind kind) {
+    static const char *const names[OP_KINDS] = {"embed",  "attention_in", "attention", "linear_add",
+                                                "mlp_in", "head",         "sample"};
+    return names[kind];
+}
+
+int program_open(struct program **out, struct backend *backend, const struct program_shape *shape, struct err *err) {
+    assert(backend->kv.n_blocks > 0 && shape->n_ropes >= 0 && shape->n_ropes <= 2);
+    assert(shape->rows_max > 0 && shape->sequences_max > 0 && shape->logit_rows_max > 0);
+    int rc = backend->driver->program_open(out, backend, shape, err);
+    assert(rc || ((*out)->backend == backend && (*out)->shape.ropes == (*out)->ropes));
+    return rc;
+}
+
+static void check_weight(const struct tensor *weight, int32_t n_rows, int32_t n_cols) {
+    assert(weight->handle && weight->n_rows == n_rows && weight->n_cols == n_cols);
+}
+
+static void check_attention_in(const struct program *program, const struct op_attention_in *op) {
+    const struct program_shape *shape = &program->shape;
+    const struct kv_shape *kv = &program->backend->kv;
+    assert(op->layer >= 0 && op->layer < kv->n_layers);
+    assert(op->head_dim == kv->head_dim && op->n_kv_heads == kv->n_kv_heads);
+    assert(op->n_heads > 0 && op->n_heads % op->n_kv_heads == 0);
+    assert(op->n_heads * op->head_dim == shape->q_width && op->n_kv_heads * op->head_dim == shape->kv_width);
+    assert(op->rope >= -1 && op->rope < shape->n_ropes);
+    assert(op->rope < 0 ||
+           (program->ropes[op->rope].n_dims <= op->head_dim && program->ropes[op->rope].n_dims % 2 == 0));
+    check_weight(&op->wq, shape->q_width, shape->hidden);
+    check_weight(&op->wk, shape->kv_width, shape->hidden);
+    check_weight(&op->wv, shape->kv_width, shape->hidden);
+}
+
+static void check_attention(const struct program *program, const struct op_attention *op) {
+    const struct kv_shape *kv = &program->backend->kv;
+    assert(op->layer >= 0 && op->layer < kv->n_layers && op->head_dim == kv->head_dim);
+    assert(op->n_kv_heads == kv->n_kv_heads && op->n_heads > 0 && op->n_heads % op->n_kv_heads == 0);
+    assert(op->n_heads * op->head_dim == program->shape.q_width);
+}
+
+static void check_op(const struct program *program, const struct op *op) {
+    const struct program_shape *shape = &program->shape;
+    switch (op->kind) {
+    case OP_EMBED:
+        check_weight(&op->embed.table, shape->vocab, shape->hidden);
+        break;
+    case OP_ATTENTION_IN:
+        check_attention_in(program, &op->attention_in);
+        break;
+    case OP_ATTENTION:
+        check_attention(program, &op->attention);
+        break;
+    case OP_LINEAR_ADD:
+        check_weight(&op->linear_add.weight, shape->hidden,
+                     op->linear_add.source == SOURCE_MLP ? shape->mlp_width : shape->q_width);
+        break;
+    case OP_MLP_IN:
+        check_weight(&op->mlp_in.gate, shape->mlp_width, shape->hidden);
+        check_weight(&op->mlp_in.up, shape->mlp_width, shape->hidden);
+        break;
+    case OP_HEAD:
+        check_weight(&op->head.weight, shape->vocab, shape->hidden);
+        break;
+    case OP_SAMPLE:
+        assert(op->sample.vocab > 0 && op->sample.vocab <= shape->vocab);
+        break;
+    case OP_KINDS:
+        assert(false);
+    }
+}
+
+void program_add(struct program *program, const struct op *op) {
+    assert(!program->prepared);
+    check_op(program, op);
+    program->backend->driver->program_add(program, op);
+}
+
+int program_prepare(struct program *program, struct err *err) {
+    assert(!program->prepared);
+    int rc = program->backend->driver->program_prepare(program, err);
+    program->prepared = !rc;
+    return rc;
+}
+
+void program_close(struct program *program) {
+    if (program) program->backend->driver->program_close(program);
+}
+
+// ------------------------------------------------------------------------------------------------------- run
+
+void backend_submit(struct backend *backend, struct program *program, const struct step_input *input) {
+    const struct program_shape *shape = &program->shape;
+    assert(program->backend == backend && program->prepared && backend->n_in_flight < STEPS_SUBMITTED_MAX);
+    assert(input->n_rows > 0 && input->n_rows <= shape->rows_max && input->n_sequences <= shape->sequences_max);
+    assert(input->n_logit_rows >= 0 && input->n_logit_rows <= shape->logit_rows_max);
+    backend->n_in_flight++;
+    backend->driver->submit(backend, program, input);
+}
+
+int backend_collect(struct backend *backend, struct sample_result *results, struct step_times *times, struct err *err) {
+    assert(backend->n_in_flight > 0);
+    backend->n_in_flight--;
+    *times = (struct step_times){0};
+    return backend->driver->collect(backend, results, times, err);
+}
+
+const float *backend_logits(struct backend *backend, int32_t logit_row) {
+    return backend->driver->logits(backend, logit_row);
+}
