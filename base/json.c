@@ -271,8 +271,8 @@ static const char *after_value(const char *at, const char *end) {
 }
 
 struct json_cursor json_enter(struct str_view container) {
-    const char *end = container.data + container.n_bytes;
-    return (struct json_cursor){container.n_bytes ? container.data + 1 : end, end};
+    if (!container.n_bytes) return (struct json_cursor){NULL, NULL};
+    return (struct json_cursor){container.data + 1, container.data + container.n_bytes};
 }
 
 static bool take_value(struct json_cursor *cursor, struct str_view *value) {

@@ -89,6 +89,14 @@ static void members_are_found_raw(void **state) {
     assert_false(json_find_member(text, strlen(text), "y", &value));
 }
 
+static void what_is_absent_holds_nothing(void **state) {
+    (void)state;
+    struct str_view key, value;
+    struct json_cursor cursor = json_enter((struct str_view){NULL, 0});
+    assert_false(json_next_member(&cursor, &key, &value));
+    assert_false(json_next_element(&cursor, &value));
+}
+
 static void documents_are_walked_without_a_tree(void **state) {
     (void)state;
     const char *text = " {\"a\" : [1, \"x]\\\"\", {\"b\":[]} , -2.5e1 ] ,\"\\u0063\":true, \"d\":{\"e\":0}}";
@@ -153,9 +161,13 @@ static void strings_are_written_safely(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(documents_are_told_apart),   cmocka_unit_test(limits_hold),
-        cmocka_unit_test(suite_is_judged_as_it_asks), cmocka_unit_test(members_are_found_raw),
-        cmocka_unit_test(strings_are_written_safely), cmocka_unit_test(documents_are_walked_without_a_tree),
+        cmocka_unit_test(documents_are_told_apart),
+        cmocka_unit_test(limits_hold),
+        cmocka_unit_test(suite_is_judged_as_it_asks),
+        cmocka_unit_test(members_are_found_raw),
+        cmocka_unit_test(strings_are_written_safely),
+        cmocka_unit_test(what_is_absent_holds_nothing),
+        cmocka_unit_test(documents_are_walked_without_a_tree),
         cmocka_unit_test(integers_keep_every_digit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

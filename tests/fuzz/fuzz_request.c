@@ -16,6 +16,7 @@ void fuzz_seeds(void) {
         "{\"messages\":[{\"role\":\"developer\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u00e4\"},{\"text\":\"b\","
         "\"type\":\"text\"}]}],\"chat_template_kwargs\":{\"a\":1,\"b\":\"x\"},\"reasoning_effort\":\"none\",\"stop\":["
         "\"x\"]}",
+        "{\"messages\":[{\"role\":\"assistant\"}]}",
         "{\"prompt\":[[1,2],[3]],\"logit_bias\":{\"5\":-100},\"seed\":-9223372036854775808,\"stop_token_ids\":[1],"
         "\"stream\":true,\"stream_options\":{\"include_usage\":true},\"max_tokens\":1e1,\"best_of\":1,\"temperature\":"
         "0.5}",
