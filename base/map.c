@@ -90,6 +90,10 @@ void map_close(struct map *map) {
     *map = (struct map)MAP_INIT;
 }
 
+size_t map_bytes(const struct map *map) {
+    return map->capacity * sizeof *map->slots;
+}
+
 bool map_put(struct map *map, const char *key, size_t n_bytes, uint64_t value) {
     assert(map->slots);
     if ((map->count + 1) * 3 > map->capacity * 2) resize(map, map->capacity * 2);

@@ -18,6 +18,7 @@ struct map {
 
 void map_open(struct map *map, size_t expected_count, bool copies_keys);
 void map_close(struct map *map);
+size_t map_bytes(const struct map *map); // of memory, without keys
 // Adds or replaces; returns false when the key was there already (the value is then replaced).
 bool map_put(struct map *map, const char *key, size_t n_bytes, uint64_t value);
 bool map_get(const struct map *map, const char *key, size_t n_bytes, uint64_t *value);

@@ -24,7 +24,10 @@ static void print_progress(void *context, uint64_t done, uint64_t total) {
 static void print_ready(const struct serving *serving, uint64_t started_ns) {
     const struct engine_limits *limits = engine_limits(serving->engine);
     struct str text = STR_INIT;
-    memory_ledger_print(engine_memory(serving->engine), &text);
+    struct memory_ledger ledger = *engine_memory(serving->engine);
+    step_loop_list_memory(serving->step_loop, &ledger);
+    memory_ledger_append(&ledger, server_memory(serving->server));
+    memory_ledger_print(&ledger, &text);
     printf("\n%s\n", str_text(&text));
     str_close(&text);
     printf("model    %s (%s, %.1f M parameters), context %d tokens\n", serving->model->name,

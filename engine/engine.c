@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "engine/forward.h"
 #include "engine/memory_plan.h"
+#include "models/chat_template.h"
 #include "models/tokenizer.h"
 
 #include <assert.h>
@@ -108,6 +109,10 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
                       limits->rows_max, limits->logit_rows_max);
     memory_ledger_add(ledger, "workspace", memory.workspace_bytes + input_bytes, 0,
                       "scratch and the inputs of %d steps", limits->steps_in_flight);
+    size_t text_bytes = model->tokenizer ? tokenizer_bytes(model->tokenizer) : 0;
+    if (model->chat_template) text_bytes += chat_template_bytes(model->chat_template);
+    memory_ledger_add(ledger, "text", text_bytes, text_bytes, "tokenizer%s",
+                      model->chat_template ? " and chat template" : "");
 }
 
 static int engine_start(struct engine *engine, const struct engine_options *options, struct err *err) {

@@ -31,6 +31,10 @@ void added_tokens_close(struct added_tokens *set) {
     *set = (struct added_tokens){0};
 }
 
+size_t added_tokens_bytes(const struct added_tokens *set) {
+    return set->tokens_capacity * sizeof *set->tokens + set->nodes_capacity * sizeof *set->nodes;
+}
+
 static uint32_t find_child(const struct added_tokens *set, uint32_t node, unsigned char byte) {
     uint32_t child = set->nodes[node].child;
     while (child && set->nodes[child].byte != byte) child = set->nodes[child].sibling;

@@ -39,6 +39,7 @@ struct added_tokens {
 void added_tokens_open(struct added_tokens *set);
 void added_tokens_close(struct added_tokens *set);
 // content: what to look for; empty content is left out. The same content twice: the later one counts.
+size_t added_tokens_bytes(const struct added_tokens *set); // of memory
 void added_tokens_add(struct added_tokens *set, struct str_view content, struct added_token token);
 
 struct added_search {

@@ -8,6 +8,7 @@
 
 enum {
     JUNCTION_BITS = 19,
+    JUNCTION_WORDS = 1 << (JUNCTION_BITS - 6),
     JOINED_BYTES_MAX = 1024, // longer tokens do not come from merging
 };
 
@@ -48,7 +49,7 @@ static struct bpe *open_common(const struct bpe_options *options) {
     // Unknown characters must neither join others across a cut nor vanish from between two that could merge.
     bool unknown_stays = has_all_bytes(bpe) || (options->unknown_id >= 0 && !options->fuse_unknown);
     bool cuts = options->long_pieces && !bpe->has_affixes && unknown_stays;
-    if (cuts) bpe->junctions = mem_alloc_zero((size_t)1 << (JUNCTION_BITS - 6), sizeof *bpe->junctions);
+    if (cuts) bpe->junctions = mem_alloc_zero(JUNCTION_WORDS, sizeof *bpe->junctions);
     return bpe;
 }
 
@@ -194,6 +195,13 @@ struct bpe *bpe_open_scores(const struct bpe_options *options, const float *scor
     }
     free(scored);
     return bpe;
+}
+
+size_t bpe_bytes(const struct bpe *bpe) {
+    size_t n_bytes = sizeof *bpe + bpe->merges_capacity * sizeof *bpe->merges;
+    if (bpe->rank_of_id) n_bytes += (size_t)bpe->options.vocab->n_ids * sizeof *bpe->rank_of_id;
+    if (bpe->junctions) n_bytes += JUNCTION_WORDS * sizeof *bpe->junctions;
+    return n_bytes;
 }
 
 void bpe_close(struct bpe *bpe) {

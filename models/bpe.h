@@ -40,7 +40,8 @@ int bpe_add_merge(struct bpe *bpe, struct str_view left, struct str_view right, 
     __attribute__((warn_unused_result));
 // By text. mergeable[id]: the token can be a result; scores are finite. Both [vocab->n_ids], not kept.
 struct bpe *bpe_open_scores(const struct bpe_options *options, const float *scores, const bool *mergeable);
-void bpe_close(struct bpe *bpe); // NULL is allowed
+void bpe_close(struct bpe *bpe);         // NULL is allowed
+size_t bpe_bytes(const struct bpe *bpe); // of memory, without the vocabulary
 
 // The memory of one encoding; zero it before the first piece.
 struct bpe_work {

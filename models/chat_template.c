@@ -76,6 +76,11 @@ void chat_template_close(struct chat_template *chat_template) {
     free(chat_template);
 }
 
+size_t chat_template_bytes(const struct chat_template *chat_template) {
+    size_t n_bytes = jinja_program_bytes(chat_template->program);
+    return chat_template->tool_use ? n_bytes + jinja_program_bytes(chat_template->tool_use) : n_bytes;
+}
+
 static bool program_reads(const struct jinja_program *program, const char *variable) {
     uint64_t symbol;
     return program && map_get(&program->symbols, variable, strlen(variable), &symbol) && program->is_read[symbol];

@@ -17,6 +17,7 @@ struct chat_template;
 int chat_template_open(struct chat_template **out, struct str_view source, struct err *err)
     __attribute__((warn_unused_result));
 void chat_template_close(struct chat_template *chat_template);
+size_t chat_template_bytes(const struct chat_template *chat_template); // of memory that its programs take
 
 // While loading. A second template, which renders in place of the first when the variable `tools` holds something
 // (Hugging Face's "tool_use").

@@ -363,6 +363,11 @@ int jinja_parse(struct jinja_program **out, struct str_view source, struct err *
     return 0;
 }
 
+size_t jinja_program_bytes(const struct jinja_program *program) {
+    return sizeof *program + program->arena.n_bytes + map_bytes(&program->symbols) +
+           program->symbols_capacity * (sizeof *program->names + sizeof *program->is_read);
+}
+
 void jinja_program_close(struct jinja_program *program) {
     if (!program) return;
     map_close(&program->symbols);

@@ -8,3 +8,4 @@
 int jinja_parse(struct jinja_program **out, struct str_view source, struct err *err)
     __attribute__((warn_unused_result));
 void jinja_program_close(struct jinja_program *program);
+size_t jinja_program_bytes(const struct jinja_program *program); // of memory

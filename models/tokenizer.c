@@ -36,6 +36,14 @@ void tokenizer_close(struct tokenizer *t) {
     free(t);
 }
 
+size_t tokenizer_bytes(const struct tokenizer *t) {
+    size_t n_ids = (size_t)t->vocab.n_ids;
+    return sizeof *t + vocab_bytes(&t->vocab) + bpe_bytes(t->bpe) + added_tokens_bytes(&t->raw) +
+           added_tokens_bytes(&t->normalized) + t->added.capacity * sizeof *t->added.items +
+           n_ids * (sizeof *t->special + sizeof *t->blocked) + (n_ids + 1) * sizeof *t->decoded_at +
+           t->decoded_at[n_ids];
+}
+
 int tokenizer_add_added(struct tokenizer *t, struct str_view content, struct added_token token, struct err *err) {
     enum { CONTENT_BYTES_MAX = 1024 }; // bounds the time at one position of a text
     if (content.n_bytes > CONTENT_BYTES_MAX)

@@ -63,6 +63,7 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
 struct str_view tokenizer_token_text(const struct tokenizer *tokenizer, int32_t id);
 // The raw bytes that one id stands for, in the middle of a text (for logprobs); appended to out.
 void tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id, struct str *out);
+size_t tokenizer_bytes(const struct tokenizer *tokenizer); // of memory that its tables take
 // The fewest tokens that n_bytes of text can become, white space that added tokens swallow left aside: for refusing
 // texts by length before encoding them.
 size_t tokenizer_tokens_min(const struct tokenizer *tokenizer, size_t n_bytes);

@@ -65,6 +65,18 @@ void vocab_close(struct vocab *vocab) {
     *vocab = (struct vocab){0};
 }
 
+// The size of the table of texts.
+static size_t texts_capacity(int32_t n_ids) {
+    size_t capacity = n_ids ? 64 : 0;
+    while (capacity < (size_t)n_ids) capacity *= 2;
+    return capacity;
+}
+
+size_t vocab_bytes(const struct vocab *vocab) {
+    return vocab->arena.n_bytes + texts_capacity(vocab->n_ids) * sizeof *vocab->texts +
+           vocab->capacity * sizeof *vocab->slots;
+}
+
 // Texts lie close together, because looking them up is most of what opening a tokenizer costs.
 static struct str_view copy_text(struct vocab *vocab, struct str_view text) {
     enum { CHUNK_BYTES = 64 * 1024 };
@@ -84,9 +96,7 @@ static void grow_ids(struct vocab *vocab, int32_t id) {
     int32_t old = vocab->n_ids;
     vocab->n_ids = id + 1;
     // Doubling at powers of two keeps adding ids one by one linear.
-    size_t capacity = 64, old_capacity = old ? 64 : 0;
-    while (capacity < (size_t)vocab->n_ids) capacity *= 2;
-    while (old_capacity && old_capacity < (size_t)old) old_capacity *= 2;
+    size_t capacity = texts_capacity(vocab->n_ids), old_capacity = texts_capacity(old);
     if (capacity != old_capacity) {
         vocab->texts = mem_grow(vocab->texts, capacity, sizeof *vocab->texts);
         memset(vocab->texts + old_capacity, 0, (capacity - old_capacity) * sizeof *vocab->texts);

@@ -30,5 +30,6 @@ void vocab_close(struct vocab *vocab);
 bool vocab_add(struct vocab *vocab, int32_t id, struct str_view text);
 // Gives an unused id a text that vocab_find does not find under it, because another id has the same text.
 void vocab_add_duplicate(struct vocab *vocab, int32_t id, struct str_view text);
+size_t vocab_bytes(const struct vocab *vocab); // of memory
 // The id of exactly this text, or -1.
 int32_t vocab_find(const struct vocab *vocab, const char *bytes, size_t n_bytes);

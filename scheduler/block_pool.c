@@ -50,6 +50,11 @@ void block_pool_close(struct block_pool *pool) {
     *pool = (struct block_pool){0};
 }
 
+size_t block_pool_bytes(const struct block_pool *pool) {
+    return (size_t)pool->n_blocks *
+           (sizeof *pool->n_refs + sizeof *pool->next + sizeof *pool->previous + sizeof *pool->cached);
+}
+
 int32_t block_pool_take(struct block_pool *pool, bool *was_cached) {
     *was_cached = pool->free.count == 0;
     struct block_list *list = *was_cached ? &pool->unused : &pool->free;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct block_list {
@@ -22,6 +23,7 @@ struct block_pool {
 
 void block_pool_open(struct block_pool *pool, int32_t n_blocks);
 void block_pool_close(struct block_pool *pool);
+size_t block_pool_bytes(const struct block_pool *pool); // of memory
 
 // Blocks that block_pool_take can give: free ones and cached ones without owner.
 static inline int32_t block_pool_n_available(const struct block_pool *pool) {

@@ -28,6 +28,11 @@ void prefix_cache_close(struct prefix_cache *cache) {
     *cache = (struct prefix_cache){0};
 }
 
+size_t prefix_cache_bytes(const struct prefix_cache *cache) {
+    size_t block_bytes = sizeof *cache->entries + (size_t)cache->block_tokens * sizeof *cache->tokens;
+    return (size_t)cache->n_blocks * block_bytes + (cache->bucket_mask + 1) * sizeof *cache->buckets;
+}
+
 static int32_t *block_tokens(const struct prefix_cache *cache, int32_t block) {
     return cache->tokens + (size_t)block * (size_t)cache->block_tokens;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 // PREFIX_ROOT is the parent of a sequence's first block.
@@ -34,6 +35,7 @@ struct prefix_key {
 
 void prefix_cache_open(struct prefix_cache *cache, int32_t n_blocks, int32_t block_tokens);
 void prefix_cache_close(struct prefix_cache *cache);
+size_t prefix_cache_bytes(const struct prefix_cache *cache); // of memory, when it is full
 
 // The block with these contents, -1 when there is none; *id: its entry, the parent of the block that follows.
 int32_t prefix_cache_find(const struct prefix_cache *cache, const struct prefix_key *key, uint64_t *id);

@@ -57,6 +57,14 @@ void scheduler_close(struct scheduler *scheduler) {
     free(scheduler);
 }
 
+size_t scheduler_bytes(const struct scheduler *scheduler) {
+    size_t n_sequences = (size_t)scheduler->limits.sequences_max;
+    size_t of_sequence = 3 * sizeof(struct sequence *) + STEPS_PLANNED_MAX * sizeof(struct planned_rows);
+    return sizeof *scheduler + block_pool_bytes(&scheduler->pool) + prefix_cache_bytes(&scheduler->cache) +
+           map_bytes(&scheduler->by_id) + scheduler->queue.capacity * sizeof *scheduler->queue.items +
+           n_sequences * of_sequence + (size_t)scheduler->limits.n_blocks * sizeof *scheduler->refs_expected;
+}
+
 void scheduler_emit(struct generation_events *events, const struct sequence *sequence, enum generation_event_kind kind,
                     enum finish_reason finish, const struct sample_result *sample, uint64_t now_ns) {
     const struct request *request = sequence->request;

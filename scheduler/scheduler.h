@@ -21,7 +21,8 @@ struct scheduler_options {
 };
 
 struct scheduler *scheduler_open(const struct scheduler_options *options);
-void scheduler_close(struct scheduler *scheduler); // with all requests that live
+void scheduler_close(struct scheduler *scheduler);         // with all requests that live
+size_t scheduler_bytes(const struct scheduler *scheduler); // of memory, without requests
 
 // Takes ownership of the request. What ends at once (nothing to draw or to report) is answered in *events.
 void scheduler_submit(struct scheduler *scheduler, struct request *request, struct generation_events *events);

@@ -103,6 +103,13 @@ int request_open(struct request **out, const struct generation *generation, cons
     return 0;
 }
 
+size_t request_bytes_max(const struct engine_limits *limits) {
+    // Prompt and generated tokens together fill the context at most; so do the tokens that penalties count.
+    size_t context = (size_t)limits->context, n_blocks = context / (size_t)limits->block_tokens + 1;
+    return sizeof(struct request) + sizeof(struct sequence) +
+           context * (sizeof(int32_t) + 2 * sizeof(struct seen_token)) + n_blocks * sizeof(int32_t);
+}
+
 void request_close(struct request *request) {
     if (!request) return;
     arena_close(&request->arena);

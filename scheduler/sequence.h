@@ -62,6 +62,7 @@ struct request {
 int request_open(struct request **out, const struct generation *generation, const struct engine_limits *limits,
                  struct err *err) __attribute__((warn_unused_result));
 void request_close(struct request *request);
+size_t request_bytes_max(const struct engine_limits *limits); // of memory, for each of its sequences, biases left aside
 
 static inline int32_t sequence_n_known(const struct sequence *sequence) {
     return sequence->request->generation.n_prompt + sequence->n_generated;

@@ -259,6 +259,18 @@ int step_loop_open(struct step_loop **out, struct engine *engine, const struct s
     return 0;
 }
 
+void step_loop_list_memory(const struct step_loop *loop, struct memory_ledger *ledger) {
+    const struct engine_limits *limits = engine_limits(loop->engine);
+    size_t n_events = loop->made.capacity + loop->ready.capacity + loop->handed_over.capacity;
+    size_t n_bytes = sizeof *loop + scheduler_bytes(loop->scheduler) + RECORDS_KEPT * sizeof *loop->records +
+                     n_events * sizeof *loop->made.items;
+    memory_ledger_add(ledger, "scheduler", n_bytes, n_bytes, "%d blocks and their prefixes, %d step records",
+                      limits->n_blocks, RECORDS_KEPT);
+    size_t n_requests = (size_t)limits->sequences_max + (size_t)loop->queue_max;
+    memory_ledger_add(ledger, "requests", n_requests * request_bytes_max(limits), 0, "%d running, %d waiting",
+                      limits->sequences_max, loop->queue_max);
+}
+
 void step_loop_close(struct step_loop *loop) {
     if (!loop) return;
     pthread_mutex_lock(&loop->mutex);

@@ -193,6 +193,14 @@ static void stop_listening(struct http_server *server) {
     uv_close((uv_handle_t *)&server->listener, on_handle_closed);
 }
 
+const struct http_options *http_server_options(const struct http_server *server) {
+    return &server->options;
+}
+
+size_t http_server_connection_bytes_max(const struct http_server *server) {
+    return sizeof(struct http_conn) + HTTP_LEFTOVER_BYTES_MAX + server->options.limits.pending_bytes_max;
+}
+
 void http_server_drain(struct http_server *server) {
     server->draining = true;
     stop_listening(server);

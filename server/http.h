@@ -70,8 +70,10 @@ struct http_options {
 // run until it is empty before it is closed.
 int http_server_open(struct http_server **out, uv_loop_t *loop, const struct http_options *options, struct err *err)
     __attribute__((warn_unused_result));
-int http_server_port(const struct http_server *server);        // the bound port
-int http_server_n_exchanges(const struct http_server *server); // requests being answered
+const struct http_options *http_server_options(const struct http_server *server); // with the defaults filled in
+size_t http_server_connection_bytes_max(const struct http_server *server);        // of memory, without a request's body
+int http_server_port(const struct http_server *server);                           // the bound port
+int http_server_n_exchanges(const struct http_server *server);                    // requests being answered
 // Open connections; one stays until its last response has left.
 int http_server_n_connections(const struct http_server *server);
 // Stops accepting; idle connections close now, the others after their response, which says Connection: close.

@@ -222,6 +222,15 @@ static void return_large_blocks(void) {
     mallopt(M_TRIM_THRESHOLD, 4 << 20);
 }
 
+static void fill_memory(struct server *server) {
+    const struct http_options *http = http_server_options(server->http);
+    size_t n_connections = (size_t)http->connections_max;
+    memory_ledger_add(&server->memory, "bodies", http->limits.bodies_bytes_max, 0, "of requests, up to %zu MiB each",
+                      http->body_bytes_max >> 20);
+    memory_ledger_add(&server->memory, "connections", n_connections * http_server_connection_bytes_max(server->http), 0,
+                      "%zu, each with what its client has not read", n_connections);
+}
+
 int server_open(struct server **out, const struct server_options *options, struct err *err) {
     struct server *server = mem_alloc_zero(1, sizeof *server);
     return_large_blocks();
@@ -248,8 +257,13 @@ int server_open(struct server **out, const struct server_options *options, struc
         server_close(server);
         return rc;
     }
+    fill_memory(server);
     *out = server;
     return 0;
+}
+
+const struct memory_ledger *server_memory(const struct server *server) {
+    return &server->memory;
 }
 
 void server_attach(struct server *server, const struct server_engine *engine) {

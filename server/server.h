@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "engine/memory_ledger.h"
 #include "server/http.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,4 +45,6 @@ void server_wake(void *server);
 void server_stop(struct server *server);
 
 int server_run(struct server *server, struct err *err) __attribute__((warn_unused_result));
+// What connections and their requests may take besides the answers that are being collected. Any thread.
+const struct memory_ledger *server_memory(const struct server *server);
 void server_close(struct server *server);

@@ -44,7 +44,8 @@ struct server {
     VEC_OF(struct completion *) touched; // got events in this round
     int32_t n_deferred;                  // prompts that wait for room in the step loop's queue
     struct metrics metrics;
-    struct str scratch; // of the chunk being written
+    struct memory_ledger memory; // read-only after opening
+    struct str scratch;          // of the chunk being written
 };
 
 void server_reply_error(struct http_exchange *exchange, const struct api_error *error);
