@@ -1,5 +1,5 @@
 // Speed of the CPU kernels in whole steps of known shapes, beside the limits measured in the same run.
-// Usage: bench_kernels [-i instruction_set] [-t threads] [peaks] [model] [small] [attention]
+// Usage: bench_kernels [-i instruction_set] [-t threads] [peaks] [model] [mixed] [small] [attention]
 #include "base/mem.h"
 #include "base/number.h"
 #include "base/rng.h"
@@ -184,6 +184,25 @@ static void step_make(struct bench_step *s, int32_t n_sequences, int32_t n_rows,
     }
 }
 
+// One more sequence, of whose prompt this step computes n_rows rows; nothing is drawn.
+static void step_add_prompt(struct bench_step *s, int32_t n_rows, int32_t kv_len, int32_t vocab) {
+    struct step_input *input = &s->input;
+    int32_t n_blocks = (kv_len + BLOCK_TOKENS - 1) / BLOCK_TOKENS, block_first = input->n_block_table;
+    s->block_table = mem_grow(s->block_table, (size_t)block_first + (size_t)n_blocks, sizeof *s->block_table);
+    input->block_table = s->block_table;
+    for (int32_t b = 0; b < n_blocks; b++) s->block_table[block_first + b] = block_first + b;
+    input->n_block_table += n_blocks;
+    s->sequences[input->n_sequences] = (struct step_sequence){input->n_rows, n_rows, kv_len, block_first};
+    for (int32_t r = 0; r < n_rows; r++) {
+        int32_t row = input->n_rows + r;
+        s->token[row] = (row * 7919 + 13) % vocab;
+        s->position[row] = kv_len - n_rows + r;
+        s->sequence[row] = input->n_sequences;
+    }
+    input->n_rows += n_rows;
+    input->n_sequences++;
+}
+
 // The quickest of some runs: what the machine does when nobody disturbs it.
 static struct step_times step_time(struct model *m, struct program *program, struct bench_step *s, int repeats) {
     struct step_times best = {.total_ns = UINT64_MAX}, times;
@@ -265,6 +284,30 @@ static void bench_model(const struct backend_options *options, const struct back
     model_close(&m);
 }
 
+// What rows of a prompt cost in a step that 32 sequences decode in.
+static void bench_mixed(const struct backend_options *options) {
+    struct model m;
+    model_open(&m, &qwen_0_6b, options);
+    static const int32_t prompt_rows[] = {0, 16, 32, 64, 96, 128, 256, 448}, kv_lens[] = {512, 4096, 8000};
+    for (size_t k = 0; k < sizeof kv_lens / sizeof *kv_lens; k++) {
+        double decode_ms = 0;
+        for (size_t i = 0; i < sizeof prompt_rows / sizeof *prompt_rows; i++) {
+            struct bench_step step;
+            int32_t n_rows = prompt_rows[i];
+            step_make(&step, 32, 1, 256, m.shape.vocab);
+            if (n_rows) step_add_prompt(&step, n_rows, kv_lens[k], m.shape.vocab);
+            struct step_times t = step_time(&m, m.program, &step, 3);
+            double ms = (double)t.total_ns / 1e6;
+            if (!n_rows) decode_ms = ms;
+            printf("decode 32 + prompt %d of %d: %.1f ms, a prompt row %.2f ms\n", n_rows, kv_lens[k], ms,
+                   n_rows ? (ms - decode_ms) / n_rows : 0.0);
+            print_ops(&t);
+            free(step.block_table);
+        }
+    }
+    model_close(&m);
+}
+
 static void bench_small(const struct backend_options *options) {
     validate(&stories_260k, options);
     struct model m;
@@ -320,19 +363,20 @@ static void bench_attention(const struct backend_options *options, const struct 
 
 int main(int argc, char **argv) {
     struct backend_options options = {.device = "cpu", .instruction_set = "auto"};
-    bool model = false, small = false, attention = false, any = false;
+    bool model = false, mixed = false, small = false, attention = false, any = false;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "-i") && i + 1 < argc)
             options.instruction_set = argv[++i];
         else if (!strcmp(argv[i], "-t") && i + 1 < argc)
             options.n_threads = (int)strtol(argv[++i], NULL, 10);
         else
-            any = true, model |= !strcmp(argv[i], "model"), small |= !strcmp(argv[i], "small"),
-            attention |= !strcmp(argv[i], "attention");
+            any = true, model |= !strcmp(argv[i], "model"), mixed |= !strcmp(argv[i], "mixed"),
+            small |= !strcmp(argv[i], "small"), attention |= !strcmp(argv[i], "attention");
     }
     struct backend_peaks peaks = bench_peaks(&options);
     if (small || !any) bench_small(&options);
     if (attention || !any) bench_attention(&options, &peaks);
     if (model || !any) bench_model(&options, &peaks);
+    if (mixed || !any) bench_mixed(&options);
     return 0;
 }

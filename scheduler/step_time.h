@@ -18,6 +18,9 @@ struct step_time {
 // duration_ns: how long the step kept the device busy.
 void step_time_learn(struct step_time *time, const struct step_record *record, uint64_t duration_ns);
 
-// Prompts may make a step longer by 100 ms or, where steps are longer than that without them, double it. At least 16
-// rows, because fewer are not worth reading the weights; 64 while nothing is known; at most rows_max.
+// How many prompt rows a step may hold in which sequences decode: as many as end it within 250 ms (four tokens a
+// second, about as fast as people read) or take twice as long as decoding, whichever is more. A prompt of given length
+// takes the same time from the others in small chunks as in large ones, or more, because small products are less
+// efficient: so chunks are as large as the wait for the next token bears. At least 32 rows; 64 while nothing is known;
+// at most rows_max.
 int32_t step_time_prompt_rows(const struct step_time *time, int32_t rows_max);

@@ -14,10 +14,11 @@ static void prompt_rows_fit_the_allowed_time(void **state) {
     } rows[] = {
         {"nothing measured: a careful start", 0, 0, 0, 512, 64},
         {"only decoding measured", 20, 0, 0, 512, 64},
-        {"2 ms a row: 100 ms are 50 rows", 20, 220, 100, 512, 50},
+        {"2 ms a row: 230 ms are left for 115 rows", 20, 220, 100, 512, 115},
         {"cheap rows: all", 1, 11, 100, 512, 512},
-        {"a slow model: as long again as decoding", 400, 1400, 100, 512, 40},
-        {"very slow rows: never fewer than 16", 10, 10010, 100, 512, 16},
+        {"slower: twice as long as decoding", 100, 300, 100, 512, 100},
+        {"a slow model: twice as long as decoding", 400, 1400, 100, 512, 80},
+        {"very slow rows: never fewer than 32", 10, 10010, 100, 512, 32},
         {"never more than a step has", 10, 10010, 100, 8, 8},
         {"too few rows say nothing", 20, 500, 15, 512, 64},
         {"nothing measured, small steps", 0, 0, 0, 32, 32},
@@ -38,11 +39,11 @@ static void one_slow_step_changes_little_and_many_change_all(void **state) {
     struct step_time time = {0};
     struct step_record prompt = {.n_prompt_rows = 100};
     for (int i = 0; i < 20; i++) step_time_learn(&time, &prompt, 200 * MS); // 2 ms a row
-    assert_int_equal(step_time_prompt_rows(&time, 512), 50);
+    assert_int_equal(step_time_prompt_rows(&time, 512), 125);
     step_time_learn(&time, &prompt, 400 * MS);
-    assert_in_range(step_time_prompt_rows(&time, 512), 40, 49);
+    assert_in_range(step_time_prompt_rows(&time, 512), 105, 124);
     for (int i = 0; i < 60; i++) step_time_learn(&time, &prompt, 400 * MS);
-    assert_in_range(step_time_prompt_rows(&time, 512), 24, 26);
+    assert_in_range(step_time_prompt_rows(&time, 512), 61, 64);
 }
 
 int main(void) {
