@@ -71,7 +71,6 @@ fiber_switch_stacks:
 static void *initial_stack_pointer(char *stack, int i, void (*entry)()) {
     // Stacks lie a power of two apart: without the offset all would compete for the same lines of the cache.
     void **top = reinterpret_cast<void **>(stack + STACK_BYTES - 128 - 192 * (size_t)(i % 64));
-    *--top = nullptr;
     *--top = nullptr; // where a return address of `entry` would be: keeps the alignment
     *--top = reinterpret_cast<void *>(entry);
     for (int i_register = 0; i_register < 6; i_register++) *--top = nullptr;
