@@ -55,6 +55,32 @@ static __device__ __forceinline__ uint4 load_streaming_16(const void *from) {
 #endif
 }
 
+// The same where `valid`, else zeros, without a branch.
+static __device__ __forceinline__ uint4 load_16_if(bool valid, const void *from) {
+    uint4 value = {0, 0, 0, 0};
+#if defined(OPTIMA_CUDA_EMULATION)
+    if (valid) value = load_16(from);
+#else
+    asm volatile("{ .reg .pred valid; setp.ne.s32 valid, %5, 0; @valid ld.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+                 : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w)
+                 : "l"(from), "r"((int)valid)
+                 : "memory");
+#endif
+    return value;
+}
+static __device__ __forceinline__ uint4 load_streaming_16_if(bool valid, const void *from) {
+#if defined(OPTIMA_CUDA_EMULATION)
+    return load_16_if(valid, from);
+#else
+    uint4 value = {0, 0, 0, 0};
+    asm volatile("{ .reg .pred valid; setp.ne.s32 valid, %5, 0; "
+                 "@valid ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+                 : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w)
+                 : "l"(from), "r"((int)valid));
+    return value;
+#endif
+}
+
 // Asks for the cache line of an address of device memory; changes nothing.
 static __device__ __forceinline__ void prefetch_l2(const void *address) {
 #if defined(OPTIMA_CUDA_EMULATION)

@@ -1,0 +1,385 @@
+// Matrix products for few rows on tensor cores: weights stream once from memory into fragments.
+//
+// In mma.m16n8k16 outputs are the 16 rows of A, tokens the 8 columns of B. A warp takes a tile of 32 outputs (two A)
+// and a slice of the inputs; slices are the warps of one block, and their partial sums are added in the order of the
+// slices. The order in which an element is summed is therefore a function of the weights' sizes alone.
+//
+// Which input is which k inside an mma does not matter as long as A and B agree. So lane (g, t) = (lane / 4, lane % 4)
+// loads 16 neighbouring bytes of row g, and they serve several k-steps:
+//
+//   chunk: 64 bytes of a row     lane t's 16 bytes          piece: what two mma consume, 8 inputs a lane
+//   F16, BF16   32 inputs        inputs  8 t ..  8 t + 7    1: those
+//   FP8         64 inputs        inputs 16 t .. 16 t + 15   2: inputs 16 t + 8 piece .. + 7
+//   INT4       128 inputs        (see int4_nibble)          4: inputs 32 piece + 8 t .. + 7
+//
+// The piece's eight inputs are four pairs; pairs 0 and 1 are a lane's two registers of B (k = 2t, 2t+1 and 2t+8, 2t+9)
+// in the first mma, pairs 2 and 3 in the second. Tokens are loaded 16 bytes at a time with the same order.
+#include "kernels/cuda/product_device.h"
+
+// OWN_INT4_FINE: groups smaller than a chunk.
+enum own_format { OWN_F16, OWN_BF16, OWN_FP8, OWN_FP8_GROUPED, OWN_INT4, OWN_INT4_FINE };
+
+enum {
+    TILE = 32,          // outputs of a warp
+    WARPS_MAX = 8,      // of a block
+    PARTIAL_PITCH = 36, // floats between tokens of a partial sum: lanes then meet no common bank
+    SLICES_MANY = 8,    // of the inputs, for small weights
+    SLICES_FEW = 4,     // for weights with enough tiles to fill the device
+    TILES_MANY = 264,
+};
+
+struct own_arguments {
+    struct product p;
+    struct device_weight weight[PRODUCT_WEIGHTS_MAX];
+    int32_t tile_first[PRODUCT_WEIGHTS_MAX]; // of each weight; GATE: not used
+    int32_t n_tiles, n_slices;
+    int32_t group_shift; // log2 of the group
+};
+
+// What a lane reads: for each A (m) the rows g and g + 8 of the tile.
+struct own_lane {
+    const unsigned char *data[2];    // of row g
+    int32_t data_step[2];            // bytes to row g + 8
+    int32_t group[2], group_step[2]; // index of the first scale of row g; to that of row g + 8
+    int32_t weight[2];
+    const uint16_t *x; // of token g
+    int32_t x_step;    // elements between tokens that are eight apart
+    int32_t n_tokens;  // from token g on
+    int32_t end;       // chunks that this lane reads
+};
+
+// Which weight a tile belongs to and its first output; GATE: 16 outputs of both weights.
+struct own_tile {
+    int32_t weight, first;
+};
+
+static __device__ __forceinline__ struct own_tile own_tile_at(const struct own_arguments *a, int32_t tile) {
+    if (a->p.output == PRODUCT_GATE) return {0, tile * (TILE / 2)};
+    int32_t w = 0;
+    for (int32_t i = 1; i < a->p.n_weights; i++) w += tile >= a->tile_first[i];
+    return {w, (tile - a->tile_first[w]) * TILE};
+}
+
+template <int FORMAT> static __device__ constexpr bool own_is_int4() {
+    return FORMAT == OWN_INT4 || FORMAT == OWN_INT4_FINE;
+}
+
+template <int FORMAT> static __device__ constexpr bool own_is_fp8() {
+    return FORMAT == OWN_FP8 || FORMAT == OWN_FP8_GROUPED;
+}
+
+template <int FORMAT> static __device__ constexpr int own_pieces() {
+    return own_is_int4<FORMAT>() ? 4 : own_is_fp8<FORMAT>() ? 2 : 1;
+}
+
+template <int FORMAT> static __device__ constexpr bool own_grouped() {
+    return own_is_int4<FORMAT>() || FORMAT == OWN_FP8_GROUPED;
+}
+
+// The four pairs of a piece from a lane's 16 bytes, exact. `zero`: minus 128 minus the zero point, twice, in BF16.
+template <int FORMAT>
+static __device__ __forceinline__ void own_pairs(uint32_t pairs[4], const uint32_t w[4], int piece, uint32_t zero) {
+    if (own_is_fp8<FORMAT>()) {
+        e4m3x4_to_bf16(w[2 * piece], pairs);
+        e4m3x4_to_bf16(w[2 * piece + 1], pairs + 2);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++) pairs[i] = own_is_int4<FORMAT>() ? int4_pair_to_bf16(w[piece], i, zero) : w[i];
+    }
+}
+
+template <int FORMAT>
+static __device__ __forceinline__ void own_mma(float d[4], const uint32_t a[4], const uint32_t b[2]) {
+    if (FORMAT == OWN_F16)
+        mma_f16(d, a, b);
+    else
+        mma_bf16(d, a, b);
+}
+
+static __device__ __forceinline__ void own_load_words(uint32_t to[4], uint4 from) {
+    to[0] = from.x, to[1] = from.y, to[2] = from.z, to[3] = from.w;
+}
+
+template <int FORMAT>
+static __device__ __forceinline__ void own_load_weights(uint32_t w[4][4], const struct own_lane *lane, int32_t chunk) {
+    bool inside = chunk < lane->end;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const unsigned char *row = lane->data[i / 2] + (i % 2 ? lane->data_step[i / 2] : 0);
+        own_load_words(w[i], load_streaming_16_if(inside, row + (int64_t)chunk * 64));
+    }
+}
+
+// What a group has for the lane's four rows.
+struct own_scales {
+    float scale[4];
+    uint32_t zero[4]; // minus 128 minus the zero point, twice, in BF16
+};
+
+template <int FORMAT>
+static __device__ __forceinline__ void own_load_scales(struct own_scales *to, const struct own_arguments *a,
+                                                       const struct own_lane *lane, int32_t k) {
+    int32_t group = min(k, a->weight[0].n_in - 1) >> a->group_shift;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const struct device_weight *weight = &a->weight[lane->weight[i / 2]];
+        int32_t at = lane->group[i / 2] + (i % 2 ? lane->group_step[i / 2] : 0) + group;
+        if (FORMAT == OWN_FP8_GROUPED) {
+            to->scale[i] = weight->scale[at];
+        } else {
+            to->scale[i] = to_float(((const struct f16 *)weight->scale_f16)[at]);
+            to->zero[i] = weight->zero ? (0xc300u + weight->zero[at]) * 0x10001u : 0xc308c308u;
+        }
+    }
+}
+
+// Eight inputs of the lane's n-th token, zeros beyond the last token and the last input.
+template <int FORMAT>
+static __device__ __forceinline__ void own_load_token(uint32_t x[4], const struct own_lane *lane, int n, int32_t chunk,
+                                                      int piece) {
+    int32_t k = chunk * own_pieces<FORMAT>() * 32 + piece * (own_is_int4<FORMAT>() ? 32 : 8);
+    bool inside = chunk < lane->end && n * 8 < lane->n_tokens;
+    own_load_words(x, load_16_if(inside, lane->x + (n * opaque(lane->x_step) + k)));
+}
+
+// A piece of two A with eight tokens.
+template <int FORMAT>
+static __device__ __forceinline__ void own_multiply(float sum[4], const uint32_t pairs[2][4], const float scale[2],
+                                                    const uint32_t x[4]) {
+    const uint32_t first[4] = {pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1]};
+    const uint32_t second[4] = {pairs[0][2], pairs[1][2], pairs[0][3], pairs[1][3]};
+    if (!own_grouped<FORMAT>()) {
+        own_mma<FORMAT>(sum, first, x);
+        own_mma<FORMAT>(sum, second, x + 2);
+    } else {
+        float part[4] = {0, 0, 0, 0};
+        own_mma<FORMAT>(part, first, x);
+        own_mma<FORMAT>(part, second, x + 2);
+#pragma unroll
+        for (int i = 0; i < 4; i++) sum[i] = fmaf(scale[i / 2], part[i], sum[i]);
+    }
+}
+
+// How many chunks a warp keeps on their way, whether tokens travel with them, and how many blocks share a
+// multiprocessor: what the registers allow, with 64 KiB of weights on their way.
+template <int FORMAT, int NT> static __device__ constexpr int own_blocks() {
+    return NT == 4 || own_grouped<FORMAT>() ? 1 : 2;
+}
+
+template <int FORMAT, int NT> static __device__ constexpr int own_stages() {
+    if (own_is_int4<FORMAT>() && NT == 4) return 1;
+    return own_blocks<FORMAT, NT>() == 2 && own_pieces<FORMAT>() * NT == 1 ? 4 : 3;
+}
+
+template <int FORMAT, int NT> static __device__ constexpr bool own_tokens_travel() {
+    return own_pieces<FORMAT>() * NT <= 2;
+}
+
+// The sum over the warp's slice of the inputs. Weights are on their way before the kernel waits for the one before it.
+template <int FORMAT, int NT>
+static __device__ __forceinline__ void own_sum_slice(float sum[2][NT][4], const struct own_arguments *a,
+                                                     const struct own_lane *lane, int32_t chunk, int32_t end) {
+    constexpr int STAGES = own_stages<FORMAT, NT>(), PIECES = own_pieces<FORMAT>();
+    constexpr int TRAVEL = own_tokens_travel<FORMAT, NT>() ? STAGES * PIECES : 0;
+    uint32_t w[STAGES][4][4], ahead[TRAVEL + 1][NT][4];
+    struct own_scales scales = {}, next = {};
+#pragma unroll
+    for (int s = 0; s < STAGES; s++) own_load_weights<FORMAT>(w[s], lane, chunk + s);
+    if (own_grouped<FORMAT>()) own_load_scales<FORMAT>(&next, a, lane, chunk * PIECES * 32);
+    dependency_wait();
+#pragma unroll
+    for (int i = 0; i < TRAVEL * NT; i++) {
+        int at = i / NT;
+        own_load_token<FORMAT>(ahead[at][i % NT], lane, i % NT, chunk + at / PIECES, at % PIECES);
+    }
+#pragma unroll 1
+    for (; chunk < end; chunk += STAGES) {
+#pragma unroll
+        for (int s = 0; s < STAGES; s++) {
+            int32_t at = opaque(chunk + s);
+            if (at >= end) break;
+            scales = next;
+            if (own_grouped<FORMAT>()) own_load_scales<FORMAT>(&next, a, lane, (at + 1) * PIECES * 32);
+#pragma unroll
+            for (int piece = 0; piece < PIECES; piece++) {
+                if (FORMAT == OWN_INT4_FINE && piece > 0)
+                    own_load_scales<FORMAT>(&scales, a, lane, (at * PIECES + piece) * 32);
+                uint32_t pairs[4][4];
+#pragma unroll
+                for (int row = 0; row < 4; row++) own_pairs<FORMAT>(pairs[row], w[s][row], piece, scales.zero[row]);
+#pragma unroll
+                for (int n = 0; n < NT; n++) {
+                    uint32_t *x = ahead[TRAVEL ? s * PIECES + piece : 0][n];
+                    if (!TRAVEL) own_load_token<FORMAT>(x, lane, n, at, piece);
+                    own_multiply<FORMAT>(sum[0][n], pairs, scales.scale, x);
+                    own_multiply<FORMAT>(sum[1][n], pairs + 2, scales.scale + 2, x);
+                    if (TRAVEL) own_load_token<FORMAT>(x, lane, n, at + STAGES, piece);
+                }
+            }
+            own_load_weights<FORMAT>(w[s], lane, at + STAGES);
+        }
+    }
+}
+
+// x w + bias of one output, from the slices' sums.
+static __device__ __forceinline__ float own_finish(const struct own_arguments *a, int32_t weight, int32_t output,
+                                                   float sum) {
+    const struct device_weight *w = &a->weight[weight];
+    if (w->format == DEVICE_INT4) sum *= w->multiplier;
+    if (w->format == DEVICE_FP8 && w->group == w->n_in) sum *= w->scale[output];
+    return a->p.bias[weight] ? sum + a->p.bias[weight][output] : sum;
+}
+
+// Adds the slices of eight tokens and writes them. `partial` [n_slices][8][PARTIAL_PITCH] of this tile.
+static __device__ void own_write_tokens(const struct own_arguments *a, const float *partial, int32_t tile,
+                                        int32_t token_first, int thread) {
+    const bool gate = a->p.output == PRODUCT_GATE;
+    const int outputs = gate ? TILE / 2 : TILE;
+    struct own_tile at = own_tile_at(a, tile);
+#pragma unroll 1
+    for (int i = thread; i < outputs * 8; i += a->n_slices * 32) {
+        int32_t token = i / outputs, output = i % outputs;
+        if (tile >= a->n_tiles || token_first + token >= a->p.n_rows) continue;
+        if (at.first + output >= a->weight[at.weight].n_out) continue;
+        float sum[2] = {0, 0};
+        for (int slice = 0; slice < a->n_slices; slice++) {
+            const float *from = partial + (slice * 8 + token) * PARTIAL_PITCH + output;
+            sum[0] += from[0];
+            if (gate) sum[1] += from[TILE / 2];
+        }
+        float value = own_finish(a, at.weight, at.first + output, sum[0]);
+        if (gate) {
+            value = activate(value, a->p.activation) * own_finish(a, 1, at.first + output, sum[1]);
+            store_operand(a->p.out, (token_first + token) * a->p.out_stride + at.first + output, a->p.out_format,
+                          value);
+        } else {
+            int32_t column = at.first + output;
+            for (int w = 0; w < at.weight; w++) column += a->weight[w].n_out;
+            store_output(&a->p, token_first + token, column, value);
+        }
+    }
+}
+
+template <int FORMAT>
+static __device__ __forceinline__ void own_lane_at(struct own_lane *lane, const struct own_arguments *a, int32_t tile,
+                                                   int32_t token, int g, int t, int32_t chunk_end) {
+    struct own_tile at = own_tile_at(a, min(tile, a->n_tiles - 1));
+    const bool gate = a->p.output == PRODUCT_GATE;
+    const int32_t n_in = a->weight[0].n_in, inputs = own_pieces<FORMAT>() * 8;
+    const int32_t row_bytes = n_in / inputs * 16;
+#pragma unroll
+    for (int m = 0; m < 2; m++) {
+        int32_t weight = gate ? m : at.weight, row = at.first + g + (gate ? 0 : m * 16);
+        // Rows beyond the last are read as the last and not written.
+        int32_t last = a->weight[weight].n_out - 1, step = row + 8 <= last ? 8 : 0;
+        row = min(row, last);
+        lane->data[m] = (const unsigned char *)a->weight[weight].data + (int64_t)row * row_bytes + t * 16;
+        lane->data_step[m] = step * row_bytes;
+        lane->group[m] = row * (n_in >> a->group_shift);
+        lane->group_step[m] = step * (n_in >> a->group_shift);
+        lane->weight[m] = weight;
+    }
+    lane->x = (const uint16_t *)a->p.x + (int64_t)token * n_in + t * (own_is_int4<FORMAT>() ? 8 : inputs);
+    lane->x_step = n_in * 8;
+    lane->n_tokens = a->p.n_rows - token;
+    lane->end = min(chunk_end, (n_in / inputs - t + 3) / 4);
+}
+
+template <int FORMAT, int NT>
+static __global__ void __launch_bounds__(WARPS_MAX * 32, own_blocks<FORMAT, NT>())
+    own_kernel(const __grid_constant__ struct own_arguments a) {
+    __shared__ float partial[WARPS_MAX][8 * PARTIAL_PITCH];
+    dependency_launch();
+    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int slice = warp % a.n_slices, tile_in_block = warp / a.n_slices;
+    const int32_t tile = blockIdx.y * (blockDim.x / 32 / a.n_slices) + tile_in_block;
+    const int32_t token_first = blockIdx.x * NT * 8;
+    const int32_t inputs = own_pieces<FORMAT>() * 32, n_chunks = (a.weight[0].n_in + inputs - 1) / inputs;
+    const int32_t begin = n_chunks * slice / a.n_slices, end = n_chunks * (slice + 1) / a.n_slices;
+    struct own_lane lane;
+    own_lane_at<FORMAT>(&lane, &a, tile, token_first + g, g, t, end);
+    float sum[2][NT][4] = {};
+    own_sum_slice<FORMAT, NT>(sum, &a, &lane, begin, end);
+#pragma unroll 1
+    for (int turn = 0; turn < NT; turn++) {
+        if (turn) __syncthreads();
+#pragma unroll
+        for (int i = 0; i < NT * 8; i++)
+            if (i / 8 == turn) {
+                int m = i % 8 / 4, element = i % 4;
+                partial[warp][(t * 2 + element % 2) * PARTIAL_PITCH + m * 16 + g + element / 2 * 8] =
+                    sum[m][i / 8][element];
+            }
+        __syncthreads();
+        own_write_tokens(&a, partial[tile_in_block * a.n_slices], tile, token_first + turn * 8,
+                         threadIdx.x - tile_in_block * a.n_slices * 32);
+    }
+}
+
+static int own_format_of(const struct device_weight *weight) {
+    switch (weight->format) {
+    case DEVICE_F16:
+        return OWN_F16;
+    case DEVICE_BF16:
+        return OWN_BF16;
+    case DEVICE_FP8:
+        return weight->group == weight->n_in ? OWN_FP8 : OWN_FP8_GROUPED;
+    case DEVICE_INT4:
+        return weight->group < 128 ? OWN_INT4_FINE : OWN_INT4;
+    case DEVICE_F32:
+        break;
+    }
+    return -1;
+}
+
+bool product_own_fits(const struct device_weight *weight) {
+    static const int32_t inputs[] = {8, 8, 16, 128, 128, 128}; // by own_format
+    int format = own_format_of(weight);
+    return format >= 0 && weight->n_in % inputs[format] == 0;
+}
+
+static void own_fill(struct own_arguments *a, const struct product *p) {
+    *a = own_arguments{};
+    a->p = *p;
+    for (int i = 0; i < p->n_weights; i++) {
+        a->weight[i] = *p->weight[i];
+        a->tile_first[i] = a->n_tiles;
+        a->n_tiles += (p->weight[i]->n_out + TILE - 1) / TILE;
+    }
+    if (p->output == PRODUCT_GATE) a->n_tiles = (p->weight[0]->n_out + TILE / 2 - 1) / (TILE / 2);
+    a->n_slices = a->n_tiles < TILES_MANY ? SLICES_MANY : SLICES_FEW;
+    for (int32_t group = p->weight[0]->group; group > 1; group /= 2) a->group_shift++;
+}
+
+template <int FORMAT, int NT> static cudaError_t own_launch(const struct own_arguments *a, cudaStream_t stream) {
+    // More tiles in a block share the tokens that it loads. Blocks of the same weights are neighbours, for the L2.
+    int32_t tiles = NT == 4 ? WARPS_MAX / a->n_slices : 1;
+    dim3 grid((unsigned)((a->p.n_rows + NT * 8 - 1) / (NT * 8)), (unsigned)((a->n_tiles + tiles - 1) / tiles));
+    return launch(own_kernel<FORMAT, NT>, grid, dim3((unsigned)(tiles * a->n_slices * 32)), 0, stream, true, *a);
+}
+
+template <int FORMAT> static cudaError_t own_launch_rows(const struct own_arguments *a, cudaStream_t stream) {
+    if (a->p.n_rows <= 8) return own_launch<FORMAT, 1>(a, stream);
+    if (a->p.n_rows <= 16) return own_launch<FORMAT, 2>(a, stream);
+    return own_launch<FORMAT, 4>(a, stream);
+}
+
+cudaError_t product_own(const struct product *p, cudaStream_t stream) {
+    struct own_arguments a;
+    own_fill(&a, p);
+    switch (own_format_of(p->weight[0])) {
+    case OWN_F16:
+        return own_launch_rows<OWN_F16>(&a, stream);
+    case OWN_BF16:
+        return own_launch_rows<OWN_BF16>(&a, stream);
+    case OWN_FP8:
+        return own_launch_rows<OWN_FP8>(&a, stream);
+    case OWN_FP8_GROUPED:
+        return own_launch_rows<OWN_FP8_GROUPED>(&a, stream);
+    case OWN_INT4:
+        return own_launch_rows<OWN_INT4>(&a, stream);
+    case OWN_INT4_FINE:
+        return own_launch_rows<OWN_INT4_FINE>(&a, stream);
+    }
+    return cudaErrorInvalidValue;
+}
