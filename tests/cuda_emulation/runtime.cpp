@@ -3,12 +3,11 @@
 #include "internal.h"
 
 #include <map>
-#include <memory>
 #include <mutex>
+#include <set>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 #include <vector>
 
 typedef std::vector<std::function<void()>> work_list;
@@ -23,7 +22,6 @@ struct CUgraphExec_st {
 };
 struct CUstream_st {
     cudaGraph_t capture; // NULL: does at once
-    cudaStreamCaptureMode mode;
 };
 struct CUevent_st {
     cudaGraph_t capture; // recorded while this graph was captured
@@ -43,7 +41,7 @@ std::recursive_mutex the_lock;
 struct emulation_device the_device = {1, 9, 0, 4, (size_t)1 << 30};
 std::map<char *, allocation> the_allocations;
 CUstream_st the_default_stream;
-int the_captures;
+std::set<cudaGraph_t> the_captures; // that are not relaxed
 thread_local cudaError_t the_last_error;
 uint64_t n_calls, n_allocated_bytes;
 int64_t n_calls_to_failure = -1;
@@ -180,9 +178,16 @@ cudaError_t cudaGetDevice(int *device) {
     *device = current_device;
     return cudaSuccess;
 }
+// What a capture forbids: calls that would wait for the device.
+static cudaError_t check_no_capture(void) {
+    if (the_captures.empty()) return cudaSuccess;
+    for (cudaGraph_t graph : the_captures) graph->is_invalid = true;
+    return fail_with(cudaErrorStreamCaptureUnsupported);
+}
+
 cudaError_t cudaDeviceSynchronize(void) {
     RETURN_INJECTED();
-    return the_captures ? fail_with(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+    return check_no_capture();
 }
 cudaError_t cudaDriverGetVersion(int *version) {
     RETURN_INJECTED();
@@ -291,12 +296,6 @@ static cudaError_t release(void *pointer, bool is_device) {
     munmap(memory.mapping, memory.mapped_bytes);
     the_allocations.erase(found);
     return cudaSuccess;
-}
-
-// What a capture forbids: calls that would wait for the device.
-static cudaError_t check_no_capture(void) {
-    if (!the_captures) return cudaSuccess;
-    return fail_with(cudaErrorStreamCaptureUnsupported);
 }
 
 cudaError_t cudaMalloc(void **out, size_t n_bytes) {
@@ -473,8 +472,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     if (target == &the_default_stream || target->capture) return fail_with(cudaErrorStreamCaptureUnsupported);
     target->capture = new CUgraph_st();
     target->capture->streams.push_back(target);
-    target->mode = mode;
-    the_captures += mode != cudaStreamCaptureModeRelaxed;
+    if (mode != cudaStreamCaptureModeRelaxed) the_captures.insert(target->capture);
     return cudaSuccess;
 }
 
@@ -483,7 +481,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out) {
     cudaGraph_t graph = origin->capture;
     *out = nullptr;
     if (!graph || graph->streams[0] != origin) return fail_with(cudaErrorIllegalState);
-    the_captures -= origin->mode != cudaStreamCaptureModeRelaxed;
+    the_captures.erase(graph);
     for (cudaStream_t member : graph->streams) member->capture = nullptr;
     cudaError_t injected = emulation_call();
     if (injected == cudaSuccess && !graph->is_invalid) {
