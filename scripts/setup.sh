@@ -23,7 +23,7 @@ install_packages() {
 build_into() {
   local folder=$1 launcher=()
   shift
-  command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+  command -v ccache >/dev/null && launcher=(-DCMAKE_{C,CXX,CUDA}_COMPILER_LAUNCHER=ccache)
   echo "Building into $folder"
   cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release "${launcher[@]}" "$@" >"$folder.log" 2>&1 ||
     { cat "$folder.log"; exit 1; }

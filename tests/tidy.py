@@ -10,6 +10,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = ["base", "kernels", "models", "engine", "advisor", "scheduler", "server", "bench", "cli"]
 LINE_MAX, FUNCTION_MAX, FILE_MAX, HEADER_MAX = 120, 80, 700, 300
+SUFFIXES = [".c", ".h", ".cu", ".cpp"]
 # Calls with a better replacement in this project.
 BANNED = {
     r"\b(sprintf|vsprintf|strcpy|strcat|gets|strtok|alloca|atoi|atof)\s*\(": "bounded functions, strtol or struct str",
@@ -57,13 +58,13 @@ def check_functions(path, lines):
 
 
 def main():
-    files = [p.relative_to(ROOT) for folder in [*FLOORS, "tests"] for p in sorted((ROOT / folder).rglob("*.[ch]"))]
+    files = [p.relative_to(ROOT) for folder in [*FLOORS, "tests"] for p in sorted((ROOT / folder).rglob("*")) if p.suffix in SUFFIXES]
     problems = []
     for path in files:
         lines = (ROOT / path).read_text(encoding="utf-8").split("\n")[:-1]
         problems += check_lines(path, lines)
         problems += check_includes(path, lines)
-        if path.suffix == ".c":
+        if path.suffix != ".h":
             problems += check_functions(path, lines)
         # Headers in tests/ and templates, which several files include with other names, hold code.
         is_header = path.suffix == ".h" and path.parts[0] != "tests" and not path.stem.endswith("_template")

@@ -88,23 +88,24 @@ template <bool IS_BF16> static float half_of(uint32_t pair, int high) {
     return IS_BF16 ? f32_from_bf16(bits) : f32_from_f16(bits);
 }
 
+typedef float vector __attribute__((vector_size(32))); // a row of B or D
+
 // PTX, m16n8k16: with g = lane / 4 and t = lane % 4, register i of A holds row g + 8 (i % 2), columns 2 t + 8 (i / 2)
 // and the next one; of B, column g, rows 2 t + 8 i and the next one; of D, row g + 8 (i / 2), column 2 t + i % 2.
 template <bool IS_BF16> static void mma_complete(void *const arguments[32], unsigned) {
-    float a[16][16], b[16][8], d[16][8];
+    fragments *const *lanes = reinterpret_cast<fragments *const *>(arguments);
+    vector b[16];
     for (int lane = 0; lane < 32; lane++) {
-        const fragments *f = static_cast<fragments *>(arguments[lane]);
-        int g = lane / 4, t = lane % 4 * 2;
-        for (int i = 0; i < 8; i++) a[g + i / 2 % 2 * 8][t + i / 4 * 8 + i % 2] = half_of<IS_BF16>(f->a[i / 2], i % 2);
-        for (int i = 0; i < 4; i++) b[t + i / 2 * 8 + i % 2][g] = half_of<IS_BF16>(f->b[i / 2], i % 2);
-        for (int i = 0; i < 4; i++) d[g + i / 2 * 8][t + i % 2] = f->d[i];
+        int column = lane / 4, row = lane % 4 * 2;
+        for (int i = 0; i < 4; i++) b[row + i / 2 * 8 + i % 2][column] = half_of<IS_BF16>(lanes[lane]->b[i / 2], i % 2);
     }
-    for (int row = 0; row < 16; row++)
-        for (int k = 0; k < 16; k++)
-            for (int column = 0; column < 8; column++) d[row][column] += a[row][k] * b[k][column];
-    for (int lane = 0; lane < 32; lane++) {
-        const fragments *f = static_cast<fragments *>(arguments[lane]);
-        for (int i = 0; i < 4; i++) f->d[i] = d[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+    for (int row = 0; row < 16; row++) {
+        vector sum;
+        fragments *const *owners = lanes + row % 8 * 4; // the four lanes that have this row
+        int first = row / 8;
+        for (int i = 0; i < 8; i++) sum[i] = owners[i / 2]->d[2 * first + i % 2];
+        for (int k = 0; k < 16; k++) sum += half_of<IS_BF16>(owners[k % 8 / 2]->a[first + k / 8 * 2], k % 2) * b[k];
+        for (int i = 0; i < 8; i++) owners[i / 2]->d[2 * first + i % 2] = sum[i];
     }
 }
 

@@ -256,7 +256,7 @@ static void thread_exit() {
     struct thread *thread = self();
     struct warp *warp = thread->warp;
     unsigned bit = 1u << thread->lane;
-    for (unsigned lane = 0; lane < LANES; lane++) {
+    for (unsigned lane = 0; warp->waiting && lane < LANES; lane++) {
         if (warp->waiting >> lane & 1 && warp->mask[lane] & bit)
             emulation_fail("lane %u exits while lane %u waits for it at %s of mask %08x", thread->lane, lane,
                            warp->threads[lane]->waits_for, warp->mask[lane]);
