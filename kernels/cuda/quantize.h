@@ -26,6 +26,9 @@ cudaError_t device_weight_random(struct device_weight *out, enum device_format f
                                  uint64_t key, const float *quantiles, void *memory, cudaStream_t stream);
 
 // Where input k of a row lies among the row's nibbles: the order in which the kernels read and unpack them.
+#ifdef __CUDACC__
+static __host__ __device__ inline int32_t int4_nibble(int32_t k);
+#endif
 static inline int32_t int4_nibble(int32_t k) {
     // 128 inputs are 64 bytes, 16 for each of four lanes; lane t holds inputs 8 t .. 8 t + 7 of every 32, one 32-bit
     // word each. In a word the even inputs are the nibbles 0..3 and the odd ones 4..7, so that word >> 4 j holds the
@@ -35,7 +38,7 @@ static inline int32_t int4_nibble(int32_t k) {
 }
 
 // A weight expanded to BF16 [count, n_in]: outputs first .. first + count - 1. FP8 and INT4 with their scales applied,
-// so rounded to BF16 once.
+// so rounded to BF16 once. n_in is a multiple of 8.
 cudaError_t device_weight_expand(const struct device_weight *weight, int32_t first, int32_t count, void *bf16,
                                  cudaStream_t stream);
 

@@ -18,7 +18,7 @@ struct weight_kind {
 };
 
 static inline float random_normal(uint64_t key, uint64_t index) {
-    return (float)rng_normal_quantile((rng_quantile(key, index) + 0.5) / RNG_QUANTILES);
+    return (float)rng_normal_quantile((rng_quantile(rng_key(key, 0, 0), index) + 0.5) / RNG_QUANTILES);
 }
 
 // Rounded to the format; its bytes at `at` of `to`.
@@ -45,13 +45,13 @@ static inline struct random_weight random_weight_make(struct device_buffers *buf
     uint16_t *scale_f16 = malloc(n_scales * 2);
     w.device.multiplier = 0x1p-7f;
     for (size_t i = 0; i < n_scales; i++) {
-        scale[i] = (0.5f + rng_uniform(key + 2, i)) * 0.01f;
+        scale[i] = (0.5f + rng_uniform(rng_key(key, 2, 0), i)) * 0.01f;
         scale_f16[i] = f16_from_f32(scale[i] * 128 * (i % 3 ? 1.0f : -1.0f));
-        zero[i] = (uint8_t)(kind.zeros ? rng_u32(key + 4, i) % 16 : 8);
+        zero[i] = (uint8_t)(kind.zeros ? rng_u32(rng_key(key, 4, 0), i) % 16 : 8);
     }
     for (size_t i = 0; i < n; i++) {
         size_t row = i / (size_t)n_in, k = i % (size_t)n_in, s = row * (size_t)n_groups + k / (size_t)group;
-        uint32_t code = rng_u32(key + 6, i);
+        uint32_t code = rng_u32(rng_key(key, 6, 0), i);
         if (kind.format == DEVICE_INT4) {
             size_t nibble = row * (size_t)n_in + (size_t)int4_nibble((int32_t)k);
             data[nibble / 2] = (uint8_t)(data[nibble / 2] | (code % 16) << nibble % 2 * 4);
