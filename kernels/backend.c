@@ -1,23 +1,63 @@
 // The door: what every device needs checked, then the device's own table.
-#include "kernels/driver.h"
+#include "kernels/plugin.h"
 
 #include <assert.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { STEPS_SUBMITTED_MAX = 2 };
+#define CUDA_PLUGIN "liboptima_cuda.so"
+enum { STEPS_SUBMITTED_MAX = 2, DEVICE_INDEX_MAX = 255 };
 
 // ---------------------------------------------------------------------------------------------- open and close
 
-int backend_open(struct backend **out, const struct backend_options *options, struct err *err) {
-    const char *device = options->device ? options->device : "cpu";
-    if (strcmp(device, "cpu") != 0) return err_set(err, ERR_UNSUPPORTED, "no device \"%s\"; there is: cpu", device);
+static int open_driver(struct backend **out, const struct backend_driver *driver, const struct backend_options *options,
+                       struct err *err) {
     struct backend *backend;
-    int rc = cpu_driver.open(&backend, options, err);
+    int rc = driver->open(&backend, options, err);
     if (rc) return rc;
-    backend->driver = &cpu_driver;
+    backend->driver = driver;
     assert(backend->steps_in_flight >= 1 && backend->steps_in_flight <= STEPS_SUBMITTED_MAX);
     *out = backend;
     return 0;
+}
+
+static int open_plugin(struct backend **out, const char *file, const struct backend_options *options, struct err *err) {
+    const struct backend_driver *driver;
+    int rc = plugin_open(&driver, file, err);
+    return rc ? rc : open_driver(out, driver, options, err);
+}
+
+// "cuda" or "cuda:N"; false: neither.
+static bool read_cuda_index(const char *device, int *index) {
+    if (strncmp(device, "cuda", 4) != 0 || (device[4] && device[4] != ':')) return false;
+    if (!device[4]) return true;
+    char *end;
+    long n = strtol(device + 5, &end, 10);
+    *index = (int)n;
+    return isdigit((unsigned char)device[5]) && !*end && n <= DEVICE_INDEX_MAX;
+}
+
+static int open_auto(struct backend **out, const struct backend_options *options, struct err *err) {
+    struct err why = {0};
+    if (open_plugin(out, CUDA_PLUGIN, options, &why) == 0) return 0;
+    int rc = open_driver(out, &cpu_driver, options, err);
+    if (rc) return rc;
+    char *description = (*out)->description;
+    size_t n = strlen(description);
+    snprintf(description + n, sizeof(*out)->description - n, ", because %s", why.text);
+    return 0;
+}
+
+int backend_open(struct backend **out, const struct backend_options *options, struct err *err) {
+    const char *device = options->device ? options->device : "cpu";
+    struct backend_options indexed = *options;
+    if (strcmp(device, "cpu") == 0) return open_driver(out, &cpu_driver, options, err);
+    if (strcmp(device, "auto") == 0) return open_auto(out, options, err);
+    if (strchr(device, '/')) return open_plugin(out, device, options, err);
+    if (read_cuda_index(device, &indexed.device_index)) return open_plugin(out, CUDA_PLUGIN, &indexed, err);
+    return err_set(err, ERR_UNSUPPORTED, "no device \"%s\"; there are auto, cpu, cuda, cuda:N and ./FILE.so", device);
 }
 
 void backend_close(struct backend *backend) {

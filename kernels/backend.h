@@ -27,7 +27,7 @@ struct program;
 // ---------------------------------------------------------------------------------------------- open and close
 
 struct backend_options {
-    const char *device;          // "cpu"
+    const char *device; // "auto" (cuda, else cpu), "cpu", "cuda", "cuda:1", or the path of a plugin; NULL: "cpu"
     const char *instruction_set; // CPU: "auto" (the best), "ref" (plain C), "avx2", "avx512", "amx"
     int n_threads;               // CPU: 0 = one a physical core
     int device_index;            // which of several equal devices
@@ -38,7 +38,7 @@ int backend_open(struct backend **out, const struct backend_options *options, st
     __attribute__((warn_unused_result));
 void backend_close(struct backend *backend);
 
-// "cpu, avx512 (vnni), amx (bf16), 2 threads": for people.
+// For people: "cpu, avx512, 2 threads"; behind "auto" also why there is no other: "..., because there is no ...".
 const char *backend_description(const struct backend *backend);
 // How many steps to keep submitted: 1 where host and device share the cores, 2 where a device works beside the host.
 int backend_steps_in_flight(const struct backend *backend);

@@ -41,12 +41,11 @@ struct backend_driver {
 
 struct backend {
     const struct backend_driver *driver;
-    char description[160];
+    char description[512];
     int steps_in_flight;
     bool holds_weights;
     struct kv_shape kv; // n_blocks 0: not open
     int n_in_flight;
-    void *plugin; // of dlopen, or NULL
 };
 
 struct program {
