@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 struct chat_options {
-    const char *url, *key_path, *model, *system, *random_weights;
+    const char *url, *key_path, *model, *system, *random_weights, *device, *weights;
     int64_t max_tokens;
     double temperature;
 };
@@ -34,6 +34,10 @@ static const struct option_row rows[] = {
      "longest answer (to the end of the context)"},
     {"random-weights", OPTION_TEXT, FIELD(random_weights), "CONFIG", NULL, 0, 0, false,
      "random weights in the shape of this config.json instead of MODEL"},
+    {"device", OPTION_TEXT, FIELD(device), "DEVICE", NULL, 0, 0, false,
+     "what computes MODEL: auto (cuda, else cpu), cpu, cuda, cuda:N or the path of a plugin (auto)"},
+    {"weights", OPTION_CHOICE, FIELD(weights), NULL, "auto|bf16|fp8|int8|int4", 0, 0, false,
+     "precision of the layers' weights of MODEL (auto: as it has them)"},
 };
 static const struct option_table table = {
     .usage = "optima chat [MODEL] [options]",
@@ -230,12 +234,13 @@ static void start_talking(void *context, int port) {
     if (!own->talks) server_stop(own->serving.server);
 }
 
-static int chat_with_model(struct chat *chat, const char *path, const char *random_weights, struct err *err) {
+static int chat_with_model(struct chat *chat, const char *path, struct err *err) {
     struct own_server own = {.chat = chat};
     struct serving_options options = {
         .quiet = true,
-        .model = {.path = path, .random_weights_path = random_weights},
-        .backend = {.device = "cpu", .instruction_set = "auto"},
+        .model = {.path = path, .random_weights_path = chat->options->random_weights},
+        .backend = {.device = chat->options->device, .instruction_set = "auto"},
+        .engine = {.weights = chat->options->weights},
         .server = {.http = {.host = "127.0.0.1"},
                    .any_model = true,
                    .keep_signals = true,
@@ -254,7 +259,7 @@ static int chat_with_model(struct chat *chat, const char *path, const char *rand
 }
 
 int chat_main(int argc, char **argv) {
-    struct chat_options options = {.temperature = -1};
+    struct chat_options options = {.temperature = -1, .device = "auto", .weights = "auto"};
     struct option_result result;
     struct chat chat = {.options = &options};
     int status;
@@ -272,7 +277,7 @@ int chat_main(int argc, char **argv) {
         struct sigaction action = {.sa_handler = on_interrupt}; // without SA_RESTART: a read in progress ends
         sigaction(SIGINT, &action, NULL);
         if (options.system) str_append_text(&chat.system, options.system);
-        rc = own_model ? chat_with_model(&chat, path, options.random_weights, &err) : converse(&chat);
+        rc = own_model ? chat_with_model(&chat, path, &err) : converse(&chat);
     }
     if (err.code) fprintf(stderr, "optima chat: %s\n", err.text);
     free(chat.api_key);

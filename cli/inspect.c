@@ -1,7 +1,6 @@
 // optima inspect: what a model is, what it needs, and what this machine can do.
 #include "cli/commands.h"
 
-#include "base/memory_available.h"
 #include "base/option.h"
 #include "cli/command_line.h"
 #include "engine/memory_plan.h"
@@ -17,7 +16,7 @@ struct inspect_options {
     const char *random_weights;
     int64_t context;
     bool tensors, hardware;
-    const char *kv_format;
+    const char *kv_format, *weights, *device;
 };
 
 static const struct option_row rows[] = {
@@ -35,8 +34,19 @@ static const struct option_row rows[] = {
     {.name = "kv-format",
      .kind = OPTION_CHOICE,
      .offset = offsetof(struct inspect_options, kv_format),
-     .choices = "auto|f32|bf16",
+     .choices = "auto|f32|bf16|fp8",
      .help = "format of the KV cache; default: auto"},
+    {.name = "weights",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(struct inspect_options, weights),
+     .choices = "auto|bf16|fp8|int8|int4",
+     .help = "plan memory for the layers' weights in this format; default: as the model has them"},
+    {.name = "device",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(struct inspect_options, device),
+     .value = "DEVICE",
+     .help = "plan for, and measure, this device: auto (cuda, else cpu), cpu, cuda, cuda:N or the path of a\n"
+             "plugin; default: auto"},
     {.name = "random-weights",
      .kind = OPTION_TEXT,
      .offset = offsetof(struct inspect_options, random_weights),
@@ -45,7 +55,7 @@ static const struct option_row rows[] = {
     {.name = "hardware",
      .kind = OPTION_FLAG,
      .offset = offsetof(struct inspect_options, hardware),
-     .help = "measure this machine's peaks (takes some seconds)"},
+     .help = "measure the device's peaks (takes some seconds)"},
 };
 
 static const struct option_table table = {
@@ -120,14 +130,20 @@ static void print_tensors(const struct model *model) {
     }
 }
 
-static int print_memory(const struct model *model, const struct inspect_options *options, struct err *err) {
+static int print_memory(const struct model *model, const struct backend *backend, const struct inspect_options *options,
+                        struct err *err) {
     const struct model_spec *spec = &model->spec;
     struct memory_plan plan;
     struct engine_options wanted = {.context = (int32_t)options->context, .kv_format = options->kv_format};
-    uint64_t available = memory_available_bytes();
-    uint64_t free_bytes = available > spec->weight_bytes ? available - spec->weight_bytes : 0;
-    printf("\nmemory\n  available    %.0f MiB\n  weights      %.1f MiB\n", mib(available), mib(spec->weight_bytes));
-    int rc = memory_plan_make(&plan, spec, spec->vocab, &wanted, free_bytes, err);
+    enum weight_format format;
+    int rc = memory_plan_weight_format(&format, options->weights, err);
+    if (rc) return rc;
+    uint64_t available = backend_memory_available(backend), weights = memory_plan_weight_bytes(spec, format);
+    uint64_t free_bytes = available > weights ? available - weights : 0;
+    printf("\nmemory\n  available    %.0f MiB\n  weights      %.1f MiB", mib(available), mib(weights));
+    printf(format == WEIGHT_AS_IS ? "\n" : " (%s)\n", weight_format_name(format));
+    uint64_t kv_budget = memory_plan_kv_budget(backend, free_bytes);
+    rc = memory_plan_make(&plan, spec, spec->vocab, &wanted, kv_budget, err);
     if (rc == ERR_LIMIT) {
         printf("  fits         no: %s\n", err->text);
         return 0;
@@ -141,16 +157,12 @@ static int print_memory(const struct model *model, const struct inspect_options 
     printf("  planned      %d blocks of %d tokens, %.1f MiB, up to %d sequences at once\n", plan.kv.n_blocks,
            plan.kv.block_tokens, mib(kv_bytes_per_block(&plan.kv) * (uint64_t)plan.kv.n_blocks),
            plan.limits.sequences_max);
-    printf("  fits         %.0f sequences of %d tokens in half of what the weights leave\n",
-           floor((double)(free_bytes / 2) / (double)per_sequence), context);
+    printf("  fits         %.0f sequences of %d tokens in %.0f%% of what the weights leave\n",
+           floor((double)kv_budget / (double)per_sequence), context, backend_holds_weights(backend) ? 80.0 : 50.0);
     return 0;
 }
 
-static int print_hardware(const struct model *model, struct err *err) {
-    struct backend *backend = NULL;
-    struct backend_options options = {.device = "cpu", .instruction_set = "auto"};
-    int rc = backend_open(&backend, &options, err);
-    if (rc) return rc;
+static void print_hardware(const struct model *model, struct backend *backend) {
     struct backend_peaks peaks;
     backend_measure_peaks(backend, &peaks);
     printf("\nhardware (measured)\n  device       %s\n  memory       %.1f GB/s read\n  f32          %.1f GFLOP/s\n",
@@ -164,11 +176,9 @@ static int print_hardware(const struct model *model, struct err *err) {
         printf("  one stream   at most %.1f tokens/s (modelled: each token reads %.1f MiB of weights)\n",
                peaks.read_bytes_per_s / (double)read, mib(read));
     }
-    backend_close(backend);
-    return 0;
 }
 
-static int inspect(const struct inspect_options *options, const char *path, struct err *err) {
+static int inspect(const struct inspect_options *options, const char *path, struct backend *backend, struct err *err) {
     struct model *model = NULL;
     struct model_options model_options = {
         .path = path, .random_weights_path = options->random_weights, .describe_only = true};
@@ -177,20 +187,27 @@ static int inspect(const struct inspect_options *options, const char *path, stru
     print_architecture(model);
     print_shapes(&model->spec);
     if (options->tensors) print_tensors(model);
-    rc = print_memory(model, options, err);
-    if (!rc && options->hardware) rc = print_hardware(model, err);
+    rc = print_memory(model, backend, options, err);
+    if (!rc && options->hardware) print_hardware(model, backend);
     model_close(model);
     return rc;
 }
 
 int inspect_main(int argc, char **argv) {
-    struct inspect_options options = {.kv_format = "auto"};
+    struct inspect_options options = {.kv_format = "auto", .weights = "auto", .device = "auto"};
     struct option_result result;
     int status;
     if (!command_line_read("inspect", &table, argc, argv, &options, &result, &status)) return status;
     const char *path = result.n_positional ? result.positional[0] : NULL;
     bool hardware_alone = options.hardware && !path && !options.random_weights;
     struct err err = {0};
-    int rc = hardware_alone ? print_hardware(NULL, &err) : inspect(&options, path, &err);
+    struct backend *backend = NULL;
+    struct backend_options backend_options = {.device = options.device, .instruction_set = "auto"};
+    int rc = backend_open(&backend, &backend_options, &err);
+    if (!rc && hardware_alone)
+        print_hardware(NULL, backend);
+    else if (!rc)
+        rc = inspect(&options, path, backend, &err);
+    backend_close(backend);
     return command_line_end("inspect", rc, &err);
 }

@@ -10,10 +10,11 @@
 #include <string.h>
 
 struct serve_options {
-    const char *host, *keys, *allowed_hosts, *name, *random_weights, *instruction_set, *kv_format, *log_level;
+    const char *host, *keys, *allowed_hosts, *name, *random_weights, *device, *instruction_set, *kv_format, *weights,
+        *log_level;
     int64_t port, threads, context, rows, sequences, steps_in_flight, chunk, queue, choices, random_seed, connections;
     double kv_gib, drain;
-    bool insecure, any_model, strict, no_prefix_cache;
+    bool insecure, any_model, strict, no_prefix_cache, deterministic;
 };
 
 #define FIELD(field) offsetof(struct serve_options, field)
@@ -30,8 +31,14 @@ static const struct option_row rows[] = {
     {"context", OPTION_INT, FIELD(context), "N", NULL, 1, 1 << 24, true, "longest sequence in tokens (the model's)"},
     {"kv-gib", OPTION_DOUBLE, FIELD(kv_gib), "GIB", NULL, 0.0001, 1e6, true,
      "memory for the KV cache (what all sequences need, at most half of the free memory)"},
-    {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16", 0, 0, false,
+    {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16|fp8", 0, 0, false,
      "precision of the KV cache (auto: f32 below 100 M parameters, bf16 above)"},
+    {"weights", OPTION_CHOICE, FIELD(weights), NULL, "auto|bf16|fp8|int8|int4", 0, 0, false,
+     "precision of the layers' weights (auto: as the model has them)"},
+    {"device", OPTION_TEXT, FIELD(device), "DEVICE", NULL, 0, 0, false,
+     "auto (cuda, else cpu), cpu, cuda, cuda:N or the path of a plugin (auto)"},
+    {"deterministic", OPTION_FLAG, FIELD(deterministic), NULL, NULL, 0, 0, false,
+     "the same bits at any load on a GPU too, where that costs speed"},
     {"rows", OPTION_INT, FIELD(rows), "N", NULL, 1, 65536, true, "most token positions computed in one step (512)"},
     {"sequences", OPTION_INT, FIELD(sequences), "N", NULL, 1, 65536, true, "most sequences in one step (128)"},
     {"chunk", OPTION_INT, FIELD(chunk), "N", NULL, 1, 65536, true, "most tokens of one prompt in one step (auto)"},
@@ -83,13 +90,17 @@ static enum log_level log_level_of(const char *name) {
 static struct serving_options serving_options_of(struct serve_options *o, const char *path) {
     return (struct serving_options){
         .model = {.path = path, .random_weights_path = o->random_weights, .random_seed = (uint64_t)o->random_seed},
-        .backend = {.device = "cpu", .instruction_set = o->instruction_set, .n_threads = (int)o->threads},
+        .backend = {.device = o->device,
+                    .instruction_set = o->instruction_set,
+                    .n_threads = (int)o->threads,
+                    .deterministic = o->deterministic},
         .engine = {.context = (int32_t)o->context,
                    .rows_max = (int32_t)o->rows,
                    .sequences_max = (int32_t)o->sequences,
                    .kv_bytes = (uint64_t)(o->kv_gib * 0x1p30),
                    .steps_in_flight = (int32_t)o->steps_in_flight,
-                   .kv_format = o->kv_format},
+                   .kv_format = o->kv_format,
+                   .weights = o->weights},
         .step_loop = {.queue_max = (int32_t)o->queue,
                       .no_prefix_cache = o->no_prefix_cache,
                       .chunk_max = (int32_t)o->chunk},
@@ -112,8 +123,10 @@ static struct serving_options serving_options_of(struct serve_options *o, const 
 int serve_main(int argc, char **argv) {
     struct serve_options options = {.host = "127.0.0.1",
                                     .port = 8080,
+                                    .device = "auto",
                                     .instruction_set = "auto",
                                     .kv_format = "auto",
+                                    .weights = "auto",
                                     .log_level = "info",
                                     .drain = 30};
     struct option_result result;

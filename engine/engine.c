@@ -49,18 +49,13 @@ static size_t input_layout(struct step_input *input, char *base, const struct en
     return used;
 }
 
-static int choose_weight_format(enum weight_format *out, const char *name, struct err *err) {
-    *out = WEIGHT_AS_IS;
-    for (enum weight_format format = WEIGHT_AS_IS; name && format <= WEIGHT_INT4; format++)
-        if (strcmp(name, weight_format_name(*out = format)) == 0) return 0;
-    return name ? err_set(err, ERR_INVALID, "weights in \"%s\" are none of auto, bf16, fp8, int8, int4", name) : 0;
-}
-
-// The formats below BF16 are for the layers' matrices: embedding and head decide what is said.
 static int load_weights(struct engine *engine, enum weight_format format, struct err *err) {
     struct model_spec *spec = &engine->model->spec;
-    enum weight_format outer = format > WEIGHT_BF16 ? WEIGHT_BF16 : format;
-    int rc = backend_weight_load(engine->backend, &spec->embed, outer, err);
+    enum weight_format outer = memory_plan_outer_format(format);
+    int rc = 0;
+    if (backend_holds_weights(engine->backend))
+        rc = memory_plan_check_weights(spec, format, backend_memory_available(engine->backend), err);
+    if (!rc) rc = backend_weight_load(engine->backend, &spec->embed, outer, err);
     if (!rc && spec->tied)
         spec->head.handle = spec->embed.handle;
     else if (!rc)
@@ -122,12 +117,12 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
     if (model->tokenizer && tokenizer_vocab(model->tokenizer) < n_token_ids)
         n_token_ids = tokenizer_vocab(model->tokenizer);
     enum weight_format format;
-    int rc = choose_weight_format(&format, options->weights, err);
+    int rc = memory_plan_weight_format(&format, options->weights, err);
     if (!rc) rc = load_weights(engine, format, err);
-    // What the weights leave is for the cache.
+    uint64_t left_bytes = rc ? 0 : backend_memory_available(engine->backend);
     if (!rc)
         rc = memory_plan_make(&engine->plan, &model->spec, n_token_ids, options,
-                              backend_memory_available(engine->backend), err);
+                              memory_plan_kv_budget(engine->backend, left_bytes), err);
     if (rc) return rc;
     struct engine_limits *limits = &engine->plan.limits;
     if (!limits->steps_in_flight) limits->steps_in_flight = backend_steps_in_flight(engine->backend);
@@ -166,7 +161,7 @@ void engine_close(struct engine *engine) {
     while (engine->n_collected < engine->n_submitted) {
         const struct sample_result *results;
         struct step_record record;
-        engine_collect(engine, &results, &record);
+        if (engine_collect(engine, &results, &record, NULL)) continue; // a device that has failed collects in vain
     }
     if (engine->program) program_close(engine->program);
     for (int i = 0; i < STEPS_IN_FLIGHT_MAX; i++) free(engine->input_memory[i]);
@@ -228,14 +223,15 @@ uint64_t engine_submit(struct engine *engine) {
     return ++engine->n_submitted;
 }
 
-void engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record) {
+int engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record,
+                   struct err *err) {
     assert(engine->n_collected < engine->n_submitted);
     *record = engine->records[engine->n_collected % STEPS_IN_FLIGHT_MAX];
-    int rc = backend_collect(engine->backend, engine->results, &record->times, NULL);
-    assert(!rc);
+    int rc = backend_collect(engine->backend, engine->results, &record->times, err);
     record->collected_ns = engine->last_collected_ns = clock_now_ns();
     engine->n_collected++;
     *results = engine->results;
+    return rc;
 }
 
 int32_t engine_n_in_flight(const struct engine *engine) {

@@ -46,8 +46,10 @@ struct step_input *engine_next_input(struct engine *engine);
 // Submits what engine_next_input returned; gives the step's ticket.
 uint64_t engine_submit(struct engine *engine);
 
-// Waits for the oldest step. *results: [n_logit_rows], valid until the next collect.
-void engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record);
+// Waits for the oldest step. *results: [n_logit_rows], valid until the next collect. An error means that the device has
+// failed: *results and *record say nothing, and no further step may be submitted.
+int engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record,
+                   struct err *err) __attribute__((warn_unused_result));
 
 int32_t engine_n_in_flight(const struct engine *engine);
 

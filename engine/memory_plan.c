@@ -1,6 +1,7 @@
 #include "engine/memory_plan.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -13,6 +14,67 @@ enum {
 };
 // Models below this many parameters keep K and V in F32: their cache is small and their arithmetic is not.
 static const uint64_t KV_F32_BELOW_PARAMETERS = 100u * 1000 * 1000;
+
+enum { WEIGHT_GROUP = 128 }; // inputs that share a scale
+
+int memory_plan_weight_format(enum weight_format *out, const char *name, struct err *err) {
+    *out = WEIGHT_AS_IS;
+    if (!name) return 0;
+    for (enum weight_format format = WEIGHT_AS_IS; format <= WEIGHT_INT4; format++) {
+        *out = format;
+        if (strcmp(name, weight_format_name(format)) == 0) return 0;
+    }
+    return err_set(err, ERR_INVALID, "weights in \"%s\" are none of auto, bf16, fp8, int8, int4", name);
+}
+
+enum weight_format memory_plan_outer_format(enum weight_format format) {
+    return format > WEIGHT_BF16 ? WEIGHT_BF16 : format;
+}
+
+static uint64_t bytes_in_format(const struct tensor *tensor, enum weight_format format) {
+    uint64_t n_out = (uint64_t)tensor->n_rows, n_values = n_out * (uint64_t)tensor->n_cols;
+    uint64_t n_groups = n_out * (((uint64_t)tensor->n_cols + WEIGHT_GROUP - 1) / WEIGHT_GROUP);
+    switch (format) {
+    case WEIGHT_AS_IS:
+        break;
+    case WEIGHT_BF16:
+        return 2 * n_values;
+    case WEIGHT_FP8: // an F32 scale an output
+        return n_values + 4 * n_out;
+    case WEIGHT_INT8: // an F16 scale a group
+        return n_values + 2 * n_groups;
+    case WEIGHT_INT4:
+        return (n_values + 1) / 2 + 2 * n_groups;
+    }
+    return tensor_bytes(tensor);
+}
+
+uint64_t memory_plan_weight_bytes(const struct model_spec *spec, enum weight_format format) {
+    enum weight_format outer = memory_plan_outer_format(format);
+    uint64_t n_bytes = bytes_in_format(&spec->embed, outer);
+    if (!spec->tied) n_bytes += bytes_in_format(&spec->head, outer);
+    for (int32_t i = 0; i < spec->n_layers; i++) {
+        const struct layer_spec *l = &spec->layers[i];
+        const struct tensor *const weights[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
+        for (size_t w = 0; w < sizeof weights / sizeof *weights; w++) n_bytes += bytes_in_format(weights[w], format);
+    }
+    return n_bytes;
+}
+
+int memory_plan_check_weights(const struct model_spec *spec, enum weight_format format, uint64_t available_bytes,
+                              struct err *err) {
+    uint64_t needed = memory_plan_weight_bytes(spec, format);
+    if (needed <= available_bytes) return 0;
+    char advice[160] = "no format of --weights would fit";
+    for (enum weight_format other = WEIGHT_INT4; other > WEIGHT_AS_IS; other--) {
+        uint64_t n_bytes = memory_plan_weight_bytes(spec, other);
+        if (n_bytes <= available_bytes) // the most precise that fits is the last to be written
+            snprintf(advice, sizeof advice, "--weights %s would need %.2f GiB", weight_format_name(other),
+                     (double)n_bytes / 0x1p30);
+    }
+    return err_set(err, ERR_LIMIT, "the weights need %.2f GiB of the device's memory, %.2f GiB are free; %s",
+                   (double)needed / 0x1p30, (double)available_bytes / 0x1p30, advice);
+}
 
 static int32_t min_i32(int64_t a, int64_t b) {
     return (int32_t)(a < b ? a : b);
@@ -32,13 +94,17 @@ static int choose_kv_format(struct kv_shape *kv, const struct model_spec *spec, 
     return 0;
 }
 
-// Blocks that the cache gets: what was asked for, else what all sequences could need, within half of the free memory.
-static int choose_blocks(struct memory_plan *plan, const struct engine_options *options, uint64_t available_bytes,
+uint64_t memory_plan_kv_budget(const struct backend *backend, uint64_t left_bytes) {
+    return backend_holds_weights(backend) ? left_bytes / 5 * 4 : left_bytes / 2;
+}
+
+// Blocks that the cache gets: what was asked for, else what all sequences could need, within the budget.
+static int choose_blocks(struct memory_plan *plan, const struct engine_options *options, uint64_t kv_budget,
                          struct err *err) {
     struct engine_limits *limits = &plan->limits;
     uint64_t block_bytes = kv_bytes_per_block(&plan->kv);
     uint64_t per_sequence = ((uint64_t)limits->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
-    uint64_t budget = options->kv_bytes ? options->kv_bytes : available_bytes / 2;
+    uint64_t budget = options->kv_bytes ? options->kv_bytes : kv_budget;
     uint64_t n_blocks = budget / block_bytes;
     if (!options->kv_bytes && n_blocks > per_sequence * (uint64_t)limits->sequences_max)
         n_blocks = per_sequence * (uint64_t)limits->sequences_max;
@@ -53,7 +119,7 @@ static int choose_blocks(struct memory_plan *plan, const struct engine_options *
 }
 
 int memory_plan_make(struct memory_plan *out, const struct model_spec *spec, int32_t n_token_ids,
-                     const struct engine_options *options, uint64_t available_bytes, struct err *err) {
+                     const struct engine_options *options, uint64_t kv_budget, struct err *err) {
     *out = (struct memory_plan){0};
     struct engine_limits *limits = &out->limits;
     if (options->context < 0 || options->context > spec->context_max)
@@ -70,7 +136,7 @@ int memory_plan_make(struct memory_plan *out, const struct model_spec *spec, int
                                 .head_dim = spec->head_dim,
                                 .block_tokens = BLOCK_TOKENS};
     int rc = choose_kv_format(&out->kv, spec, options->kv_format, err);
-    if (!rc) rc = choose_blocks(out, options, available_bytes, err);
+    if (!rc) rc = choose_blocks(out, options, kv_budget, err);
     if (rc) return rc;
     if (limits->sequences_max > limits->rows_max) limits->sequences_max = limits->rows_max;
     limits->logit_rows_max = limits->sequences_max > LOGIT_ROWS_MIN ? limits->sequences_max : LOGIT_ROWS_MIN;

@@ -11,8 +11,27 @@ struct memory_plan {
     struct kv_shape kv;
 };
 
-// options: as for engine_open, with 0 = auto. available_bytes: memory that may be used for the KV cache and
-// activations. ERR_INVALID: an option is out of range; ERR_LIMIT: not even one block fits.
+// name: of engine_options.weights. ERR_INVALID: there is no such format.
+int memory_plan_weight_format(enum weight_format *out, const char *name, struct err *err)
+    __attribute__((warn_unused_result));
+
+// The form that embedding and head take beside layers in `format`: at most BF16 is saved there, because they decide
+// what is said.
+enum weight_format memory_plan_outer_format(enum weight_format format);
+
+// What the weights take on a device that keeps them in `format`.
+uint64_t memory_plan_weight_bytes(const struct model_spec *spec, enum weight_format format);
+
+// For a device that holds weights. ERR_LIMIT: they do not fit; says what would.
+int memory_plan_check_weights(const struct model_spec *spec, enum weight_format format, uint64_t available_bytes,
+                              struct err *err) __attribute__((warn_unused_result));
+
+// What the KV cache may take of the memory that the weights leave: half of a host's, which others need too, and most of
+// a device's; activations need the rest.
+uint64_t memory_plan_kv_budget(const struct backend *backend, uint64_t left_bytes);
+
+// options: as for engine_open, with 0 = auto. kv_budget: bytes for the KV cache, where options do not say how many.
+// ERR_INVALID: an option is out of range; ERR_LIMIT: not even one block fits.
 int memory_plan_make(struct memory_plan *out, const struct model_spec *spec, int32_t n_token_ids,
-                     const struct engine_options *options, uint64_t available_bytes, struct err *err)
+                     const struct engine_options *options, uint64_t kv_budget, struct err *err)
     __attribute__((warn_unused_result));

@@ -264,14 +264,15 @@ void scheduler_submit(struct scheduler *scheduler, struct request *request, stru
     for (int32_t i = 0; i < n_choices; i++) finish_held(scheduler, &request->choices[i], FINISH_LENGTH, events);
 }
 
-static void cancel_sequence(struct scheduler *scheduler, struct sequence *sequence, struct generation_events *events) {
+static void cancel_sequence(struct scheduler *scheduler, struct sequence *sequence, enum finish_reason finish,
+                            struct generation_events *events) {
     struct request *request = sequence->request;
     if (sequence->state == SEQUENCE_ENDED || (sequence->state == SEQUENCE_DRAINING && !sequence->resumes)) return;
     if (sequence->state == SEQUENCE_HELD) {
-        finish_held(scheduler, sequence, FINISH_ABORT, events);
+        finish_held(scheduler, sequence, finish, events);
         return;
     }
-    scheduler_emit(events, sequence, EVENT_FINISHED, FINISH_ABORT, NULL, 0);
+    scheduler_emit(events, sequence, EVENT_FINISHED, finish, NULL, 0);
     if (sequence == request->leader && !request->prompt_done) choose_leader(scheduler, request);
     if (sequence->state == SEQUENCE_RUNNING) {
         scheduler_stop(scheduler, sequence, false);
@@ -288,26 +289,26 @@ static void cancel_sequence(struct scheduler *scheduler, struct sequence *sequen
 }
 
 static void cancel_request(struct scheduler *scheduler, struct request *request, int32_t choice,
-                           struct generation_events *events) {
+                           enum finish_reason finish, struct generation_events *events) {
     int32_t n_choices = request->generation.n_choices;
     if (choice >= n_choices) return;
     request->n_open++; // keeps the request alive until the loop is done
     // From the last: held siblings go before their leader and need no new one.
     for (int32_t i = n_choices - 1; i >= 0; i--)
-        if (choice < 0 || choice == i) cancel_sequence(scheduler, &request->choices[i], events);
+        if (choice < 0 || choice == i) cancel_sequence(scheduler, &request->choices[i], finish, events);
     close_choice(scheduler, request);
 }
 
 void scheduler_cancel(struct scheduler *scheduler, uint64_t id, int32_t choice, struct generation_events *events) {
     uint64_t found;
     if (!map_get(&scheduler->by_id, (const char *)&id, sizeof id, &found)) return;
-    cancel_request(scheduler, (struct request *)(uintptr_t)found, choice, events);
+    cancel_request(scheduler, (struct request *)(uintptr_t)found, choice, FINISH_ABORT, events);
 }
 
-void scheduler_cancel_all(struct scheduler *scheduler, struct generation_events *events) {
+void scheduler_cancel_all(struct scheduler *scheduler, enum finish_reason finish, struct generation_events *events) {
     for (struct request *request = scheduler->requests, *next; request; request = next) {
         next = request->next;
-        cancel_request(scheduler, request, -1, events);
+        cancel_request(scheduler, request, -1, finish, events);
     }
 }
 

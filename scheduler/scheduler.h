@@ -30,13 +30,15 @@ void scheduler_submit(struct scheduler *scheduler, struct request *request, stru
 // Ends a choice (-1: all) with FINISH_ABORT, in whatever phase it is. Its rows in flight are dropped, and
 // its blocks are free when the last step that uses them is committed. Unknown ids and ended choices are ignored.
 void scheduler_cancel(struct scheduler *scheduler, uint64_t id, int32_t choice, struct generation_events *events);
-void scheduler_cancel_all(struct scheduler *scheduler, struct generation_events *events);
+// Everything that lives, with FINISH_ABORT or FINISH_ERROR.
+void scheduler_cancel_all(struct scheduler *scheduler, enum finish_reason finish, struct generation_events *events);
 
 // Fills the empty input of the next step: decoding sequences first, then prompt chunks. False: there is nothing to
 // run now; then either a step is in flight or nobody waits. True: the step must be run and committed.
 bool scheduler_plan(struct scheduler *scheduler, struct step_input *input, uint64_t now_ns);
 
-// results: of the oldest step that was planned and not committed, [n_logit_rows].
+// results: of the oldest step that was planned and not committed, [n_logit_rows]. NULL: it failed, and everything that
+// lived has been cancelled.
 void scheduler_commit(struct scheduler *scheduler, const struct sample_result *results, uint64_t now_ns,
                       struct generation_events *events);
 

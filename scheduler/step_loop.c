@@ -45,10 +45,12 @@ struct step_loop {
     bool has_record;
     struct step_time time;
     uint64_t n_finished;
+    bool has_failed; // a step did: no more are submitted
 
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t changed;
     bool closing;
+    struct err failure; // of the step that failed; code 0: none did
     struct mail mail;
     int32_t n_living, n_places; // sequences that have not ended; sequences that can run
     struct generation_events ready, handed_over;
@@ -143,9 +145,25 @@ static void count_step(struct step_loop *loop, const struct step_record *record)
     stats->last_step_ns = record->collected_ns;
 }
 
+// The device cannot be trusted any more: everything that lives ends, and nothing begins.
+static void take_failure(struct step_loop *loop, const struct err *why) {
+    scheduler_cancel_all(loop->scheduler, FINISH_ERROR, &loop->made);
+    scheduler_commit(loop->scheduler, NULL, clock_now_ns(), &loop->made);
+    if (loop->has_failed) return;
+    loop->has_failed = true;
+    pthread_mutex_lock(&loop->mutex);
+    loop->failure = *why;
+    pthread_mutex_unlock(&loop->mutex);
+    if (loop->options.wake) loop->options.wake(loop->options.wake_context);
+}
+
 static void collect_step(struct step_loop *loop) {
     const struct sample_result *results;
-    engine_collect(loop->engine, &results, &loop->last_record);
+    struct err why = {0};
+    if (engine_collect(loop->engine, &results, &loop->last_record, &why)) {
+        take_failure(loop, &why);
+        return;
+    }
     loop->has_record = true;
     uint64_t busy_before = loop->counted.busy_ns;
     count_step(loop, &loop->last_record);
@@ -185,7 +203,8 @@ static void *run(void *argument) {
     struct step_loop *loop = argument;
     while (exchange(loop)) {
         read_mail(loop);
-        bool submitted = submit_step(loop);
+        if (loop->has_failed) scheduler_cancel_all(loop->scheduler, FINISH_ERROR, &loop->made);
+        bool submitted = !loop->has_failed && submit_step(loop);
         int32_t n_in_flight = engine_n_in_flight(loop->engine);
         if (n_in_flight == 0 && loop->made.count == 0)
             rest(loop);
@@ -193,7 +212,7 @@ static void *run(void *argument) {
             collect_step(loop);
     }
     read_mail(loop);
-    scheduler_cancel_all(loop->scheduler, &loop->made);
+    scheduler_cancel_all(loop->scheduler, FINISH_ABORT, &loop->made);
     while (engine_n_in_flight(loop->engine) > 0) collect_step(loop);
     scheduler_check_integrity(loop->scheduler);
     return NULL;
@@ -286,6 +305,7 @@ static int post(struct step_loop *loop, struct request *request, struct err *err
     int32_t n = request->generation.n_choices;
     int32_t n_waiting_max = n > loop->queue_max ? n : loop->queue_max;
     if (loop->closing) return err_set(err, ERR_CLOSED, "the server is shutting down");
+    if (loop->failure.code) return err_set(err, ERR_CLOSED, "the device has failed");
     if (loop->n_living + n > loop->n_places + n_waiting_max)
         return err_set(err, ERR_BUSY, "%d sequences are running or waiting, which is all there is room for",
                        loop->n_living);
@@ -316,6 +336,13 @@ void step_loop_cancel(struct step_loop *loop, uint64_t id, int32_t choice) {
     vec_push(&loop->mail.cancellations, ((struct cancellation){id, choice}));
     pthread_cond_signal(&loop->changed);
     pthread_mutex_unlock(&loop->mutex);
+}
+
+bool step_loop_has_failed(struct step_loop *loop, struct err *why) {
+    pthread_mutex_lock(&loop->mutex);
+    *why = loop->failure;
+    pthread_mutex_unlock(&loop->mutex);
+    return why->code != 0;
 }
 
 int step_loop_retry_after_s(struct step_loop *loop) {

@@ -28,12 +28,16 @@ void step_loop_close(struct step_loop *loop);                            // abor
 void step_loop_list_memory(const struct step_loop *loop, struct memory_ledger *ledger);
 
 // Any thread. ERR_BUSY: the queue is full (step_loop_retry_after_s says when to try again); ERR_LIMIT: it could never
-// fit into the KV cache; ERR_CLOSED: shutting down.
+// fit into the KV cache; ERR_CLOSED: shutting down, or the device has failed.
 int step_loop_submit(struct step_loop *loop, const struct generation *generation, struct err *err)
     __attribute__((warn_unused_result));
 // Any thread. The choice's (or, with choice -1, all choices') rows are gone before the next step. Its EVENT_FINISHED
 // comes with FINISH_ABORT unless it had finished before. Unknown ids are ignored.
 void step_loop_cancel(struct step_loop *loop, uint64_t id, int32_t choice);
+
+// Whether a step has failed, and why. Everything that lived then ended with FINISH_ERROR, and nothing can run any more.
+// `wake` is called when it happens. Any thread.
+bool step_loop_has_failed(struct step_loop *loop, struct err *why);
 
 // Seconds after which a refused request may find room, from the measured rate: 1..60. Any thread.
 int step_loop_retry_after_s(struct step_loop *loop);

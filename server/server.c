@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+static const double failure_drain_s = 5; // how long answers may take when the device has failed
+
 // ---------------------------------------------------------------------------------------------------- replies
 
 void server_reply_error(struct http_exchange *exchange, const struct api_error *error) {
@@ -39,9 +41,12 @@ void server_reply_busy(struct server *server, struct http_exchange *exchange) {
 bool server_check_ready(struct server *server, struct http_exchange *exchange) {
     struct api_error error = {0};
     if (server->phase == SERVER_READY) return true;
-    bool loading = server->phase == SERVER_LOADING;
-    api_error_set(&error, 503, loading ? "model_loading" : "shutting_down", NULL,
-                  loading ? "Loading model" : "The server is shutting down.");
+    if (server->phase == SERVER_LOADING)
+        api_error_set(&error, 503, "model_loading", NULL, "Loading model");
+    else if (server->failure.code)
+        api_error_set(&error, 503, "device_failed", NULL, "The device has failed; the server is shutting down.");
+    else
+        api_error_set(&error, 503, "shutting_down", NULL, "The server is shutting down.");
     server_reply_error(exchange, &error);
     return false;
 }
@@ -113,11 +118,6 @@ static void end(struct server *server) {
     uv_unref((uv_handle_t *)&server->wake);
 }
 
-static void end_if_drained(struct server *server) {
-    if (server->phase != SERVER_DRAINING || server->is_stopping) return;
-    if (!http_server_n_exchanges(server->http) && !http_server_n_connections(server->http)) end(server);
-}
-
 // The deadline of the drain, or the second signal: what lives ends with an error.
 static void cut_off(struct server *server) {
     struct api_error error = {0};
@@ -133,13 +133,30 @@ static void on_drain_deadline(uv_timer_t *timer) {
     cut_off(timer->data);
 }
 
+// When a step has failed, every answer is an error that is on its way. Until they are out the server listens, so that
+// whoever asks for its health hears of it.
+static void take_failure(struct server *server) {
+    if (server->failure.code || !step_loop_has_failed(server->engine.step_loop, &server->failure)) return;
+    if (server->phase != SERVER_READY) return;
+    server->phase = SERVER_FAILED;
+    double drain_s = server->options.drain_s < failure_drain_s ? server->options.drain_s : failure_drain_s;
+    uv_timer_start(&server->drain_timer, on_drain_deadline, (uint64_t)(drain_s * 1000), 0);
+}
+
 static void begin_drain(struct server *server) {
     if (server->phase == SERVER_DRAINING) return;
     int n_exchanges = http_server_n_exchanges(server->http);
     if (n_exchanges) log_info("draining: %d requests are being answered", n_exchanges);
     server->phase = SERVER_DRAINING;
     http_server_drain(server->http);
+    if (uv_is_active((uv_handle_t *)&server->drain_timer)) return; // the deadline of a failure
     uv_timer_start(&server->drain_timer, on_drain_deadline, (uint64_t)(server->options.drain_s * 1000), 0);
+}
+
+static void end_if_drained(struct server *server) {
+    if (server->phase == SERVER_FAILED && !http_server_n_exchanges(server->http)) begin_drain(server);
+    if (server->phase != SERVER_DRAINING || server->is_stopping) return;
+    if (!http_server_n_exchanges(server->http) && !http_server_n_connections(server->http)) end(server);
 }
 
 static void on_signal(uv_signal_t *signal, int number) {
@@ -169,7 +186,10 @@ static void on_wake(uv_async_t *async) {
     struct server_engine engine = server->attached;
     uv_mutex_unlock(&server->lock);
     if (is_attached && !server->engine.model) begin_serving(server, &engine);
-    if (server->engine.step_loop) take_events(server);
+    if (server->engine.step_loop) {
+        take_events(server);
+        take_failure(server);
+    }
     if (stop_asked) begin_drain(server);
 }
 
@@ -300,6 +320,7 @@ int server_run(struct server *server, struct err *err) {
         end_if_drained(server);
     }
     uv_run(&server->loop, UV_RUN_DEFAULT); // work on the pool ends, handles close
+    if (server->failure.code) return err_set(err, server->failure.code, "a step failed: %s", server->failure.text);
     return 0;
 }
 

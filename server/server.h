@@ -44,6 +44,7 @@ void server_wake(void *server);
 // Begins a graceful drain, as SIGTERM does; any thread. server_run returns when it is over.
 void server_stop(struct server *server);
 
+// An error after the loop has begun is that of a step: the device failed, and every request was answered with a 500.
 int server_run(struct server *server, struct err *err) __attribute__((warn_unused_result));
 // What connections and their requests may take besides the answers that are being collected. Any thread.
 const struct memory_ledger *server_memory(const struct server *server);

@@ -7,7 +7,7 @@
 #include "server/server.h"
 #include <uv.h>
 
-enum server_phase { SERVER_LOADING, SERVER_READY, SERVER_DRAINING };
+enum server_phase { SERVER_LOADING, SERVER_READY, SERVER_FAILED, SERVER_DRAINING };
 
 // Where the events of one generation go. The id of a generation is serial << SLOT_BITS | slot, so that a late event of
 // a generation that has gone finds nothing.
@@ -26,7 +26,8 @@ struct server {
     uv_timer_t drain_timer;
     struct http_server *http;
     enum server_phase phase;
-    bool is_stopping; // the drain is over; handles close
+    struct err failure; // of the device: code 0, or why the server ends
+    bool is_stopping;   // the drain is over; handles close
 
     uv_mutex_t lock; // guards the three below, which other threads set
     struct server_engine attached;

@@ -66,7 +66,7 @@ int32_t lone_compute(struct lone_engine *lone, const int32_t *tokens, int32_t fi
     engine_submit(lone->engine);
     const struct sample_result *results;
     struct step_record record;
-    engine_collect(lone->engine, &results, &record);
+    assert_int_equal(engine_collect(lone->engine, &results, &record, NULL), 0);
     size_t vocab = (size_t)lone->model->spec.vocab;
     for (int32_t i = 0; logits && i < n; i++)
         memcpy(logits + (size_t)i * vocab, engine_logits(lone->engine, i), vocab * sizeof *logits);

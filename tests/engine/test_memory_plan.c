@@ -23,18 +23,18 @@ static void plans_fit(void **state) {
     // 28 layers * 8 heads * 128 * 2 (K and V) * 2 bytes * 16 tokens = 1,835,008 bytes a block
     static const struct {
         struct engine_options options;
-        uint64_t available;
+        uint64_t budget;
         int32_t context, n_blocks;
     } rows[] = {
         {{.context = 4096, .kv_bytes = (uint64_t)1 << 30}, 0, 4096, 585},
         {{.context = 0, .kv_bytes = (uint64_t)1 << 30}, 0, 585 * 16, 585},
-        {{.context = 1024, .sequences_max = 2}, (uint64_t)8 << 30, 1024, 128},
-        {{.context = 1024, .sequences_max = 128}, (uint64_t)2 << 30, 1024, 585},
+        {{.context = 1024, .sequences_max = 2}, (uint64_t)4 << 30, 1024, 128},
+        {{.context = 1024, .sequences_max = 128}, (uint64_t)1 << 30, 1024, 585},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct memory_plan plan;
         struct err err = {0};
-        assert_int_equal(memory_plan_make(&plan, &spec, 151669, &rows[i].options, rows[i].available, &err), 0);
+        assert_int_equal(memory_plan_make(&plan, &spec, 151669, &rows[i].options, rows[i].budget, &err), 0);
         assert_int_equal(plan.kv.format, KV_BF16);
         assert_int_equal(plan.limits.n_blocks, rows[i].n_blocks);
         assert_int_equal(plan.limits.context, rows[i].context);
@@ -76,11 +76,39 @@ static void small_models_keep_f32(void **state) {
     assert_true(memory_available_bytes() > 0);
 }
 
+// One layer of width 256 with every matrix 256 x 256 but k and v (128 x 256), an embedding of 1000 rows, all in F32.
+static void weights_take_what_their_format_needs(void **state) {
+    (void)state;
+    struct tensor square = {TENSOR_F32, 256, 256, "", NULL}, half = {TENSOR_F32, 128, 256, "", NULL};
+    struct layer_spec layer = {
+        .wq = square, .wk = half, .wv = half, .wo = square, .gate = square, .up = square, .down = square};
+    struct model_spec spec = {
+        .n_layers = 1, .layers = &layer, .tied = true, .embed = {TENSOR_F32, 1000, 256, "", NULL}, .head = square};
+    const uint64_t n = 6 * 65536, n_out = 5 * 256 + 2 * 128, embed = 256000;
+    static const char *const names[] = {"auto", "bf16", "fp8", "int8", "int4"};
+    const uint64_t expected[] = {4 * (n + embed), 2 * (n + embed), n + 4 * n_out + 2 * embed,
+                                 n + 2 * 2 * n_out + 2 * embed, n / 2 + 2 * 2 * n_out + 2 * embed};
+    struct err err = {0};
+    for (size_t i = 0; i < 5; i++) {
+        enum weight_format format;
+        assert_int_equal(memory_plan_weight_format(&format, names[i], &err), 0);
+        assert_int_equal(memory_plan_weight_bytes(&spec, format), expected[i]);
+        assert_int_equal(memory_plan_check_weights(&spec, format, expected[i], &err), 0);
+        assert_int_equal(memory_plan_check_weights(&spec, format, expected[i] - 1, &err), ERR_LIMIT);
+    }
+    assert_non_null(strstr(err.text, "no format"));
+    assert_int_equal(memory_plan_check_weights(&spec, WEIGHT_AS_IS, expected[2], &err), ERR_LIMIT);
+    assert_non_null(strstr(err.text, "--weights fp8"));
+    enum weight_format format;
+    assert_int_equal(memory_plan_weight_format(&format, "int2", &err), ERR_INVALID);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plans_fit),
         cmocka_unit_test(impossible_wishes_are_refused),
         cmocka_unit_test(small_models_keep_f32),
+        cmocka_unit_test(weights_take_what_their_format_needs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,7 @@ struct engine {
     uint64_t submitted_ns[2];
     void (*before_collect)(void *context); // may be NULL
     void *context;
+    uint64_t fails_from; // ticket of the first step that fails, as do all behind it; 0: none
 };
 
 // ---------------------------------------------------------------------------------------------------- the model
@@ -204,9 +205,14 @@ static struct sample_result fake_sample(const struct engine *engine, const struc
     return result;
 }
 
-void engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record) {
+int engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record,
+                   struct err *err) {
     assert(engine_n_in_flight(engine) > 0);
     if (engine->before_collect) engine->before_collect(engine->context);
+    if (engine->fails_from && engine->n_collected + 1 >= engine->fails_from) {
+        engine->n_collected++;
+        return err_set(err, ERR_IO, "the fake device has failed");
+    }
     const struct step_input *input = &engine->inputs[engine->n_collected % 2];
     struct sample_result *out = engine->results[engine->n_collected % 2];
     const struct sample_result *before = engine->results[(engine->n_collected + 1) % 2];
@@ -228,4 +234,5 @@ void engine_collect(struct engine *engine, const struct sample_result **results,
                                    .n_sequences = input->n_sequences,
                                    .n_logit_rows = input->n_logit_rows};
     *results = out;
+    return 0;
 }

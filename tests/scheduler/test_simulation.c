@@ -175,7 +175,7 @@ static void receive_all(struct world *world) {
 static void collect(struct world *world) {
     const struct sample_result *results;
     struct step_record record;
-    engine_collect(world->engine, &results, &record);
+    assert_int_equal(engine_collect(world->engine, &results, &record, NULL), 0);
     scheduler_commit(world->scheduler, results, world->n_steps, &world->events);
 }
 
@@ -255,7 +255,7 @@ static void run_world(struct world *world, struct scheduler_counters *totals) {
         receive_all(world);
         if (i % 8 == 0) scheduler_check_integrity(world->scheduler);
     }
-    if (chance(world, 30)) scheduler_cancel_all(world->scheduler, &world->events);
+    if (chance(world, 30)) scheduler_cancel_all(world->scheduler, FINISH_ABORT, &world->events);
     drain(world);
     struct scheduler_counters counters;
     scheduler_counters(world->scheduler, &counters);

@@ -117,7 +117,7 @@ static void receive(struct fixture *f, const struct generation_event *event) {
     if (event->finish == FINISH_LENGTH)
         assert_int_equal(e->n_received[event->choice], e->generation.max_tokens);
     else
-        assert_int_equal(event->finish, FINISH_ABORT);
+        assert_int_equal(event->finish, f->engine->fails_from ? FINISH_ERROR : FINISH_ABORT);
     pthread_mutex_lock(&f->mutex);
     f->n_over++;
     pthread_cond_broadcast(&f->changed);
@@ -280,6 +280,39 @@ static void closing_aborts_what_lives(void **state) {
     close_fixture(f);
 }
 
+// Running, waiting and held sequences, those of steps behind the one that failed too, end with an error; nothing is
+// accepted any more; the loop still closes.
+static void a_failed_step_ends_everything(int32_t steps_in_flight) {
+    struct fixture *f = open_fixture(2, 8, steps_in_flight);
+    allow_steps(f, 0);
+    f->engine->fails_from = 4;
+    struct err err;
+    for (uint64_t id = 1; id <= 4; id++)
+        assert_int_equal(step_loop_submit(f->loop, expect_request(f, id, 2, 30), &err), 0);
+    assert_false(step_loop_has_failed(f->loop, &err));
+    allow_steps(f, -1);
+    receive_until(f, 8);
+    for (uint64_t id = 1; id <= 4; id++)
+        for (int32_t c = 0; c < 2; c++) assert_int_equal(f->expected[id].finish[c], FINISH_ERROR);
+    assert_true(step_loop_has_failed(f->loop, &err));
+    assert_string_equal(err.text, "the fake device has failed");
+    assert_int_equal(step_loop_submit(f->loop, expect_request(f, 5, 1, 30), &err), ERR_CLOSED);
+    struct step_loop_stats stats;
+    step_loop_stats(f->loop, &stats);
+    assert_int_equal(stats.n_steps, 3);
+    close_fixture(f);
+}
+
+static void a_failed_step_ends_everything_one_in_flight(void **state) {
+    (void)state;
+    a_failed_step_ends_everything(1);
+}
+
+static void a_failed_step_ends_everything_two_in_flight(void **state) {
+    (void)state;
+    a_failed_step_ends_everything(2);
+}
+
 static void records_and_statistics_count_steps(void **state) {
     (void)state;
     struct fixture *f = open_fixture(2, 8, 1);
@@ -313,6 +346,8 @@ int main(void) {
         cmocka_unit_test(what_can_never_run_is_refused),
         cmocka_unit_test(cancelled_requests_end_while_a_step_is_in_flight),
         cmocka_unit_test(closing_aborts_what_lives),
+        cmocka_unit_test(a_failed_step_ends_everything_one_in_flight),
+        cmocka_unit_test(a_failed_step_ends_everything_two_in_flight),
         cmocka_unit_test(records_and_statistics_count_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
