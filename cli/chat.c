@@ -212,6 +212,7 @@ static bool server_is_ready(const struct chat *chat, int *status) {
     struct http_call call = {.url = &chat->url, .method = "GET", .path = "/health"};
     struct str body = STR_INIT;
     struct err err;
+    *status = 0; // for a server that has ended
     int rc = http_call_run(&call, status, &body, &err);
     str_close(&body);
     return !rc && *status == 200;

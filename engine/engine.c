@@ -97,7 +97,8 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
     memory_ledger_add(ledger, "weights", model->spec.weight_bytes, model->spec.weight_bytes,
                       "%.1f M parameters, from %s", (double)model->spec.n_parameters / 1e6, model->source_format);
     if (memory.weights_bytes)
-        memory_ledger_add(ledger, "weights", memory.weights_bytes, memory.weights_bytes, "repacked for the kernels");
+        memory_ledger_add(ledger, "weights", memory.weights_bytes, memory.weights_bytes,
+                          backend_holds_weights(engine->backend) ? "on the device" : "rounded to bf16");
     memory_ledger_add(ledger, "KV cache", memory.kv_bytes, 0, "%d blocks of %d tokens, %s", limits->n_blocks,
                       limits->block_tokens, kv_format_name(engine->plan.kv.format));
     memory_ledger_add(ledger, "activations", memory.activation_bytes, 0, "%d rows, %d rows of logits a step",

@@ -201,9 +201,9 @@ size_t http_server_connection_bytes_max(const struct http_server *server) {
     return sizeof(struct http_conn) + HTTP_LEFTOVER_BYTES_MAX + server->options.limits.pending_bytes_max;
 }
 
-void http_server_drain(struct http_server *server) {
+void http_server_drain(struct http_server *server, bool listens) {
     server->draining = true;
-    stop_listening(server);
+    if (!listens) stop_listening(server);
     for (struct http_conn *conn = server->connections, *next; conn; conn = next) {
         next = conn->next;
         if (http_conn_is_idle(conn)) http_conn_close(conn);

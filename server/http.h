@@ -76,8 +76,9 @@ int http_server_port(const struct http_server *server);                         
 int http_server_n_exchanges(const struct http_server *server);                    // requests being answered
 // Open connections; one stays until its last response has left.
 int http_server_n_connections(const struct http_server *server);
-// Stops accepting; idle connections close now, the others after their response, which says Connection: close.
-void http_server_drain(struct http_server *server);
+// Idle connections close now, the others after their response, which says Connection: close. Unless `listens`, new ones
+// are not accepted.
+void http_server_drain(struct http_server *server, bool listens);
 void http_server_close(struct http_server *server); // closes everything; run the loop until it is empty afterwards
 
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);

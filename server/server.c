@@ -133,28 +133,26 @@ static void on_drain_deadline(uv_timer_t *timer) {
     cut_off(timer->data);
 }
 
-// When a step has failed, every answer is an error that is on its way. Until they are out the server listens, so that
-// whoever asks for its health hears of it.
-static void take_failure(struct server *server) {
-    if (server->failure.code || !step_loop_has_failed(server->engine.step_loop, &server->failure)) return;
-    if (server->phase != SERVER_READY) return;
-    server->phase = SERVER_FAILED;
-    double drain_s = server->options.drain_s < failure_drain_s ? server->options.drain_s : failure_drain_s;
-    uv_timer_start(&server->drain_timer, on_drain_deadline, (uint64_t)(drain_s * 1000), 0);
-}
-
 static void begin_drain(struct server *server) {
     if (server->phase == SERVER_DRAINING) return;
     int n_exchanges = http_server_n_exchanges(server->http);
     if (n_exchanges) log_info("draining: %d requests are being answered", n_exchanges);
     server->phase = SERVER_DRAINING;
-    http_server_drain(server->http);
-    if (uv_is_active((uv_handle_t *)&server->drain_timer)) return; // the deadline of a failure
-    uv_timer_start(&server->drain_timer, on_drain_deadline, (uint64_t)(server->options.drain_s * 1000), 0);
+    bool has_failed = server->failure.code != 0;
+    double drain_s = server->options.drain_s;
+    if (has_failed && drain_s > failure_drain_s) drain_s = failure_drain_s;
+    http_server_drain(server->http, has_failed);
+    uv_timer_start(&server->drain_timer, on_drain_deadline, (uint64_t)(drain_s * 1000), 0);
+}
+
+// When a step has failed, every answer is an error that is on its way. Until they are out the server still listens, so
+// that whoever asks for its health hears of it.
+static void take_failure(struct server *server) {
+    if (server->failure.code || !step_loop_has_failed(server->engine.step_loop, &server->failure)) return;
+    begin_drain(server);
 }
 
 static void end_if_drained(struct server *server) {
-    if (server->phase == SERVER_FAILED && !http_server_n_exchanges(server->http)) begin_drain(server);
     if (server->phase != SERVER_DRAINING || server->is_stopping) return;
     if (!http_server_n_exchanges(server->http) && !http_server_n_connections(server->http)) end(server);
 }

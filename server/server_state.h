@@ -7,7 +7,7 @@
 #include "server/server.h"
 #include <uv.h>
 
-enum server_phase { SERVER_LOADING, SERVER_READY, SERVER_FAILED, SERVER_DRAINING };
+enum server_phase { SERVER_LOADING, SERVER_READY, SERVER_DRAINING };
 
 // Where the events of one generation go. The id of a generation is serial << SLOT_BITS | slot, so that a late event of
 // a generation that has gone finds nothing.

@@ -173,6 +173,65 @@ static void references_stand_for_drawn_tokens(void **state) {
     tiny_close(model);
 }
 
+// Logits of one prompt, with the model in one format and its weights loaded in another.
+static float *logits_with_weights(enum tensor_format stored, enum weight_format weights, uint64_t *weights_bytes) {
+    enum { N = 20 };
+    struct tiny_shape shape = shapes[2];
+    shape.format = stored;
+    struct tiny_model *model = tiny_open(&shape, 3);
+    model->weights = weights;
+    struct tiny_engine engine = tiny_engine_open(model, "auto", 2, N);
+    int32_t tokens[N];
+    make_tokens(tokens, N, shape.vocab, 1);
+    struct tiny_step *step = calloc(1, sizeof *step);
+    struct sample_result results[N];
+    tiny_step_add(step, &(struct tiny_part){tokens, N, 0, 5, 3, false});
+    tiny_step_run(&engine, step, results);
+    float *logits = calloc((size_t)shape.vocab, sizeof *logits);
+    memcpy(logits, backend_logits(engine.backend, N - 1), (size_t)shape.vocab * sizeof *logits);
+    struct backend_memory memory;
+    backend_memory(engine.backend, &memory);
+    *weights_bytes = memory.weights_bytes;
+    tiny_engine_close(&engine);
+    tiny_close(model);
+    free(step);
+    return logits;
+}
+
+static void weights_loaded_as_bf16_are_those_stored_as_bf16(void **state) {
+    (void)state;
+    const struct tiny_shape *s = &shapes[2];
+    uint64_t mapped, rounded;
+    float *stored = logits_with_weights(TENSOR_BF16, WEIGHT_BF16, &mapped);
+    float *loaded = logits_with_weights(TENSOR_F32, WEIGHT_BF16, &rounded);
+    assert_memory_equal(stored, loaded, (size_t)s->vocab * sizeof *stored);
+    int32_t n_attention = (2 * s->n_heads + 2 * s->n_kv_heads) * s->head_dim * s->hidden;
+    int32_t n_values = s->vocab * s->hidden + TINY_LAYERS * (n_attention + 3 * s->mlp_width * s->hidden);
+    assert_int_equal(mapped, 0);
+    assert_int_equal(rounded, 2 * n_values);
+    free(stored), free(loaded);
+}
+
+static void formats_that_a_device_lacks_are_refused(void **state) {
+    (void)state;
+    struct backend *backend;
+    assert_int_equal(backend_open(&backend, &(struct backend_options){.n_threads = 1}, NULL), 0);
+    const float data[256] = {0};
+    for (enum weight_format format = WEIGHT_FP8; format <= WEIGHT_INT4; format++) {
+        struct tensor tensor = {.format = TENSOR_F32, .n_rows = 2, .n_cols = 128, .data = data};
+        struct err err = {0};
+        assert_int_equal(backend_weight_load(backend, &tensor, format, &err), ERR_INVALID);
+        assert_non_null(strstr(err.text, weight_format_name(format)));
+        assert_null(tensor.handle);
+    }
+    struct kv_shape kv = {1, 1, 16, 16, 4, KV_FP8};
+    assert_int_equal(kv_bytes_per_block(&kv), 2 * 16 * (16 + 4)); // K and V, 16 tokens, 16 bytes and a scale
+    struct err err = {0};
+    assert_int_equal(backend_kv_open(backend, &kv, &err), ERR_INVALID);
+    assert_non_null(strstr(err.text, "fp8"));
+    backend_close(backend);
+}
+
 static void wrong_options_are_refused_with_a_reason(void **state) {
     (void)state;
     struct backend *backend = NULL;
@@ -205,6 +264,8 @@ int main(void) {
         cmocka_unit_test(rows_do_not_depend_on_their_step),
         cmocka_unit_test(long_sequences_do_not_depend_on_their_step),
         cmocka_unit_test(references_stand_for_drawn_tokens),
+        cmocka_unit_test(weights_loaded_as_bf16_are_those_stored_as_bf16),
+        cmocka_unit_test(formats_that_a_device_lacks_are_refused),
         cmocka_unit_test(wrong_options_are_refused_with_a_reason),
         cmocka_unit_test(large_cache_is_reserved_at_once),
     };

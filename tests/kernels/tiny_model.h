@@ -30,6 +30,7 @@ struct tiny_layer {
 struct tiny_model {
     struct tiny_shape shape;
     uint64_t seed, n_drawn;
+    enum weight_format weights; // in which the backend is to keep them
     struct tensor embed;
     float *final_norm, *inverse_frequency;
     struct tiny_layer layers[TINY_LAYERS];
@@ -119,8 +120,8 @@ struct tiny_engine {
     struct rope_spec rope;
 };
 
-static inline void tiny_load(struct backend *backend, struct tensor *t) {
-    assert_int_equal(backend_weight_load(backend, t, WEIGHT_AS_IS, NULL), 0);
+static inline void tiny_load(const struct tiny_engine *e, struct tensor *t) {
+    assert_int_equal(backend_weight_load(e->backend, t, e->model->weights, NULL), 0);
 }
 
 static inline void tiny_record(struct tiny_engine *e) {
@@ -158,11 +159,11 @@ static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const ch
     assert_int_equal(backend_open(&e.backend, &options, NULL), 0);
     struct kv_shape kv = {TINY_LAYERS, s->n_kv_heads, s->head_dim, 16, TINY_TOKENS_MAX / 16 * 4, s->kv_format};
     assert_int_equal(backend_kv_open(e.backend, &kv, NULL), 0);
-    tiny_load(e.backend, &m->embed);
+    tiny_load(&e, &m->embed);
     for (int i = 0; i < TINY_LAYERS; i++) {
         struct tiny_layer *l = &m->layers[i];
         struct tensor *all[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
-        for (int w = 0; w < 7; w++) tiny_load(e.backend, all[w]);
+        for (int w = 0; w < 7; w++) tiny_load(&e, all[w]);
     }
     e.rope = (struct rope_spec){s->rope_dims, s->interleaved, 1, m->inverse_frequency};
     struct program_shape shape = {rows_max,

@@ -166,7 +166,7 @@ static void on_finished(void *context, const char *method, const char *path, int
 static void on_call(uv_async_t *async) {
     struct fixture *fixture = async->data;
     int order = atomic_exchange(&fixture->order, ORDER_NONE);
-    if (order == ORDER_DRAIN) http_server_drain(fixture->server);
+    if (order == ORDER_DRAIN) http_server_drain(fixture->server, false);
     if (order == ORDER_ANSWER) http_exchange_reply(fixture->unwatched, 200, "text/plain", "late", 4);
     if (order != ORDER_CLOSE) return;
     http_server_close(fixture->server);
