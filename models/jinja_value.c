@@ -304,8 +304,8 @@ static struct jinja_list *dict_keys(struct jinja_render *r, const struct jinja_d
 
 static struct jinja_list *rest_of_generator(struct jinja_render *r, struct jinja_list *generator) {
     struct jinja_list *list = jinja_alloc(r, 1, sizeof *list);
-    list->items = generator->items + generator->taken;
     list->count = generator->count - generator->taken;
+    list->items = list->count ? generator->items + generator->taken : NULL;
     generator->taken = generator->count;
     return list;
 }

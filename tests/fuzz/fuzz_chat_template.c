@@ -17,6 +17,7 @@ static const char context[] =
 
 void fuzz_seeds(void) {
     static const char *const seeds[] = {
+        "{{ []|select|list }}",
         "{% macro f(a, b=2, *c) %}{{ caller(a) }}{% endmacro %}{% call(x) f(1) %}{{ x }}{% endcall %}",
         "{% set n = namespace(a=[]) %}{% for k, v in messages[1]|dictsort recursive %}{{ loop.cycle(1) }}{% endfor %}",
         "{{ messages|map(attribute='role')|join(', ')|upper|replace('A', 'b')|indent(2)|center(40)|truncate(9) }}",
