@@ -135,8 +135,8 @@ struct seen_token {
 enum { TOP_LOGPROBS_MAX = 20 };
 
 struct sample_result {
-    int32_t token;
-    int32_t n_top;                       // entries below
+    int32_t token, n_top;                // n_top: entries below
+    int32_t rank;                        // of token among all, from 1, in the order of the list below; 0: not asked for
     float logprob;                       // of token, natural logarithm, of the raw distribution; 0 when not asked for
     int32_t top_token[TOP_LOGPROBS_MAX]; // most probable first, lowest id first among equals
     float top_logprob[TOP_LOGPROBS_MAX];

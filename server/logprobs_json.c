@@ -134,7 +134,7 @@ static void append_ranked(struct str *out, const struct tokenizer *tokenizer, in
                           int32_t rank) {
     str_printf(out, "\"%d\":{\"logprob\":", token);
     append_logprob(out, logprob);
-    if (rank) str_printf(out, ",\"rank\":%d", rank);
+    str_printf(out, ",\"rank\":%d", rank);
     str_append_text(out, ",\"decoded_token\":");
     append_token_text(out, tokenizer, token);
     str_append_char(out, '}');
@@ -151,7 +151,7 @@ void prompt_logprobs_append(struct str *out, const struct tokenizer *tokenizer, 
     }
     if (!is_listed) {
         if (sample->n_top && n_top) str_append_char(out, ',');
-        append_ranked(out, tokenizer, sample->token, sample->logprob, 0);
+        append_ranked(out, tokenizer, sample->token, sample->logprob, sample->rank);
     }
     str_append_char(out, '}');
 }

@@ -176,6 +176,25 @@ static void report_top(struct sample_result *result, const struct logit_row *row
     result->n_top = n;
 }
 
+// 1 and the number of tokens that come before this one in the order of candidates.
+static int32_t row_rank(const struct logit_row *row, int32_t token) {
+    const vec own = vec_all(row->logits[token]);
+    float copy[SAMPLE_BLOCK];
+    int32_t rank = 1;
+    for (int32_t b = 0; b < row->n_blocks; b++) {
+        if (row->block_largest[b] < row->logits[token]) continue;
+        const float *block = row_block(row, b, copy);
+        for (int32_t i = 0; i < SAMPLE_BLOCK; i += VEC_N) {
+            vec logits = vec_load(block + i);
+            uint32_t not_less = vec_bits_not_less(logits, own), not_greater = vec_bits_not_less(own, logits);
+            int32_t n_lower = token - b * SAMPLE_BLOCK - i; // lanes with lower ids
+            uint32_t lower = n_lower >= VEC_N ? UINT32_MAX : n_lower > 0 ? (1u << n_lower) - 1 : 0;
+            rank += __builtin_popcount(not_less & (lower | ~not_greater));
+        }
+    }
+    return rank;
+}
+
 // The candidates that min_p, top_k and top_p leave, in any order, scaled.
 static int32_t keep_candidates(const struct logit_row *row, const struct sample_params *params,
                                struct sample_candidate *candidates) {
@@ -292,10 +311,14 @@ void KERNEL(sample)(struct sample_result *result, const float *logits, int32_t v
         report_top(result, &row, params->n_top_logprobs, norm, scratch->candidates);
     }
     result->token = params->forced_token;
+    const float *edited = logits;
     if (params->forced_token < 0) {
-        const float *edited = sample_edit(logits, vocab, params, input, scratch->logits);
+        edited = sample_edit(logits, vocab, params, input, scratch->logits);
         if (edited != logits) row = row_open(edited, vocab, scratch->block_largest);
         result->token = draw_token(&row, params, scratch->candidates);
     }
-    if (logprobs) result->logprob = (float)((double)logits[result->token] - norm);
+    if (!logprobs) return;
+    if (edited != logits) row = row_open(logits, vocab, scratch->block_largest);
+    result->logprob = (float)((double)logits[result->token] - norm);
+    result->rank = row_rank(&row, result->token);
 }

@@ -34,6 +34,16 @@ static void report_top(struct sample_result *result, const struct sample_candida
     result->n_top = n;
 }
 
+static int32_t rank_of(const float *logits, int32_t vocab, int32_t token) {
+    const struct sample_candidate own = {.logit = logits[token], .token = token};
+    int32_t rank = 1;
+    for (int32_t i = 0; i < vocab; i++) {
+        const struct sample_candidate other = {.logit = logits[i], .token = i};
+        if (compare_candidates(&other, &own) < 0) rank++;
+    }
+    return rank;
+}
+
 // Sorted candidates in, how many of them stay out.
 static int32_t keep_candidates(struct sample_candidate *sorted, int32_t n, const struct sample_params *params) {
     if (params->min_p > 0) {
@@ -88,5 +98,7 @@ void ref_sample(struct sample_result *result, const float *logits, int32_t vocab
             result->token = draw(scratch->candidates, keep_candidates(scratch->candidates, vocab, params), params);
         }
     }
-    if (logprobs) result->logprob = (float)((double)logits[result->token] - norm);
+    if (!logprobs) return;
+    result->logprob = (float)((double)logits[result->token] - norm);
+    result->rank = rank_of(logits, vocab, result->token);
 }

@@ -94,6 +94,8 @@ class Completions(unittest.TestCase):
         self.assertIsNone(entries[0])
         for entry in entries[1:]:
             self.assertIn(len(entry), (2, 3))
+            ranks = sorted(alternative["rank"] for alternative in entry.values())
+            self.assertEqual(ranks[:2], [1, 2])
             for alternative in entry.values():
                 self.assertLessEqual(alternative["logprob"], 0)
 

@@ -66,16 +66,29 @@ static void check_filters(struct sampler *s) {
         int32_t top_k;
         uint32_t kept;
     } cases[] = {
-        {1, 1, 0, 0, 0xf},         {1, 1, 0, 1, 0x2},       {1, 1, 0, 2, 0xa},
-        {1, 1, 0, 3, 0xb},         {1, 1, 0, 99, 0xf},      {1, 0.45f, 0, 0, 0x2},
-        {1, 0.55f, 0, 0, 0xa},     {1, 0.7f, 0, 0, 0xa},    {1, 0.8f, 0, 0, 0xb},
-        {1, 0.95f, 0, 0, 0xf},     {1, 0, 0, 0, 0x2},       {1, 1e-30f, 0, 0, 0x2},
-        {1, 1, 0.45f, 0, 0xa},     {1, 1, 0.25f, 0, 0xb},   {1, 1, 1, 0, 0x2},
-        {1, 0.8f, 0, 3, 0xa},                               // 0.5/0.9 + 0.25/0.9 = 0.83: top_p works on what top_k left
-        {1, 0.85f, 0.25f, 0, 0xb},                          // 0.75/0.9 = 0.833 is not enough
-        {1, 0.82f, 0.25f, 0, 0xa}, {0.5f, 1, 0.2f, 0, 0xa}, // at temperature 0.5: 0.09 and 0.04 of the largest fall,
-                                                            // 0.25 stays
-        {0, 1, 0, 0, 0x2},         {1e-6f, 1, 0, 0, 0x2},   {2, 0.66f, 0, 2, 0xa},
+        {1, 1, 0, 0, 0xf},
+        {1, 1, 0, 1, 0x2},
+        {1, 1, 0, 2, 0xa},
+        {1, 1, 0, 3, 0xb},
+        {1, 1, 0, 99, 0xf},
+        {1, 0.45f, 0, 0, 0x2},
+        {1, 0.55f, 0, 0, 0xa},
+        {1, 0.7f, 0, 0, 0xa},
+        {1, 0.8f, 0, 0, 0xb},
+        {1, 0.95f, 0, 0, 0xf},
+        {1, 0, 0, 0, 0x2},
+        {1, 1e-30f, 0, 0, 0x2},
+        {1, 1, 0.45f, 0, 0xa},
+        {1, 1, 0.25f, 0, 0xb},
+        {1, 1, 1, 0, 0x2},
+        {1, 0.8f, 0, 3, 0xa},      // 0.5/0.9 + 0.25/0.9 = 0.83: top_p works on what top_k left
+        {1, 0.85f, 0.25f, 0, 0xb}, // 0.75/0.9 = 0.833 is not enough
+        {1, 0.82f, 0.25f, 0, 0xa},
+        {0.5f, 1, 0.2f, 0, 0xa}, // at temperature 0.5: 0.09 and 0.04 of the largest fall,
+                                 // 0.25 stays
+        {0, 1, 0, 0, 0x2},
+        {1e-6f, 1, 0, 0, 0x2},
+        {2, 0.66f, 0, 2, 0xa},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct sample_params params = plain_params;
@@ -174,6 +187,7 @@ static void check_forced(struct sampler *s) {
     struct sample_result r = draw(s, logits, 3, &params);
     assert_int_equal(r.token, 1);
     assert_true(fabsf(r.logprob - logf(0.25f)) < 1e-6f);
+    assert_int_equal(r.rank, 2);
     assert_int_equal(r.n_top, 2);
     assert_int_equal(r.top_token[0], 2);
     assert_true(fabsf(r.top_logprob[0] - logf(0.625f)) < 1e-6f);
@@ -184,6 +198,35 @@ static void check_forced(struct sampler *s) {
 static void forced_tokens_are_reported(void **state) {
     (void)state;
     for_each_set(3, check_forced);
+}
+
+// The rank counts in the raw distribution, lower ids first among equals, whatever was edited and wherever it is.
+static void check_ranks(struct sampler *s) {
+    enum { VOCAB = 333 };
+    static const struct {
+        int32_t token, rank;
+    } cases[] = {{300, 1}, {7, 2}, {64, 3}, {65, 4}, {332, 5}, {0, 6}, {1, 7}, {331, 332}, {130, 333}};
+    float logits[VOCAB] = {[300] = 9, [7] = 8, [64] = 7, [65] = 7, [332] = 7, [130] = -INFINITY};
+    struct logit_edit ban = {300, -INFINITY};
+    s->input = (struct step_input){.edits = &ban};
+    struct sample_params params = plain_params;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        params.forced_token = cases[i].token, params.n_top_logprobs = 0;
+        struct sample_result r = draw(s, logits, VOCAB, &params);
+        if (r.rank != cases[i].rank) fail_msg("%s: token %d has rank %d", s->kernels->name, r.token, r.rank);
+    }
+    params.forced_token = -1, params.temperature = 0, params.edit_count = 1;
+    struct sample_result drawn = draw(s, logits, VOCAB, &params);
+    assert_int_equal(drawn.token, 7);
+    assert_int_equal(drawn.rank, 2);
+    params.n_top_logprobs = -1;
+    assert_int_equal(draw(s, logits, VOCAB, &params).rank, 0);
+    s->input = (struct step_input){0};
+}
+
+static void ranks_are_exact(void **state) {
+    (void)state;
+    for_each_set(333, check_ranks);
 }
 
 // ------------------------------------------------------------------------------------------------------------
@@ -221,6 +264,7 @@ static void vectorised_draws_agree(void **state) {
             if (got.token != expected.token)
                 fail_msg("%s, seed %d: %d, not %d", s.kernels->name, (int)seed, got.token, expected.token);
             assert_int_equal(got.n_top, expected.n_top);
+            assert_int_equal(got.rank, expected.rank);
             assert_memory_equal(got.top_token, expected.top_token, sizeof got.top_token);
             expect_close("logprobs", got.top_logprob, expected.top_logprob, (size_t)got.n_top, 1e-5f, 1e-5f);
             expect_close("logprob", &got.logprob, &expected.logprob, 1, 1e-5f, 1e-5f);
@@ -284,6 +328,7 @@ int main(void) {
         cmocka_unit_test(ties_go_to_the_lowest_id),
         cmocka_unit_test(penalties_and_edits_are_as_worked_by_hand),
         cmocka_unit_test(forced_tokens_are_reported),
+        cmocka_unit_test(ranks_are_exact),
         cmocka_unit_test(vectorised_draws_agree),
         cmocka_unit_test(draws_follow_the_softmax),
         cmocka_unit_test(noise_never_lifts_an_arbitrary_token),

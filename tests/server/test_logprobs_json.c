@@ -71,11 +71,12 @@ static void completions_tokens_line_up(void **state) {
 }
 
 static void prompt_entries_are_ranked(void **state) {
-    struct sample_result sample = {.token = 1, .logprob = -4, .n_top = 2, .top_token = {0, 3}, .top_logprob = {-1, -2}};
+    struct sample_result sample = {
+        .token = 1, .rank = 7, .logprob = -4, .n_top = 2, .top_token = {0, 3}, .top_logprob = {-1, -2}};
     struct str out = STR_INIT;
     prompt_logprobs_append(&out, *state, &sample, 1);
     assert_string_equal(str_text(&out), "{\"0\":{\"logprob\":-1,\"rank\":1,\"decoded_token\":\"a\"},"
-                                        "\"1\":{\"logprob\":-4,\"decoded_token\":\" b\"}}");
+                                        "\"1\":{\"logprob\":-4,\"rank\":7,\"decoded_token\":\" b\"}}");
     str_close(&out);
 }
 
