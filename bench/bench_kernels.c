@@ -85,16 +85,16 @@ static void make_weights(struct model *m) {
 static struct program *record(struct model *m, int32_t window) {
     const struct bench_shape *s = &m->shape;
     struct rope_spec rope = {s->head_dim, false, 1, m->inverse_frequency};
-    struct program_shape shape = {STEP_ROWS_MAX,
-                                  SEQUENCES_MAX,
-                                  SEQUENCES_MAX,
-                                  s->hidden,
-                                  s->n_heads * s->head_dim,
-                                  s->n_kv_heads * s->head_dim,
-                                  s->mlp_width,
-                                  s->vocab,
-                                  1,
-                                  &rope};
+    struct program_shape shape = {.rows_max = STEP_ROWS_MAX,
+                                  .sequences_max = SEQUENCES_MAX,
+                                  .logit_rows_max = SEQUENCES_MAX,
+                                  .hidden = s->hidden,
+                                  .q_width = s->n_heads * s->head_dim,
+                                  .kv_width = s->n_kv_heads * s->head_dim,
+                                  .mlp_width = s->mlp_width,
+                                  .vocab = s->vocab,
+                                  .n_ropes = 1,
+                                  .ropes = &rope};
     struct program *p;
     if (program_open(&p, m->backend, &shape, NULL) != 0) fail("no program");
     program_add(p, &(struct op){.kind = OP_EMBED, .embed = {m->embed, 1}});

@@ -81,7 +81,10 @@ static int open_program(struct engine *engine, struct err *err) {
                                   .mlp_width = spec->mlp_width,
                                   .vocab = spec->vocab,
                                   .n_ropes = spec->n_ropes,
-                                  .ropes = spec->ropes};
+                                  .ropes = spec->ropes,
+                                  .context = limits->context,
+                                  .edits_max = limits->edits_max,
+                                  .seen_max = limits->seen_max};
     int rc = program_open(&engine->program, engine->backend, &shape, err);
     if (rc) return rc;
     forward_record(engine->program, spec, limits->vocab);

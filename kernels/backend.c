@@ -222,6 +222,7 @@ void backend_submit(struct backend *backend, struct program *program, const stru
     assert(program->backend == backend && program->prepared && backend->n_in_flight < STEPS_SUBMITTED_MAX);
     assert(input->n_rows > 0 && input->n_rows <= shape->rows_max && input->n_sequences <= shape->sequences_max);
     assert(input->n_logit_rows >= 0 && input->n_logit_rows <= shape->logit_rows_max);
+    assert(input->n_edits <= shape->edits_max && input->n_seen <= shape->seen_max);
     backend->n_in_flight++;
     backend->driver->submit(backend, program, input);
 }

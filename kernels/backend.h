@@ -46,8 +46,7 @@ int backend_steps_in_flight(const struct backend *backend);
 // Whether weights are copied when they are loaded. If not, their data must outlive the backend.
 bool backend_holds_weights(const struct backend *backend);
 
-// Memory of the device that is free for weights, KV cache and activations.
-uint64_t backend_memory_available(const struct backend *backend);
+uint64_t backend_memory_available(const struct backend *backend); // free for weights, KV cache and activations
 
 // The form in which a device keeps a weight. AS_IS: as the model has it. FP8 (E4M3, one scale an output), INT8 and INT4
 // (groups of 128 inputs) are quantised at load, with scales that minimise the error.
@@ -64,6 +63,7 @@ struct backend_memory {
     uint64_t kv_bytes;         // reserved for the KV cache
     uint64_t activation_bytes; // activations and logits of all programs
     uint64_t workspace_bytes;  // everything else: scratch, sampling, pool
+    uint64_t driver_bytes;     // of a device, beyond these: of its driver, its libraries and other programs
 };
 void backend_memory(const struct backend *backend, struct backend_memory *out);
 
@@ -87,8 +87,7 @@ struct kv_shape {
     enum kv_format format;
 };
 
-// On every device: nothing is padded.
-uint64_t kv_bytes_per_block(const struct kv_shape *shape);
+uint64_t kv_bytes_per_block(const struct kv_shape *shape); // on every device: nothing is padded
 
 // Reserves the cache. Its inner layout is the backend's. On the CPU, memory is touched as it is used. ERR_INVALID or
 // ERR_UNSUPPORTED: the device does not have this format or head width; ERR_LIMIT or ERR_IO: no memory.
@@ -167,6 +166,7 @@ struct step_input {
 
 // --------------------------------------------------------------------------------------------------- programs
 //
+// norm(x) = x * rsqrt(mean(x^2) + eps) * weight; families with 1+w add the 1 at load.
 // Activations live in the backend: the residual stream [R, H] in F32, queries [R, A*D], attention output [R, A*D],
 // feed-forward activations [R, F], logits [L, V]. The operations below name them in capitals.
 
@@ -183,9 +183,9 @@ struct program_shape {
     int32_t hidden, q_width, kv_width, mlp_width, vocab; // H, A*D, G*D, F, V
     int32_t n_ropes;                                     // 0..2
     const struct rope_spec *ropes;                       // [n_ropes], copied
+    int32_t context, edits_max, seen_max; // of the longest sequence, in tokens (0: what the cache holds); of one step
 };
 
-enum norm_kind { NORM_RMS }; // x * rsqrt(mean(x^2) + eps) * weight; families with 1+w add the 1 at load
 enum activation { ACTIVATION_SILU, ACTIVATION_GELU_TANH };
 
 // RESIDUAL[r] = table[token[r]] * scale; prepares the rotary tables for the positions of this step.

@@ -4,7 +4,7 @@
 
 #include "base/number.h"
 #include "base/rng.h"
-#include "kernels/backend.h"
+#include "kernels/driver.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -150,13 +150,32 @@ static inline void tiny_record(struct tiny_engine *e) {
     assert_int_equal(program_prepare(p, NULL), 0);
 }
 
+// What runs the model. driver NULL: the CPU.
+struct tiny_device {
+    const struct backend_driver *driver;
+    const char *instruction_set;
+    int n_threads;
+    bool deterministic;
+};
+
+static inline int tiny_backend_open(struct backend **out, const struct tiny_device *device, struct err *err) {
+    struct backend_options options = {.device = "cpu",
+                                      .instruction_set = device->instruction_set,
+                                      .n_threads = device->n_threads,
+                                      .deterministic = device->deterministic};
+    if (!device->driver) return backend_open(out, &options, err);
+    int rc = device->driver->open(out, &options, err);
+    if (!rc) (*out)->driver = device->driver;
+    return rc;
+}
+
 // rows_max also bounds the rows with logits.
-static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const char *isa, int n_threads,
+static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const struct tiny_device *device,
                                                   int32_t rows_max) {
     struct tiny_engine e = {.model = m};
     const struct tiny_shape *s = &m->shape;
-    struct backend_options options = {.device = "cpu", .instruction_set = isa, .n_threads = n_threads};
-    assert_int_equal(backend_open(&e.backend, &options, NULL), 0);
+    struct err err = {0};
+    if (tiny_backend_open(&e.backend, device, &err)) fail_msg("%s", err.text);
     struct kv_shape kv = {TINY_LAYERS, s->n_kv_heads, s->head_dim, 16, TINY_TOKENS_MAX / 16 * 4, s->kv_format};
     assert_int_equal(backend_kv_open(e.backend, &kv, NULL), 0);
     tiny_load(&e, &m->embed);
@@ -166,16 +185,16 @@ static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const ch
         for (int w = 0; w < 7; w++) tiny_load(&e, all[w]);
     }
     e.rope = (struct rope_spec){s->rope_dims, s->interleaved, 1, m->inverse_frequency};
-    struct program_shape shape = {rows_max,
-                                  8,
-                                  rows_max,
-                                  s->hidden,
-                                  s->n_heads * s->head_dim,
-                                  s->n_kv_heads * s->head_dim,
-                                  s->mlp_width,
-                                  s->vocab,
-                                  s->rope_dims ? 1 : 0,
-                                  &e.rope};
+    struct program_shape shape = {.rows_max = rows_max,
+                                  .sequences_max = 8,
+                                  .logit_rows_max = rows_max,
+                                  .hidden = s->hidden,
+                                  .q_width = s->n_heads * s->head_dim,
+                                  .kv_width = s->n_kv_heads * s->head_dim,
+                                  .mlp_width = s->mlp_width,
+                                  .vocab = s->vocab,
+                                  .n_ropes = s->rope_dims ? 1 : 0,
+                                  .ropes = &e.rope};
     assert_int_equal(program_open(&e.program, e.backend, &shape, NULL), 0);
     tiny_record(&e);
     return e;
