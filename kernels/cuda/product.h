@@ -1,9 +1,10 @@
 // Matrix products of a step: activations times weights, with what follows them fused where a kernel of ours computes.
 //
-// Few rows (up to PRODUCT_OWN_ROWS, and all rows when deterministic) take our own kernel: weights stream from memory
-// once into tensor-core fragments, for 1 row as for 64; every output element is reduced in one order that does not
-// depend on the number of rows. Many rows take cuBLASLt: FP8 with per-channel and per-token scales where a probe at
-// start shows that the library and the device can, otherwise quantised weights are expanded to BF16, slice by slice.
+// Few rows, and all rows when deterministic, take our own kernel: weights stream from memory once into tensor-core
+// fragments; every output element is reduced in one order that does not depend on the number of rows. Up to
+// PRODUCT_OWN_ROWS, what was faster when it was prepared is taken; more rows take cuBLASLt: FP8 with per-channel and
+// per-token scales where a probe at start shows that the library and the device can, otherwise quantised weights are
+// expanded to BF16, slice by slice.
 //
 // Thread: the step thread. Nothing here allocates after product_engine_open.
 #pragma once
@@ -61,6 +62,7 @@ struct product_engine;
 
 struct product_engine_options {
     bool deterministic;
+    enum device_format format;             // of the weights: FP8 and INT4 need room for what cuBLASLt is given
     int32_t rows_max, n_in_max, n_out_max; // largest product to come: sizes of workspaces
     int32_t mlp_width;                     // of GATE
 };
@@ -72,7 +74,7 @@ int product_engine_open(struct product_engine **out, const struct product_engine
 void product_engine_close(struct product_engine *engine);
 
 // Chooses and keeps the best algorithm for products of these sizes: call for every (weights, rows) that will come,
-// before graphs are captured. Runs on the device.
+// before graphs are captured. Runs on the device and writes to product->out, several times.
 int product_prepare(struct product_engine *engine, const struct product *product, struct err *err)
     __attribute__((warn_unused_result));
 

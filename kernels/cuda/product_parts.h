@@ -45,6 +45,37 @@ cudaError_t product_add_bias(float *out, int64_t out_stride, const float *bias, 
 cudaError_t product_quantize_rows(void *e4m3, float *scale, const void *x, int32_t n_rows, int32_t n,
                                   cudaStream_t stream);
 
+// cuBLASLt: descriptors and the chosen algorithm are kept for each size.
+struct library;
+
+// `fp8` says whether the device multiplies E4M3 with a scale for each output and row; tried on a small product, for
+// which `scratch` (64 KiB) is used. `workspace` (LIBRARY_WORKSPACE_BYTES) must live as long as the library.
+enum { LIBRARY_WORKSPACE_BYTES = 32 << 20, LIBRARY_PROBE_BYTES = 64 << 10 };
+int library_open(struct library **out, void *workspace, struct err *err) __attribute__((warn_unused_result));
+void library_close(struct library *library);
+bool library_has_fp8(struct library *library, void *scratch, cudaStream_t stream);
+
+// out[r][i] = alpha * x[r] . weight[i], or added to what is there.
+struct library_product {
+    enum device_format format; // of weight and x: F32, F16, BF16 or FP8
+    const void *weight;        // [n_out, n_in]
+    const void *x;             // [n_rows, n_in]
+    const float *weight_scale; // FP8: [n_out]
+    const float *x_scale;      // FP8: [n_rows]
+    int32_t n_out, n_in, n_rows;
+    void *out; // [n_rows, out_stride], F32 or BF16
+    int64_t out_stride;
+    bool out_bf16, add;
+    float alpha;
+};
+
+// With `measure`, a size that is new has its algorithms timed, on these buffers; otherwise it takes the library's first
+// choice.
+cudaError_t library_run(struct library *library, const struct library_product *op, bool measure, cudaStream_t stream);
+
+// Milliseconds of one run, from several on the device; negative when one fails.
+float product_time(cudaError_t (*run)(void *context, cudaStream_t stream), void *context, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif
