@@ -49,6 +49,7 @@ static int load(struct serving *serving, struct err *err) {
     if (!rc) rc = backend_open(&serving->backend, &options->backend, err);
     if (!rc) rc = engine_open(&serving->engine, serving->model, serving->backend, &options->engine, err);
     if (rc) return rc;
+    if (backend_holds_weights(serving->backend)) model_release_weights(serving->model);
     options->step_loop.wake = server_wake;
     options->step_loop.wake_context = serving->server;
     return step_loop_open(&serving->step_loop, serving->engine, &options->step_loop, err);

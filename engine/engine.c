@@ -53,7 +53,7 @@ static int load_weights(struct engine *engine, enum weight_format format, struct
     struct model_spec *spec = &engine->model->spec;
     enum weight_format outer = memory_plan_outer_format(format);
     int rc = 0;
-    if (backend_holds_weights(engine->backend))
+    if (backend_holds_weights(engine->backend) || spec->embed.random_key)
         rc = memory_plan_check_weights(spec, format, backend_memory_available(engine->backend), err);
     if (!rc) rc = backend_weight_load(engine->backend, &spec->embed, outer, err);
     if (!rc && spec->tied)
@@ -97,11 +97,15 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
     struct memory_ledger *ledger = &engine->ledger;
     struct backend_memory memory;
     backend_memory(engine->backend, &memory);
-    memory_ledger_add(ledger, "weights", model->spec.weight_bytes, model->spec.weight_bytes,
-                      "%.1f M parameters, from %s", (double)model->spec.n_parameters / 1e6, model->source_format);
+    // Those that the device made or copied; and those that it uses where the model has them.
+    bool copied = backend_holds_weights(engine->backend) || model->spec.embed.random_key;
     if (memory.weights_bytes)
         memory_ledger_add(ledger, "weights", memory.weights_bytes, memory.weights_bytes,
-                          backend_holds_weights(engine->backend) ? "on the device" : "rounded to bf16");
+                          "%.1f M parameters, %s from %s", (double)model->spec.n_parameters / 1e6,
+                          copied ? "made" : "rounded to bf16", model->source_format);
+    if (!copied)
+        memory_ledger_add(ledger, "weights", model->spec.weight_bytes, model->spec.weight_bytes,
+                          "%.1f M parameters, from %s", (double)model->spec.n_parameters / 1e6, model->source_format);
     memory_ledger_add(ledger, "KV cache", memory.kv_bytes, 0, "%d blocks of %d tokens, %s", limits->n_blocks,
                       limits->block_tokens, kv_format_name(engine->plan.kv.format));
     memory_ledger_add(ledger, "activations", memory.activation_bytes, 0, "%d rows, %d rows of logits a step",

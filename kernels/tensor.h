@@ -11,11 +11,12 @@ enum tensor_format { TENSOR_F32, TENSOR_F16, TENSOR_BF16 };
 struct tensor {
     enum tensor_format format;
     int32_t n_rows, n_cols;
-    const void *data; // host memory, any alignment, owned by the model; NULL: the tensor is absent
-    void *handle;     // what backend_weight_load made of it; NULL before
+    const void *data;    // host memory, any alignment, owned by the model; NULL: the tensor is absent or random
+    void *handle;        // what backend_weight_load made of it; NULL before
+    uint64_t random_key; // not 0: the device makes its values, as kernels/random_weights.h says
 };
 
-static inline bool tensor_present(const struct tensor *t) { return t->data != NULL; }
+static inline bool tensor_present(const struct tensor *t) { return t->data || t->random_key; }
 
 static inline size_t tensor_format_bytes(enum tensor_format format) { return format == TENSOR_F32 ? 4 : 2; }
 

@@ -3,6 +3,8 @@
 #include "base/json.h"
 #include "base/map.h"
 #include "base/number.h"
+#include "base/rng.h"
+#include "kernels/random_weights.h"
 #include "models/fill.h"
 #include "models/safetensors.h"
 
@@ -212,8 +214,7 @@ int checkpoint_matrix(struct checkpoint *checkpoint, const char *name, int32_t n
     size_t n_elements = (size_t)n_rows * (size_t)n_cols;
     if (checkpoint->kind == SOURCE_RANDOM) {
         out->format = checkpoint->random_format;
-        uint64_t key = rng_key(checkpoint->random_seed, checkpoint->n_random++, 0);
-        out->data = fill_random(&checkpoint->fill, out->format, key, n_elements, err);
+        out->random_key = rng_key(checkpoint->random_seed, checkpoint->n_random++, 0);
     } else {
         const struct stored_tensor *tensor = NULL;
         int rc = find_tensor(checkpoint, name, n_rows, n_cols, &tensor, err);
@@ -227,7 +228,7 @@ int checkpoint_matrix(struct checkpoint *checkpoint, const char *name, int32_t n
                                                          : TENSOR_BF16;
         }
     }
-    if (!out->data) return err_prefix(err, "%s", checkpoint->path);
+    if (!tensor_present(out)) return err_prefix(err, "%s", checkpoint->path);
     count(checkpoint, n_elements, tensor_format_bytes(out->format));
     return 0;
 }
@@ -248,6 +249,12 @@ static void convert_vector(const struct stored_tensor *tensor, int32_t n, float 
     }
 }
 
+static void draw_bias(uint64_t key, int32_t n, float *out) {
+    for (int32_t i = 0; i < n; i++)
+        out[i] = (float)(RANDOM_WEIGHTS_DEVIATION *
+                         rng_normal_quantile((double)rng_uniform(key, (uint64_t)i) * 0.999 + 0.0005));
+}
+
 int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n, const float **out, struct err *err) {
     const struct stored_tensor *tensor = NULL;
     int rc = checkpoint->kind == SOURCE_RANDOM ? 0 : find_tensor(checkpoint, name, 0, n, &tensor, err);
@@ -255,9 +262,10 @@ int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n
     float *values = arena_alloc(&checkpoint->arena, (size_t)n * sizeof *values);
     if (tensor)
         convert_vector(tensor, n, values);
+    else if (strstr(name, ".bias"))
+        draw_bias(rng_key(checkpoint->random_seed, checkpoint->n_random++, 0), n, values);
     else
-        fill_random_vector(strstr(name, ".bias") ? rng_key(checkpoint->random_seed, checkpoint->n_random++, 0) : 0, n,
-                           values);
+        for (int32_t i = 0; i < n; i++) values[i] = 1;
     *out = values;
     count(checkpoint, (size_t)n, sizeof *values);
     return 0;
@@ -298,6 +306,14 @@ int checkpoint_load(struct checkpoint *checkpoint, void (*progress)(void *contex
                     void *context, struct err *err) {
     int rc = fill_run(&checkpoint->fill, progress, context, err);
     return rc ? err_prefix(err, "%s", checkpoint->path) : 0;
+}
+
+void checkpoint_release(struct checkpoint *checkpoint) {
+    for (size_t i = 0; i < checkpoint->files.count; i++) {
+        const struct folder_file *file = &checkpoint->files.items[i];
+        if (file->map.data) madvise((void *)(uintptr_t)file->map.data, file->n_bytes, MADV_DONTNEED);
+    }
+    fill_close(&checkpoint->fill);
 }
 
 uint64_t checkpoint_parameters(const struct checkpoint *checkpoint) {

@@ -22,8 +22,8 @@ int checkpoint_open_folder(struct checkpoint **out, const struct folder *folder,
     __attribute__((warn_unused_result));
 // The tensors of an open GGUF file, which outlives the checkpoint. path is for error texts.
 void checkpoint_open_gguf(struct checkpoint **out, const struct gguf *gguf, const char *path);
-// Every tensor that is asked for exists: normal with standard deviation 0.02, norms 1. The same for one seed
-// everywhere.
+// Every tensor that is asked for exists: matrices have a random_key, biases are drawn, norms are 1. The same for one
+// seed everywhere.
 void checkpoint_open_random(struct checkpoint **out, enum tensor_format format, uint64_t seed, const char *path);
 void checkpoint_close(struct checkpoint *checkpoint);
 
@@ -45,6 +45,9 @@ int checkpoint_refuse_unused(const struct checkpoint *checkpoint, const char *co
 // Fills the memory behind what was asked for. progress may be NULL; it is called on this thread, in bytes.
 int checkpoint_load(struct checkpoint *checkpoint, void (*progress)(void *context, uint64_t done, uint64_t total),
                     void *context, struct err *err) __attribute__((warn_unused_result));
+
+// Matrices are not read any more: their memory goes back to the system.
+void checkpoint_release(struct checkpoint *checkpoint);
 
 uint64_t checkpoint_parameters(const struct checkpoint *checkpoint); // elements of all tensors that were asked for
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);      // as held in memory

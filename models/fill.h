@@ -1,21 +1,17 @@
-// Memory of weights that no file holds in the form that is needed: dequantised blocks and random numbers. Pieces are
-// listed first and filled together, on every core.
+// Memory of weights that no file holds in the form that is needed: dequantised blocks. Pieces are listed first and
+// filled together, on every core.
 #pragma once
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "base/rng.h"
-#include "kernels/tensor.h"
 #include "models/dequant.h"
 #include <stdint.h>
 
 struct fill_piece {
-    char *out; // pages of its own
+    float *out; // pages of its own
     size_t n_values, n_bytes;
-    enum tensor_format format;
-    enum stored_format from; // of blocks
-    const char *blocks;      // NULL: random
-    uint64_t key;
+    enum stored_format from;
+    const char *blocks;
 };
 struct fill {
     VEC_OF(struct fill_piece) pieces;
@@ -24,13 +20,10 @@ struct fill {
 
 void fill_close(struct fill *fill); // frees the memory of all pieces
 
-// The memory of a piece; its content is there after fill_run. NULL: no memory, the error says how much was asked for.
+// The memory of a piece in F32; its content is there after fill_run. NULL: no memory, the error says how much was asked
+// for.
 const void *fill_dequant(struct fill *fill, enum stored_format format, const char *blocks, size_t n_values,
                          struct err *err);
-// Normal with standard deviation 0.02.
-const void *fill_random(struct fill *fill, enum tensor_format format, uint64_t key, size_t n_values, struct err *err);
-// The same at once, for a vector; key 0: all ones.
-void fill_random_vector(uint64_t key, int32_t n, float *out);
 
 int fill_run(struct fill *fill, void (*progress)(void *context, uint64_t done, uint64_t total), void *context,
              struct err *err) __attribute__((warn_unused_result));

@@ -188,6 +188,13 @@ const struct stored_tensor *model_stored_tensors(const struct model *model, size
     return checkpoint_tensors(private->checkpoint, n);
 }
 
+void model_release_weights(struct model *model) {
+    struct model_private *private = model->private_data;
+    checkpoint_release(private->checkpoint);
+    const struct file_map *gguf = &private->gguf_file;
+    if (gguf->data) madvise((void *)(uintptr_t)gguf->data, gguf->n_bytes, MADV_DONTNEED);
+}
+
 void model_close(struct model *model) {
     if (!model) return;
     struct model_private *private = model->private_data;

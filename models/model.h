@@ -15,7 +15,7 @@ struct chat_template;
 
 enum { MODEL_STOP_TOKENS_MAX = 16 };
 
-// One decoder layer. Absent tensors have data == NULL, absent vectors are NULL. Vectors are F32, converted at load.
+// One decoder layer. Absent tensors are not tensor_present, absent vectors NULL. Vectors are F32, converted at load.
 struct layer_spec {
     const float *attention_norm;        // [H] or NULL (families that norm only after)
     struct tensor wq, wk, wv, wo;       // [A*D, H], [G*D, H], [G*D, H], [H, A*D]
@@ -85,6 +85,9 @@ struct model_options {
 int model_open(struct model **out, const struct model_options *options, struct err *err)
     __attribute__((warn_unused_result));
 void model_close(struct model *model);
+
+// The data of matrices is not read any more, because a device holds copies: gives their memory back.
+void model_release_weights(struct model *model);
 
 // Tensors as the model's files hold them, in the files' order; none for random weights.
 const struct stored_tensor *model_stored_tensors(const struct model *model, size_t *n);

@@ -28,6 +28,7 @@ struct cpu_backend {
     const struct kernel_table *kernels;
     struct pool *pool;
     struct cpu_weights *weights;
+    struct random_quantiles *quantiles; // NULL until a weight is random
     void *kv_data;
     uint64_t weights_bytes, kv_bytes, activation_bytes, workspace_bytes;
     struct submitted_step steps[STEPS_SUBMITTED_MAX];

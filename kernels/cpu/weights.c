@@ -1,11 +1,14 @@
-// Weights on the CPU: used where the model mapped them, or rounded to BF16 in memory of the backend.
+// Weights on the CPU: used where the model mapped them, or, rounded to BF16 or drawn, in memory of the backend.
 #include "base/mem.h"
 #include "base/number.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/random_weights.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+enum { CHUNK_VALUES = 1 << 16 };
 
 struct cpu_weights {
     struct cpu_weights *next;
@@ -14,14 +17,16 @@ struct cpu_weights {
     size_t copy_bytes;
 };
 
-struct rounding {
-    const struct tensor *from;
-    uint16_t *to;
+// Values of a copy in the making: `from` in another format, or random.
+struct making {
+    const struct random_quantiles *quantiles;
+    struct tensor from;
+    enum tensor_format format;
+    char *to;
 };
 
-static void round_row(const struct tensor *from, size_t row, uint16_t *to) {
-    size_t n = (size_t)from->n_cols;
-    const char *at = (const char *)from->data + row * n * tensor_format_bytes(from->format);
+static void round_values(const struct tensor *from, size_t first, size_t n, char *to) {
+    const char *at = (const char *)from->data + first * tensor_format_bytes(from->format);
     for (size_t i = 0; i < n; i++) {
         float x;
         uint16_t half;
@@ -31,26 +36,40 @@ static void round_row(const struct tensor *from, size_t row, uint16_t *to) {
             memcpy(&half, at + 2 * i, sizeof half);
             x = f32_from_f16(half);
         }
-        to[i] = bf16_from_f32(x);
+        half = bf16_from_f32(x);
+        memcpy(to + 2 * i, &half, sizeof half);
     }
 }
 
-static void round_rows(void *argument, int worker, int n_workers) {
-    const struct rounding *rounding = argument;
-    const struct tensor *from = rounding->from;
-    for (size_t row = (size_t)worker; row < (size_t)from->n_rows; row += (size_t)n_workers)
-        round_row(from, row, rounding->to + row * (size_t)from->n_cols);
+static void make_values(void *argument, int worker, int n_workers) {
+    const struct making *making = argument;
+    const struct tensor *from = &making->from;
+    size_t n_values = (size_t)from->n_rows * (size_t)from->n_cols;
+    for (size_t first = (size_t)worker * CHUNK_VALUES; first < n_values; first += (size_t)n_workers * CHUNK_VALUES) {
+        size_t n = n_values - first < CHUNK_VALUES ? n_values - first : CHUNK_VALUES;
+        char *to = making->to + first * tensor_format_bytes(making->format);
+        if (from->random_key)
+            random_weights_draw(making->quantiles, from->random_key, making->format, first, n, to);
+        else
+            round_values(from, first, n, to);
+    }
 }
 
-static int round_to_bf16(struct cpu_backend *backend, struct cpu_weights *weight, struct err *err) {
-    struct tensor from = weight->tensor;
-    weight->tensor.format = TENSOR_BF16;
+static int make_copy(struct cpu_backend *backend, struct cpu_weights *weight, enum tensor_format format,
+                     struct err *err) {
+    struct making making = {.from = weight->tensor, .format = format};
+    weight->tensor.format = format;
     size_t n_bytes = tensor_bytes(&weight->tensor);
     void *copy = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (copy == MAP_FAILED) return err_set(err, ERR_LIMIT, "no memory for %zu bytes of weights in bf16", n_bytes);
+    if (copy == MAP_FAILED) return err_set(err, ERR_LIMIT, "no memory for %zu MB of weights", n_bytes >> 20);
     madvise(copy, n_bytes, MADV_HUGEPAGE);
-    struct rounding rounding = {&from, copy};
-    pool_run(backend->pool, pool_size(backend->pool), round_rows, &rounding);
+    if (weight->tensor.random_key && !backend->quantiles) {
+        backend->quantiles = mem_alloc(sizeof *backend->quantiles);
+        random_quantiles_make(backend->quantiles);
+    }
+    making.quantiles = backend->quantiles;
+    making.to = copy;
+    pool_run(backend->pool, pool_size(backend->pool), make_values, &making);
     weight->tensor.data = weight->copy = copy;
     weight->copy_bytes = n_bytes;
     backend->weights_bytes += n_bytes;
@@ -63,8 +82,9 @@ int cpu_weight_load(struct backend *common, struct tensor *tensor, enum weight_f
         return err_set(err, ERR_INVALID, "weights in %s do not exist on this device", weight_format_name(format));
     struct cpu_weights *weight = mem_alloc_zero(1, sizeof *weight);
     weight->tensor = *tensor;
-    if (format == WEIGHT_BF16 && tensor->format != TENSOR_BF16) {
-        int rc = round_to_bf16(backend, weight, err);
+    enum tensor_format kept = format == WEIGHT_BF16 ? TENSOR_BF16 : tensor->format;
+    if (tensor->random_key || kept != tensor->format) {
+        int rc = make_copy(backend, weight, kept, err);
         if (rc) {
             free(weight);
             return rc;
@@ -82,4 +102,5 @@ void cpu_weights_close(struct cpu_backend *backend) {
         if (weight->copy) munmap(weight->copy, weight->copy_bytes);
         free(weight);
     }
+    free(backend->quantiles);
 }

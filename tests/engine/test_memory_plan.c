@@ -79,11 +79,11 @@ static void small_models_keep_f32(void **state) {
 // One layer of width 256 with every matrix 256 x 256 but k and v (128 x 256), an embedding of 1000 rows, all in F32.
 static void weights_take_what_their_format_needs(void **state) {
     (void)state;
-    struct tensor square = {TENSOR_F32, 256, 256, "", NULL}, half = {TENSOR_F32, 128, 256, "", NULL};
+    struct tensor square = {.n_rows = 256, .n_cols = 256}, half = {.n_rows = 128, .n_cols = 256};
     struct layer_spec layer = {
         .wq = square, .wk = half, .wv = half, .wo = square, .gate = square, .up = square, .down = square};
     struct model_spec spec = {
-        .n_layers = 1, .layers = &layer, .tied = true, .embed = {TENSOR_F32, 1000, 256, "", NULL}, .head = square};
+        .n_layers = 1, .layers = &layer, .tied = true, .embed = {.n_rows = 1000, .n_cols = 256}, .head = square};
     const uint64_t n = 6 * 65536, n_out = 5 * 256 + 2 * 128, embed = 256000;
     static const char *const names[] = {"auto", "bf16", "fp8", "int8", "int4"};
     const uint64_t expected[] = {4 * (n + embed), 2 * (n + embed), n + 4 * n_out + 2 * embed,
