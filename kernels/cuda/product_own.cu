@@ -142,35 +142,44 @@ static __device__ __forceinline__ void own_load_token(uint32_t x[4], const struc
     own_load_words(x, load_16_if(inside, lane->x + (n * opaque(lane->x_step) + k)));
 }
 
-// A piece of two A with eight tokens.
+// A piece of one A with eight tokens.
 template <int FORMAT>
-static __device__ __forceinline__ void own_multiply(float sum[4], const uint32_t pairs[2][4], const float scale[2],
-                                                    const uint32_t x[4]) {
+static __device__ __forceinline__ void own_multiply(float sum[4], const uint32_t pairs[2][4], const uint32_t x[4]) {
     const uint32_t first[4] = {pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1]};
     const uint32_t second[4] = {pairs[0][2], pairs[1][2], pairs[0][3], pairs[1][3]};
-    if (!own_grouped<FORMAT>()) {
-        own_mma<FORMAT>(sum, first, x);
-        own_mma<FORMAT>(sum, second, x + 2);
-    } else {
-        float part[4] = {0, 0, 0, 0};
-        own_mma<FORMAT>(part, first, x);
-        own_mma<FORMAT>(part, second, x + 2);
+    own_mma<FORMAT>(sum, first, x);
+    own_mma<FORMAT>(sum, second, x + 2);
+}
+
+// Adds the sums of a group, times its scales, and begins the next ones.
+template <int NT>
+static __device__ __forceinline__ void own_add_group(float sum[2][NT][4], float part[2][NT][4], const float scale[4]) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) sum[i] = fmaf(scale[i / 2], part[i], sum[i]);
+    for (int i = 0; i < 8 * NT; i++) {
+        int m = i / 4 / NT, n = i / 4 % NT, element = i % 4;
+        sum[m][n][element] = fmaf(scale[m * 2 + element / 2], part[m][n][element], sum[m][n][element]);
+        part[m][n][element] = 0;
     }
 }
 
-// How many chunks a warp keeps on their way, whether tokens travel with them, and how many blocks share a
-// multiprocessor: what the registers allow, with 64 KiB of weights on their way.
+// Registers and chunks on their way, weighed so that nothing spills on any device and a multiprocessor has at least
+// 48 KiB of weights on their way for 8 rows, 32 KiB for more (groups below 128: 16 KiB). A kernel gets the registers
+// that so many threads and blocks leave to each: 384 in one block 168, 256 in two 128, 256 in one 255.
+template <int FORMAT, int NT> static __device__ constexpr int own_threads() {
+    return own_grouped<FORMAT>() && FORMAT != OWN_INT4_FINE && NT < 4 ? 384 : 256;
+}
+
 template <int FORMAT, int NT> static __device__ constexpr int own_blocks() {
-    return NT == 4 || own_grouped<FORMAT>() ? 1 : 2;
+    return own_grouped<FORMAT>() || NT == 4 ? 1 : 2;
 }
 
 template <int FORMAT, int NT> static __device__ constexpr int own_stages() {
-    if (own_is_int4<FORMAT>() && NT == 4) return 1;
-    return own_blocks<FORMAT, NT>() == 2 && own_pieces<FORMAT>() * NT == 1 ? 4 : 3;
+    if (FORMAT == OWN_INT4_FINE && NT == 4) return 1;
+    if (FORMAT == OWN_INT4 && NT > 1) return 2;
+    return own_pieces<FORMAT>() * NT == 1 ? 4 : 3;
 }
 
+// Whether tokens travel with the weights: where they need few registers.
 template <int FORMAT, int NT> static __device__ constexpr bool own_tokens_travel() {
     return own_pieces<FORMAT>() * NT <= 2;
 }
@@ -183,6 +192,8 @@ static __device__ __forceinline__ void own_sum_slice(float sum[2][NT][4], const 
     constexpr int TRAVEL = own_tokens_travel<FORMAT, NT>() ? STAGES * PIECES : 0;
     uint32_t w[STAGES][4][4], ahead[TRAVEL + 1][NT][4];
     struct own_scales scales = {}, next = {};
+    float part[2][NT][4] = {}; // of a group
+    float(*into)[NT][4] = own_grouped<FORMAT>() ? part : sum;
 #pragma unroll
     for (int s = 0; s < STAGES; s++) own_load_weights<FORMAT>(w[s], lane, chunk + s);
     if (own_grouped<FORMAT>()) own_load_scales<FORMAT>(&next, a, lane, chunk * PIECES * 32);
@@ -211,10 +222,12 @@ static __device__ __forceinline__ void own_sum_slice(float sum[2][NT][4], const 
                 for (int n = 0; n < NT; n++) {
                     uint32_t *x = ahead[TRAVEL ? s * PIECES + piece : 0][n];
                     if (!TRAVEL) own_load_token<FORMAT>(x, lane, n, at, piece);
-                    own_multiply<FORMAT>(sum[0][n], pairs, scales.scale, x);
-                    own_multiply<FORMAT>(sum[1][n], pairs + 2, scales.scale + 2, x);
+                    own_multiply<FORMAT>(into[0][n], pairs, x);
+                    own_multiply<FORMAT>(into[1][n], pairs + 2, x);
                     if (TRAVEL) own_load_token<FORMAT>(x, lane, n, at + STAGES, piece);
                 }
+                if (own_grouped<FORMAT>() && (FORMAT == OWN_INT4_FINE || piece == PIECES - 1))
+                    own_add_group<NT>(sum, part, scales.scale);
             }
             own_load_weights<FORMAT>(w[s], lane, at + STAGES);
         }
@@ -286,7 +299,7 @@ static __device__ __forceinline__ void own_lane_at(struct own_lane *lane, const 
 }
 
 template <int FORMAT, int NT>
-static __global__ void __launch_bounds__(WARPS_MAX * 32, own_blocks<FORMAT, NT>())
+static __global__ void __launch_bounds__(own_threads<FORMAT, NT>(), own_blocks<FORMAT, NT>())
     own_kernel(const __grid_constant__ struct own_arguments a) {
     __shared__ float partial[WARPS_MAX][8 * PARTIAL_PITCH];
     dependency_launch();
