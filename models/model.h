@@ -33,7 +33,8 @@ struct layer_spec {
 struct model_spec {
     const char *family;       // "llama", "mistral", "qwen2", "qwen3"
     int32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, mlp_width;
-    int32_t vocab;            // rows of the embedding table
+    int32_t vocab;            // rows of the embedding table, of all ranks
+    int32_t vocab_first;      // the row with which this rank's tables begin; 0 without ranks
     int32_t context_max;      // positions that the model was made for
     float norm_eps;
     float embed_scale;        // 1 for most

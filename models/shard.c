@@ -1,0 +1,93 @@
+#include "models/shard.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct cut {
+    int rank, n_ranks;
+    struct arena *arena;
+    uint64_t weight_bytes;
+};
+
+// Rows [first, first + count), where they are.
+static struct tensor take_rows(struct cut *cut, const struct tensor *full, int32_t first, int32_t count) {
+    struct tensor part = *full;
+    part.n_rows = count;
+    part.data = (const char *)full->data + (size_t)first * tensor_bytes(full) / (size_t)full->n_rows;
+    cut->weight_bytes += tensor_bytes(&part);
+    return part;
+}
+
+static struct tensor own_rows(struct cut *cut, const struct tensor *full) {
+    if (!tensor_present(full)) return *full;
+    int32_t count = full->n_rows / cut->n_ranks;
+    return take_rows(cut, full, cut->rank * count, count);
+}
+
+static struct tensor own_columns(struct cut *cut, const struct tensor *full) {
+    if (!tensor_present(full)) return *full;
+    struct tensor part = *full;
+    part.n_cols = full->n_cols / cut->n_ranks;
+    size_t row_bytes = tensor_bytes(full) / (size_t)full->n_rows, part_bytes = row_bytes / (size_t)cut->n_ranks;
+    char *copy = arena_alloc(cut->arena, tensor_bytes(&part));
+    for (int32_t r = 0; r < full->n_rows; r++)
+        memcpy(copy + (size_t)r * part_bytes,
+               (const char *)full->data + (size_t)r * row_bytes + (size_t)cut->rank * part_bytes, part_bytes);
+    part.data = copy;
+    cut->weight_bytes += tensor_bytes(&part);
+    return part;
+}
+
+static const float *own_values(const struct cut *cut, const float *full, int32_t n) {
+    return full ? full + cut->rank * (n / cut->n_ranks) : NULL;
+}
+
+static void cut_layer(struct layer_spec *part, const struct layer_spec *full, const struct model_spec *spec,
+                      struct cut *cut) {
+    const int32_t q_width = spec->n_heads * spec->head_dim, kv_width = spec->n_kv_heads * spec->head_dim;
+    *part = *full;
+    part->wq = own_rows(cut, &full->wq);
+    part->wk = own_rows(cut, &full->wk);
+    part->wv = own_rows(cut, &full->wv);
+    part->wo = own_columns(cut, &full->wo);
+    part->gate = own_rows(cut, &full->gate);
+    part->up = own_rows(cut, &full->up);
+    part->down = own_columns(cut, &full->down);
+    part->bq = own_values(cut, full->bq, q_width);
+    part->bk = own_values(cut, full->bk, kv_width);
+    part->bv = own_values(cut, full->bv, kv_width);
+    part->gate_bias = own_values(cut, full->gate_bias, spec->mlp_width);
+    part->up_bias = own_values(cut, full->up_bias, spec->mlp_width);
+    if (cut->rank == 0) return;
+    part->bo = NULL;
+    part->down_bias = NULL;
+}
+
+int32_t shard_vocab_rows(int32_t vocab, int n_ranks) {
+    return (vocab + n_ranks - 1) / n_ranks;
+}
+
+int model_shard(struct model_spec *out, const struct model_spec *full, int rank, int n_ranks, struct arena *arena,
+                struct err *err) {
+    assert(rank >= 0 && rank < n_ranks);
+    if (full->n_heads % n_ranks || full->n_kv_heads % n_ranks || full->mlp_width % n_ranks || full->vocab < n_ranks)
+        return err_set(err, ERR_INVALID,
+                       "%d ranks cannot share %d heads, %d key/value heads and a feed-forward width of %d evenly", n_ranks,
+                       full->n_heads, full->n_kv_heads, full->mlp_width);
+    struct cut cut = {.rank = rank, .n_ranks = n_ranks, .arena = arena};
+    *out = *full;
+    out->n_heads = full->n_heads / n_ranks;
+    out->n_kv_heads = full->n_kv_heads / n_ranks;
+    out->mlp_width = full->mlp_width / n_ranks;
+    int32_t rows = shard_vocab_rows(full->vocab, n_ranks), first = rank * rows;
+    int32_t count = first + rows <= full->vocab ? rows : full->vocab - first;
+    if (count < 1)
+        return err_set(err, ERR_INVALID, "%d ranks are too many for a vocabulary of %d", n_ranks, full->vocab);
+    out->vocab_first = first;
+    out->embed = take_rows(&cut, &full->embed, first, count);
+    out->head = full->tied ? out->embed : take_rows(&cut, &full->head, first, count);
+    out->layers = arena_alloc_zero(arena, (size_t)full->n_layers, sizeof *out->layers);
+    for (int32_t i = 0; i < full->n_layers; i++) cut_layer(&out->layers[i], &full->layers[i], full, &cut);
+    out->weight_bytes = cut.weight_bytes;
+    return 0;
+}
