@@ -1,0 +1,99 @@
+// The shards of a model put together are the model.
+#include "tests/test.h"
+
+#include "models/shard.h"
+
+static const struct model_spec *open_spec(const char *name, struct model **model) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/tests/golden/%s", TEST_SOURCE_DIR, name);
+    struct err err = {0};
+    if (model_open(model, &(struct model_options){.path = path}, &err)) fail_msg("%s", err.text);
+    return &(*model)->spec;
+}
+
+static float element(const struct tensor *t, int32_t row, int32_t col) {
+    assert_int_equal(t->format, TENSOR_F32);
+    float x;
+    memcpy(&x, (const char *)t->data + ((size_t)row * (size_t)t->n_cols + (size_t)col) * sizeof x, sizeof x);
+    return x;
+}
+
+// Rows of `part` are those of `full` from first_row on, columns from first_col on.
+static void check_part(const struct tensor *part, const struct tensor *full, int32_t first_row, int32_t first_col) {
+    for (int32_t r = 0; r < part->n_rows; r++)
+        for (int32_t c = 0; c < part->n_cols; c++)
+            assert_true(element(part, r, c) == element(full, first_row + r, first_col + c));
+}
+
+static void check_rows(const struct tensor *part, const struct tensor *full, int rank, int n_ranks) {
+    assert_int_equal(part->n_rows * n_ranks, full->n_rows);
+    assert_int_equal(part->n_cols, full->n_cols);
+    check_part(part, full, rank * part->n_rows, 0);
+}
+
+static void check_columns(const struct tensor *part, const struct tensor *full, int rank, int n_ranks) {
+    assert_int_equal(part->n_rows, full->n_rows);
+    assert_int_equal(part->n_cols * n_ranks, full->n_cols);
+    check_part(part, full, 0, rank * part->n_cols);
+}
+
+static void check_layer(const struct layer_spec *part, const struct layer_spec *full, const struct model_spec *spec,
+                        int rank, int n_ranks) {
+    check_rows(&part->wq, &full->wq, rank, n_ranks);
+    check_rows(&part->wk, &full->wk, rank, n_ranks);
+    check_rows(&part->wv, &full->wv, rank, n_ranks);
+    check_columns(&part->wo, &full->wo, rank, n_ranks);
+    check_rows(&part->gate, &full->gate, rank, n_ranks);
+    check_rows(&part->up, &full->up, rank, n_ranks);
+    check_columns(&part->down, &full->down, rank, n_ranks);
+    if (!full->bq) return;
+    assert_ptr_equal(part->bq, full->bq + rank * spec->n_heads * spec->head_dim);
+    assert_ptr_equal(part->bk, full->bk + rank * spec->n_kv_heads * spec->head_dim);
+    assert_ptr_equal(part->gate_bias, full->gate_bias + rank * spec->mlp_width);
+    assert_ptr_equal(part->bo, rank ? NULL : full->bo);
+    assert_ptr_equal(part->down_bias, rank ? NULL : full->down_bias);
+}
+
+static void shards_are_the_model(void **state) {
+    (void)state;
+    struct model *model = NULL;
+    const struct model_spec *full = open_spec("llama_linear_biases", &model);
+    for (int rank = 0; rank < 2; rank++) {
+        struct arena arena = ARENA_INIT;
+        struct model_spec part;
+        struct err err = {0};
+        assert_int_equal(model_shard(&part, full, rank, 2, &arena, &err), 0);
+        assert_int_equal(part.n_heads * 2, full->n_heads);
+        assert_int_equal(part.n_kv_heads * 2, full->n_kv_heads);
+        assert_int_equal(part.mlp_width * 2, full->mlp_width);
+        assert_int_equal(part.vocab, full->vocab);
+        check_rows(&part.embed, &full->embed, rank, 2);
+        check_rows(&part.head, &full->head, rank, 2);
+        for (int32_t i = 0; i < full->n_layers; i++) check_layer(&part.layers[i], &full->layers[i], &part, rank, 2);
+        arena_close(&arena);
+    }
+    model_close(model);
+}
+
+// A vocabulary of 128 on 3 ranks would be 43, 43 and 42 rows; 4 heads on 3 ranks cannot be.
+static void uneven_parts(void **state) {
+    (void)state;
+    assert_int_equal(shard_vocab_rows(128, 3), 43);
+    struct model *model = NULL;
+    const struct model_spec *full = open_spec("llama2", &model);
+    struct arena arena = ARENA_INIT;
+    struct model_spec part;
+    struct err err = {0};
+    assert_int_equal(model_shard(&part, full, 0, 3, &arena, &err), ERR_INVALID);
+    assert_non_null(strstr(err.text, "3 ranks cannot share 4 heads"));
+    arena_close(&arena);
+    model_close(model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shards_are_the_model),
+        cmocka_unit_test(uneven_parts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
