@@ -1,5 +1,5 @@
-// A step's input as bytes, so that rank 0 can hand it to the other ranks. All ranks run the same program on the same machine
-// architecture: structs travel as they are.
+// A step's input as bytes, so that rank 0 can hand it to the other ranks. All ranks run the same program on the same
+// machine architecture: structs travel as they are.
 #pragma once
 
 #include "kernels/comm.h"

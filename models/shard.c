@@ -72,8 +72,8 @@ int model_shard(struct model_spec *out, const struct model_spec *full, int rank,
     assert(rank >= 0 && rank < n_ranks);
     if (full->n_heads % n_ranks || full->n_kv_heads % n_ranks || full->mlp_width % n_ranks || full->vocab < n_ranks)
         return err_set(err, ERR_INVALID,
-                       "%d ranks cannot share %d heads, %d key/value heads and a feed-forward width of %d evenly", n_ranks,
-                       full->n_heads, full->n_kv_heads, full->mlp_width);
+                       "%d ranks cannot share %d heads, %d key/value heads and a feed-forward width of %d evenly",
+                       n_ranks, full->n_heads, full->n_kv_heads, full->mlp_width);
     struct cut cut = {.rank = rank, .n_ranks = n_ranks, .arena = arena};
     *out = *full;
     out->n_heads = full->n_heads / n_ranks;

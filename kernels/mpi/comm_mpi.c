@@ -1,5 +1,5 @@
-// Ranks over MPI, as a plugin, so that the program itself needs no MPI. Calls do not block inside the library: a rank that
-// died would never let them return.
+// Ranks over MPI, as a plugin, so that the program itself needs no MPI. Calls do not block inside the library: a rank
+// that died would never let them return.
 #include "base/clock.h"
 #include "base/mem.h"
 #include "kernels/comm.h"
