@@ -60,7 +60,7 @@ static void mpi_close(struct comm *comm) {
     free(comm);
 }
 
-static void mpi_abort(struct comm *comm) {
+__attribute__((noreturn)) static void mpi_abort(struct comm *comm) {
     (void)comm;
     MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
     _Exit(EXIT_FAILURE);
