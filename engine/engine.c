@@ -1,10 +1,13 @@
 #include "engine/engine.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "engine/forward.h"
 #include "engine/memory_plan.h"
+#include "engine/step_packet.h"
 #include "models/chat_template.h"
+#include "models/shard.h"
 #include "models/tokenizer.h"
 
 #include <assert.h>
@@ -15,6 +18,12 @@ enum { STEPS_IN_FLIGHT_MAX = 2 };
 
 struct engine {
     struct model *model;
+    struct model_spec *spec; // the model's, or this rank's shard of it
+    struct model_spec shard;
+    struct arena shard_memory;
+    struct comm *comm;   // NULL: one rank
+    void *packet;        // for rank 0's inputs on their way to the others
+    struct err send_err; // why the others did not get a step; code 0: they did
     struct backend *backend;
     struct program *program;
     struct memory_plan plan;
@@ -50,7 +59,7 @@ static size_t input_layout(struct step_input *input, char *base, const struct en
 }
 
 static int load_weights(struct engine *engine, enum weight_format format, struct err *err) {
-    struct model_spec *spec = &engine->model->spec;
+    struct model_spec *spec = engine->spec;
     enum weight_format outer = memory_plan_outer_format(format);
     int rc = 0;
     if (backend_holds_weights(engine->backend) || spec->embed.random_key)
@@ -70,7 +79,7 @@ static int load_weights(struct engine *engine, enum weight_format format, struct
 }
 
 static int open_program(struct engine *engine, struct err *err) {
-    const struct model_spec *spec = &engine->model->spec;
+    const struct model_spec *spec = engine->spec;
     const struct engine_limits *limits = &engine->plan.limits;
     struct program_shape shape = {.rows_max = limits->rows_max,
                                   .sequences_max = limits->sequences_max,
@@ -84,7 +93,10 @@ static int open_program(struct engine *engine, struct err *err) {
                                   .ropes = spec->ropes,
                                   .context = limits->context,
                                   .edits_max = limits->edits_max,
-                                  .seen_max = limits->seen_max};
+                                  .seen_max = limits->seen_max,
+                                  .comm = engine->comm,
+                                  .vocab_first = spec->vocab_first,
+                                  .vocab_rows = spec->embed.n_rows};
     int rc = program_open(&engine->program, engine->backend, &shape, err);
     if (rc) return rc;
     forward_record(engine->program, spec, limits->vocab);
@@ -104,7 +116,7 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
                           "%.1f M parameters, %s from %s", (double)model->spec.n_parameters / 1e6,
                           copied ? "made" : "rounded to bf16", model->source_format);
     if (!copied)
-        memory_ledger_add(ledger, "weights", model->spec.weight_bytes, model->spec.weight_bytes,
+        memory_ledger_add(ledger, "weights", engine->spec->weight_bytes, engine->spec->weight_bytes,
                           "%.1f M parameters, from %s", (double)model->spec.n_parameters / 1e6, model->source_format);
     memory_ledger_add(ledger, "KV cache", memory.kv_bytes, 0, "%d blocks of %d tokens, %s", limits->n_blocks,
                       limits->block_tokens, kv_format_name(engine->plan.kv.format));
@@ -118,6 +130,28 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
                       model->chat_template ? " and chat template" : "");
 }
 
+static int take_shard(struct engine *engine, struct comm *comm, struct err *err) {
+    engine->spec = &engine->model->spec;
+    engine->comm = comm;
+    if (!comm) return 0;
+    engine->spec = &engine->shard;
+    return model_shard(&engine->shard, &engine->model->spec, comm_rank(comm), comm_n_ranks(comm), &engine->shard_memory,
+                       err);
+}
+
+// All ranks must make the same plan.
+static int agree_on_memory(struct engine *engine, uint64_t *available_bytes, struct err *err) {
+    *available_bytes = backend_memory_available(engine->backend);
+    if (!engine->comm) return 0;
+    int n_ranks = comm_n_ranks(engine->comm);
+    uint64_t *all = mem_alloc_zero((size_t)n_ranks, sizeof *all);
+    int rc = comm_all_gather(engine->comm, available_bytes, sizeof *available_bytes, all, err);
+    for (int i = 0; !rc && i < n_ranks; i++)
+        if (all[i] < *available_bytes) *available_bytes = all[i];
+    free(all);
+    return rc;
+}
+
 static int engine_start(struct engine *engine, const struct engine_options *options, struct err *err) {
     const struct model *model = engine->model;
     int32_t n_token_ids = model->spec.vocab;
@@ -126,10 +160,12 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
         n_token_ids = tokenizer_vocab(model->tokenizer);
     enum weight_format format;
     int rc = memory_plan_weight_format(&format, options->weights, err);
+    if (!rc) rc = take_shard(engine, options->comm, err);
     if (!rc) rc = load_weights(engine, format, err);
-    uint64_t left_bytes = rc ? 0 : backend_memory_available(engine->backend);
+    uint64_t left_bytes;
+    if (!rc) rc = agree_on_memory(engine, &left_bytes, err);
     if (!rc)
-        rc = memory_plan_make(&engine->plan, &model->spec, n_token_ids, options,
+        rc = memory_plan_make(&engine->plan, engine->spec, n_token_ids, options,
                               memory_plan_kv_budget(engine->backend, left_bytes), err);
     if (rc) return rc;
     struct engine_limits *limits = &engine->plan.limits;
@@ -146,6 +182,7 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
         input_layout(&engine->inputs[i], engine->input_memory[i], limits);
     }
     engine->results = mem_alloc_zero((size_t)limits->logit_rows_max, sizeof *engine->results);
+    if (engine->comm) engine->packet = mem_alloc(step_packet_bytes(input_bytes));
     fill_ledger(engine, input_bytes * STEPS_IN_FLIGHT_MAX);
     return 0;
 }
@@ -171,9 +208,13 @@ void engine_close(struct engine *engine) {
         struct step_record record;
         if (engine_collect(engine, &results, &record, NULL)) continue; // a device that has failed collects in vain
     }
+    if (engine->packet && comm_rank(engine->comm) == 0 && step_packet_send(engine->comm, NULL, engine->packet, NULL))
+        log_warning("the other ranks were not told to stop");
     if (engine->program) program_close(engine->program);
     for (int i = 0; i < STEPS_IN_FLIGHT_MAX; i++) free(engine->input_memory[i]);
     free(engine->results);
+    free(engine->packet);
+    arena_close(&engine->shard_memory);
     free(engine);
 }
 
@@ -227,6 +268,8 @@ uint64_t engine_submit(struct engine *engine) {
                              .n_sequences = input->n_sequences,
                              .n_logit_rows = input->n_logit_rows,
                              .kv_tokens_read = count_kv_reads(input)};
+    if (engine->comm && comm_rank(engine->comm) == 0 && !engine->send_err.code)
+        engine->send_err.code = step_packet_send(engine->comm, input, engine->packet, &engine->send_err);
     backend_submit(engine->backend, engine->program, input);
     return ++engine->n_submitted;
 }
@@ -236,10 +279,29 @@ int engine_collect(struct engine *engine, const struct sample_result **results, 
     assert(engine->n_collected < engine->n_submitted);
     *record = engine->records[engine->n_collected % STEPS_IN_FLIGHT_MAX];
     int rc = backend_collect(engine->backend, engine->results, &record->times, err);
+    if (!rc && engine->send_err.code) rc = err_set(err, engine->send_err.code, "%s", engine->send_err.text);
     record->collected_ns = engine->last_collected_ns = clock_now_ns();
     engine->n_collected++;
     *results = engine->results;
     return rc;
+}
+
+int engine_follow(struct engine *engine, struct err *err) {
+    assert(comm_rank(engine->comm) > 0);
+    const struct sample_result *results;
+    struct step_record record;
+    for (;;) {
+        // A step may refer to the one before: as many stay in flight as rank 0 may have.
+        while (engine_n_in_flight(engine) >= engine->plan.limits.steps_in_flight) {
+            int rc = engine_collect(engine, &results, &record, err);
+            if (rc) return rc;
+        }
+        bool more;
+        struct step_input *input = engine_next_input(engine);
+        int rc = step_packet_receive(engine->comm, input, engine->packet, &more, err);
+        if (rc || !more) return rc;
+        engine_submit(engine);
+    }
 }
 
 int32_t engine_n_in_flight(const struct engine *engine) {

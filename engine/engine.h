@@ -14,6 +14,7 @@
 struct engine;
 
 struct engine_options {
+    struct comm *comm;       // ranks that compute the model together, each with its own engine; NULL: only this one
     int32_t context;         // longest sequence in tokens; 0: the model's
     int32_t rows_max;        // rows of one step (the token budget's upper end); 0: auto
     int32_t sequences_max;   // sequences of one step; 0: auto
@@ -50,6 +51,9 @@ uint64_t engine_submit(struct engine *engine);
 // failed: *results and *record say nothing, and no further step may be submitted.
 int engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record,
                    struct err *err) __attribute__((warn_unused_result));
+
+// Ranks other than 0: runs the steps that rank 0 submits, until its engine is closed.
+int engine_follow(struct engine *engine, struct err *err) __attribute__((warn_unused_result));
 
 int32_t engine_n_in_flight(const struct engine *engine);
 

@@ -136,7 +136,10 @@ const char *op_kind_name(enum op_kind kind) {
 int program_open(struct program **out, struct backend *backend, const struct program_shape *shape, struct err *err) {
     assert(backend->kv.n_blocks > 0 && shape->n_ropes >= 0 && shape->n_ropes <= 2);
     assert(shape->rows_max > 0 && shape->sequences_max > 0 && shape->logit_rows_max > 0);
-    int rc = backend->driver->program_open(out, backend, shape, err);
+    struct program_shape own = *shape;
+    if (!own.comm) own.vocab_first = 0, own.vocab_rows = own.vocab;
+    assert(own.vocab_first >= 0 && own.vocab_rows > 0 && own.vocab_first + own.vocab_rows <= own.vocab);
+    int rc = backend->driver->program_open(out, backend, &own, err);
     assert(rc || ((*out)->backend == backend && (*out)->shape.ropes == (*out)->ropes));
     return rc;
 }
@@ -171,7 +174,7 @@ static void check_op(const struct program *program, const struct op *op) {
     const struct program_shape *shape = &program->shape;
     switch (op->kind) {
     case OP_EMBED:
-        check_weight(&op->embed.table, shape->vocab, shape->hidden);
+        check_weight(&op->embed.table, shape->vocab_rows, shape->hidden);
         break;
     case OP_ATTENTION_IN:
         check_attention_in(program, &op->attention_in);
@@ -188,7 +191,7 @@ static void check_op(const struct program *program, const struct op *op) {
         check_weight(&op->mlp_in.up, shape->mlp_width, shape->hidden);
         break;
     case OP_HEAD:
-        check_weight(&op->head.weight, shape->vocab, shape->hidden);
+        check_weight(&op->head.weight, shape->vocab_rows, shape->hidden);
         break;
     case OP_SAMPLE:
         assert(op->sample.vocab > 0 && op->sample.vocab <= shape->vocab);

@@ -23,6 +23,7 @@ extern "C" {
 
 struct backend;
 struct program;
+struct comm;
 
 // ---------------------------------------------------------------------------------------------- open and close
 
@@ -166,6 +167,9 @@ struct step_input {
 
 // --------------------------------------------------------------------------------------------------- programs
 //
+// With ranks (kernels/comm.h) the numbers of heads, A*D, G*D and F are this rank's share. Every rank runs the same steps; they
+// meet where an embedding, a projection into RESIDUAL or the logits need what the others have.
+//
 // norm(x) = x * rsqrt(mean(x^2) + eps) * weight; families with 1+w add the 1 at load.
 // Activations live in the backend: the residual stream [R, H] in F32, queries [R, A*D], attention output [R, A*D],
 // feed-forward activations [R, F], logits [L, V]. The operations below name them in capitals.
@@ -184,13 +188,15 @@ struct program_shape {
     int32_t n_ropes;                                     // 0..2
     const struct rope_spec *ropes;                       // [n_ropes], copied
     int32_t context, edits_max, seen_max; // of the longest sequence, in tokens (0: what the cache holds); of one step
+    struct comm *comm;                                   // ranks that compute this model together; NULL: only this one
+    int32_t vocab_first, vocab_rows;                     // rows of the embedding and head that this rank holds
 };
 
 enum activation { ACTIVATION_SILU, ACTIVATION_GELU_TANH };
 
 // RESIDUAL[r] = table[token[r]] * scale; prepares the rotary tables for the positions of this step.
 struct op_embed {
-    struct tensor table; // [V, H]
+    struct tensor table; // [vocab_rows, H]
     float scale;
 };
 

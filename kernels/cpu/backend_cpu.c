@@ -87,7 +87,6 @@ static void cpu_submit(struct backend *common, struct program *program, const st
 
 static int cpu_collect(struct backend *common, struct sample_result *results, struct step_times *times,
                        struct err *err) {
-    (void)err;
     struct cpu_backend *backend = (struct cpu_backend *)common;
     struct submitted_step step = backend->steps[backend->n_collected++ % STEPS_SUBMITTED_MAX];
     const struct sample_result *before = backend->last_program ? backend->last_program->results : NULL;
@@ -96,7 +95,8 @@ static int cpu_collect(struct backend *common, struct sample_result *results, st
     times->total_ns = clock_now_ns() - start;
     backend->last_program = step.program;
     memcpy(results, step.program->results, (size_t)step.input->n_logit_rows * sizeof *results);
-    return 0;
+    if (!step.program->comm_err.code) return 0;
+    return err_set(err, step.program->comm_err.code, "%s", step.program->comm_err.text);
 }
 
 static const float *cpu_logits(struct backend *common, int32_t logit_row) {

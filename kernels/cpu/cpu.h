@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/pool.h"
+#include "kernels/comm.h"
 #include "kernels/driver.h"
 #include "kernels/kernel_table.h"
 
@@ -76,16 +77,18 @@ struct cpu_program {
     float *gate, *up;                   // [R, F]; gate becomes the activations
     float *linear;                      // [R, H] before it is added to the residual
     float *logits;                      // [L, V]
+    float *own_logits, *all_logits;     // with ranks: [L, ceil(V / ranks)] and [ranks, L, ceil(V / ranks)]
     struct sample_result *results;      // [L]
     struct attention_tile *tiles;       // [R]
     struct attention_partial *partials; // [n_partials] of tiles whose positions are split over workers
     int32_t n_partials;
     struct worker_scratch *scratch; // [n_threads]
     uint64_t n_steps;
+    struct err comm_err; // why ranks could not meet in this step; code 0: they did
 };
 
 // Operations have at most this many stages with a barrier behind each.
-enum { STAGES_MAX = 4 };
+enum { STAGES_MAX = 5 };
 
 int cpu_program_open(struct program **out, struct backend *backend, const struct program_shape *shape, struct err *err);
 void cpu_program_add(struct program *program, const struct op *op);

@@ -42,6 +42,12 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
     p->up = place(layout, rows * (size_t)shape->mlp_width, sizeof(float));
     p->linear = place(layout, rows * (size_t)shape->hidden, sizeof(float));
     p->logits = place(layout, logit_rows * (size_t)shape->vocab, sizeof(float));
+    p->own_logits = p->logits;
+    if (shape->comm) {
+        size_t n_ranks = (size_t)comm_n_ranks(shape->comm), most = ((size_t)shape->vocab + n_ranks - 1) / n_ranks;
+        p->own_logits = place(layout, logit_rows * most, sizeof(float));
+        p->all_logits = place(layout, n_ranks * logit_rows * most, sizeof(float));
+    }
     p->results = place(layout, logit_rows, sizeof *p->results);
 }
 
@@ -86,6 +92,7 @@ int cpu_program_open(struct program **out, struct backend *backend, const struct
     layout = (struct layout){.base = p->memory};
     place_activations(p, &layout);
     place_scratch(p, &layout);
+    if (shape->comm) comm_reserve(shape->comm, (size_t)shape->rows_max * (size_t)shape->hidden);
     p->backend->activation_bytes += p->activation_bytes;
     p->backend->workspace_bytes += p->memory_bytes - p->activation_bytes;
     *out = &p->common;

@@ -45,6 +45,13 @@ static void stage_end(struct run *run) {
     run->stage++;
 }
 
+// Adds up what all ranks have in values[n], between two barriers. After a failure the step only runs to its end.
+static void meet_sum(struct run *run, float *values, size_t n) {
+    struct cpu_program *p = run->program;
+    if (run->worker == 0 && !p->comm_err.code) p->comm_err.code = comm_sum(p->common.shape.comm, values, n, &p->comm_err);
+    stage_end(run);
+}
+
 static int32_t chunk_rows(const struct run *run, int32_t n) {
     int32_t chunk = n / (4 * run->n_workers);
     return chunk < 1 ? 1 : chunk;
@@ -95,7 +102,8 @@ static void operand_make(struct run *run, struct operand *operand) {
 struct output {
     const struct tensor *weight;
     const float *bias;
-    float *to; // [n_rows, n_out]
+    float *to;      // [n_rows, stride]
+    int32_t stride; // 0: n_out
 };
 
 static void multiply(const struct run *run, const struct operand *operand, const struct output *output, int32_t first,
@@ -107,7 +115,7 @@ static void multiply(const struct run *run, const struct operand *operand, const
                        .activation_stride = rounded ? run->kernels->activation_bytes(TENSOR_BF16, operand->n)
                                                     : (size_t)operand->n * sizeof(float),
                        .out = output->to,
-                       .out_stride = (size_t)output->weight->n_rows,
+                       .out_stride = (size_t)(output->stride ? output->stride : output->weight->n_rows),
                        .n_rows = operand->n_rows,
                        .out_first = first,
                        .out_count = count};
@@ -131,14 +139,20 @@ static void make_rope_row(struct cpu_program *p, int32_t row, int32_t position) 
 
 static void run_embed(struct run *run, const struct op_embed *op) {
     struct cpu_program *p = run->program;
+    const struct program_shape *shape = &p->common.shape;
     int32_t first, count;
     while (take(run, run->input->n_rows, chunk_rows(run, run->input->n_rows), &first, &count))
         for (int32_t r = first; r < first + count; r++) {
-            float *out = p->residual + (size_t)r * (size_t)p->common.shape.hidden;
-            run->kernels->embed_row(out, &op->table, p->token[r], op->scale);
+            float *out = p->residual + (size_t)r * (size_t)shape->hidden;
+            int32_t token = p->token[r] - shape->vocab_first;
+            if (token >= 0 && token < shape->vocab_rows)
+                run->kernels->embed_row(out, &op->table, token, op->scale);
+            else // another rank has it
+                memset(out, 0, (size_t)shape->hidden * sizeof *out);
             make_rope_row(p, r, run->input->position[r]);
         }
     stage_end(run);
+    if (shape->comm) meet_sum(run, p->residual, (size_t)run->input->n_rows * (size_t)shape->hidden);
 }
 
 static void finish_head(const struct run *run, const struct op_attention_in *op, int32_t row, float *head,
@@ -174,7 +188,7 @@ static void run_attention_in(struct run *run, const struct op_attention_in *op) 
     struct cpu_program *p = run->program;
     int32_t n_rows = run->input->n_rows, n_out = p->common.shape.q_width + 2 * p->common.shape.kv_width, first, count;
     const struct output outputs[] = {
-        {&op->wq, op->bq, p->query}, {&op->wk, op->bk, p->key}, {&op->wv, op->bv, p->value}};
+        {&op->wq, op->bq, p->query, 0}, {&op->wk, op->bk, p->key, 0}, {&op->wv, op->bv, p->value, 0}};
     struct operand operand = {.source = p->residual,
                               .norm_weight = op->norm_weight,
                               .norm_eps = op->norm_eps,
@@ -284,20 +298,23 @@ static void run_linear_add(struct run *run, const struct op_linear_add *op) {
                               .n = op->weight.n_cols,
                               .rounded = op->weight.format == TENSOR_BF16};
     operand_make(run, &operand);
-    const struct output output = {&op->weight, op->bias, p->linear};
+    const struct output output = {&op->weight, op->bias, p->linear, 0};
+    const bool at_once = !op->post_norm_weight && !p->common.shape.comm;
     while (take(run, hidden, chunk_outputs(run, hidden), &first, &count)) {
         multiply(run, &operand, &output, first, count);
-        for (int32_t r = 0; r < n_rows && !op->post_norm_weight; r++) {
+        for (int32_t r = 0; r < n_rows && at_once; r++) {
             size_t at = (size_t)r * (size_t)hidden + (size_t)first;
             run->kernels->add_scaled(p->residual + at, p->linear + at, op->scale, count);
         }
     }
     stage_end(run);
-    if (!op->post_norm_weight) return;
+    if (at_once) return;
+    if (p->common.shape.comm) meet_sum(run, p->linear, (size_t)n_rows * (size_t)hidden);
     while (take(run, n_rows, chunk_rows(run, n_rows), &first, &count))
         for (int32_t r = first; r < first + count; r++) {
             float *linear = p->linear + (size_t)r * (size_t)hidden;
-            run->kernels->norm_rms(linear, linear, op->post_norm_weight, op->post_norm_eps, hidden);
+            if (op->post_norm_weight)
+                run->kernels->norm_rms(linear, linear, op->post_norm_weight, op->post_norm_eps, hidden);
             run->kernels->add_scaled(p->residual + (size_t)r * (size_t)hidden, linear, op->scale, hidden);
         }
     stage_end(run);
@@ -313,7 +330,7 @@ static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
                               .n = p->common.shape.hidden,
                               .rounded = op->gate.format == TENSOR_BF16 || op->up.format == TENSOR_BF16};
     operand_make(run, &operand);
-    const struct output gate = {&op->gate, op->gate_bias, p->gate}, up = {&op->up, op->up_bias, p->up};
+    const struct output gate = {&op->gate, op->gate_bias, p->gate, 0}, up = {&op->up, op->up_bias, p->up, 0};
     int32_t chunk = chunk_outputs(run, width);
     while (take(run, width, chunk, &first, &count)) {
         multiply(run, &operand, &gate, first, count);
@@ -326,9 +343,36 @@ static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
     stage_end(run);
 }
 
+// With ranks, as many for all of them.
+static int32_t own_logits_stride(const struct cpu_program *p) {
+    const struct program_shape *shape = &p->common.shape;
+    int32_t n_ranks = comm_n_ranks(shape->comm);
+    return (shape->vocab + n_ranks - 1) / n_ranks;
+}
+
+// Every rank gets the logits of the whole vocabulary, and draws the same tokens from them.
+static void meet_logits(struct run *run, int32_t n_rows) {
+    struct cpu_program *p = run->program;
+    const struct program_shape *shape = &p->common.shape;
+    const size_t stride = (size_t)own_logits_stride(p), vocab = (size_t)shape->vocab, rows = (size_t)n_rows;
+    if (run->worker == 0 && rows > 0 && !p->comm_err.code)
+        p->comm_err.code = comm_all_gather(shape->comm, p->own_logits, rows * stride * sizeof(float), p->all_logits,
+                                           &p->comm_err);
+    stage_end(run);
+    int32_t first, count;
+    while (take(run, n_rows, 1, &first, &count))
+        for (size_t at = 0; at < vocab; at += stride) {
+            size_t n = vocab - at < stride ? vocab - at : stride, rank = at / stride;
+            memcpy(p->logits + (size_t)first * vocab + at, p->all_logits + (rank * rows + (size_t)first) * stride,
+                   n * sizeof(float));
+        }
+    stage_end(run);
+}
+
 static void run_head(struct run *run, const struct op_head *op) {
     struct cpu_program *p = run->program;
-    int32_t n_rows = run->input->n_logit_rows, vocab = p->common.shape.vocab, first, count;
+    int32_t n_rows = run->input->n_logit_rows, n_out = op->weight.n_rows, first, count;
+    int32_t stride = own_logits_stride(p);
     struct operand operand = {.source = p->residual,
                               .rows = run->input->logit_row,
                               .norm_weight = op->norm_weight,
@@ -337,13 +381,14 @@ static void run_head(struct run *run, const struct op_head *op) {
                               .n = p->common.shape.hidden,
                               .rounded = op->weight.format == TENSOR_BF16};
     operand_make(run, &operand);
-    const struct output output = {&op->weight, NULL, p->logits};
-    while (take(run, vocab, chunk_outputs(run, vocab), &first, &count)) {
+    const struct output output = {.weight = &op->weight, .to = p->own_logits, .stride = stride};
+    while (take(run, n_out, chunk_outputs(run, n_out), &first, &count)) {
         multiply(run, &operand, &output, first, count);
         for (int32_t r = 0; r < n_rows && (op->scale != 1 || op->soft_cap > 0); r++)
-            run->kernels->scale_cap(p->logits + (size_t)r * (size_t)vocab + first, op->scale, op->soft_cap, count);
+            run->kernels->scale_cap(p->own_logits + (size_t)r * (size_t)stride + first, op->scale, op->soft_cap, count);
     }
     stage_end(run);
+    if (p->common.shape.comm) meet_logits(run, n_rows);
 }
 
 static void run_sample(struct run *run, const struct op_sample *op) {
@@ -466,6 +511,7 @@ void cpu_program_run(struct cpu_program *p, const struct step_input *input, cons
     bool timed = cost_ns > SMALL_STEP_NS || p->n_steps % TIMES_EVERY == 0;
     struct step step = {.program = p, .input = input, .before = before, .times = timed ? times : NULL};
     int n_workers = choose_workers(p, cost_ns);
+    p->comm_err.code = 0;
     resolve_tokens(&step);
     step.n_tiles = make_tiles(p, input);
     step.n_splits = count_splits(p, input, step.n_tiles, n_workers);

@@ -2,7 +2,10 @@
 
 #include "tests/test.h"
 
+#include "base/file_map.h"
+
 #include <assert.h>
+#include <math.h>
 
 bool lone_open(struct lone_engine *lone, const struct lone_options *options) {
     struct err err = {0};
@@ -12,6 +15,7 @@ bool lone_open(struct lone_engine *lone, const struct lone_options *options) {
                                       .n_threads = options->n_threads};
     struct engine_options engine = {.kv_bytes = 64 << 20,
                                     .kv_format = options->kv_format ? options->kv_format : "f32",
+                                    .comm = options->comm,
                                     .steps_in_flight = options->steps_in_flight ? options->steps_in_flight : 1};
     int rc = backend_open(&lone->backend, &backend, &err);
     if (rc == ERR_UNSUPPORTED) return false;
@@ -81,4 +85,35 @@ int golden_read_ids(const cJSON *object, const char *key, int32_t *ids, int n_ma
         ids[n++] = item->valueint;
     }
     return n;
+}
+
+int golden_read_tokens(const char *folder, int32_t *tokens, int n_max) {
+    char path[1100];
+    snprintf(path, sizeof path, "%s/tokens.json", folder);
+    struct file_map map;
+    struct err err = {0};
+    if (file_map_open(&map, path, &err)) fail_msg("%s", err.text);
+    struct json_limits limits = JSON_LIMITS_FILE;
+    cJSON *tree;
+    if (json_parse(&tree, map.data, map.n_bytes, &limits, &err)) fail_msg("%s", err.text);
+    const cJSON *list = cJSON_IsArray(tree) ? tree : cJSON_GetObjectItemCaseSensitive(tree, "tokens"), *item;
+    int n = 0;
+    cJSON_ArrayForEach(item, list) {
+        assert_true(n < n_max);
+        tokens[n++] = item->valueint;
+    }
+    cJSON_Delete(tree);
+    file_map_close(&map);
+    assert_true(n > 8);
+    return n;
+}
+
+void golden_check_close(const char *name, const char *instruction_set, const float *got, const float *want, size_t n) {
+    float largest = 0, worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(want[i]) > largest) largest = fabsf(want[i]);
+        if (!(fabsf(got[i] - want[i]) <= worst)) worst = fabsf(got[i] - want[i]);
+    }
+    if (!(worst <= 1e-4f * largest))
+        fail_msg("%s, %s: logits differ by %g of %g", name, instruction_set, (double)worst, (double)largest);
 }

@@ -16,6 +16,7 @@ struct lone_options {
     int n_threads;               // 0: auto
     const char *kv_format;       // NULL: f32
     int32_t steps_in_flight;     // 0: 1
+    struct comm *comm;           // NULL: one rank
 };
 
 // False when this processor lacks the instruction set; fails the test with the error's text when anything else goes
@@ -30,3 +31,8 @@ int32_t lone_compute(struct lone_engine *lone, const int32_t *tokens, int32_t fi
 
 // The integers of object[key] (an array) into ids [n_max]; fails the test when there are more. Returns how many.
 int golden_read_ids(const cJSON *object, const char *key, int32_t *ids, int n_max);
+
+// The prompt of a model below tests/golden; returns how many.
+int golden_read_tokens(const char *folder, int32_t *tokens, int n_max);
+// Fails the test when logits differ by more than 1e-4 of the largest.
+void golden_check_close(const char *name, const char *instruction_set, const float *got, const float *want, size_t n);

@@ -6,34 +6,12 @@
 #include "tests/test.h"
 
 #include "base/file_map.h"
-#include "base/json.h"
 
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 
 enum { TOKENS_MAX = 512 };
-
-static int read_tokens(const char *folder, int32_t *tokens) {
-    char path[1100];
-    snprintf(path, sizeof path, "%s/tokens.json", folder);
-    struct file_map map;
-    struct err err = {0};
-    if (file_map_open(&map, path, &err)) fail_msg("%s", err.text);
-    struct json_limits limits = JSON_LIMITS_FILE;
-    cJSON *tree;
-    if (json_parse(&tree, map.data, map.n_bytes, &limits, &err)) fail_msg("%s", err.text);
-    const cJSON *list = cJSON_IsArray(tree) ? tree : cJSON_GetObjectItemCaseSensitive(tree, "tokens"), *item;
-    int n = 0;
-    cJSON_ArrayForEach(item, list) {
-        assert_true(n < TOKENS_MAX);
-        tokens[n++] = item->valueint;
-    }
-    cJSON_Delete(tree);
-    file_map_close(&map);
-    assert_true(n > 8);
-    return n;
-}
 
 static bool compute_in_chunks(const struct lone_options *options, const int32_t *tokens, int n, int chunk,
                               float *logits) {
@@ -48,19 +26,9 @@ static bool compute_in_chunks(const struct lone_options *options, const int32_t 
     return true;
 }
 
-static void check_close(const char *name, const char *instruction_set, const float *got, const float *want, size_t n) {
-    float largest = 0, worst = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (fabsf(want[i]) > largest) largest = fabsf(want[i]);
-        if (!(fabsf(got[i] - want[i]) <= worst)) worst = fabsf(got[i] - want[i]);
-    }
-    if (!(worst <= 1e-4f * largest))
-        fail_msg("%s, %s: logits differ by %g of %g", name, instruction_set, (double)worst, (double)largest);
-}
-
 static void check_golden(const char *folder, const char *name) {
     int32_t tokens[TOKENS_MAX];
-    int n = read_tokens(folder, tokens);
+    int n = golden_read_tokens(folder, tokens, TOKENS_MAX);
     char path[1100];
     snprintf(path, sizeof path, "%s/logits.f32", folder);
     struct file_map want;
@@ -73,7 +41,7 @@ static void check_golden(const char *folder, const char *name) {
     for (size_t i = 0; i < 3; i++) {
         struct lone_options options = {.path = folder, .instruction_set = instruction_sets[i], .n_threads = 1};
         if (!compute_in_chunks(&options, tokens, n, 32, first)) continue;
-        check_close(name, instruction_sets[i], first, reference, n_logits);
+        golden_check_close(name, instruction_sets[i], first, reference, n_logits);
         static const struct { int chunk, threads, in_flight; } variants[] = {{1, 1, 1}, {7, 2, 1}, {16, 2, 2}};
         for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
             options.n_threads = variants[v].threads;
@@ -88,7 +56,7 @@ static void check_golden(const char *folder, const char *name) {
     snprintf(path, sizeof path, "%s/model.gguf", folder);
     struct lone_options options = {.path = path, .instruction_set = "auto", .n_threads = 1};
     if (access(path, R_OK) == 0 && compute_in_chunks(&options, tokens, n, 32, first))
-        check_close(name, "GGUF", first, reference, n_logits);
+        golden_check_close(name, "GGUF", first, reference, n_logits);
     free(first), free(again), free(reference);
     file_map_close(&want);
 }
