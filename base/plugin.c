@@ -2,30 +2,38 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-static void *open_beside_program(const char *file) {
-    char path[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (n <= 0) return NULL;
-    path[n] = 0;
-    char *name = strrchr(path, '/') + 1;
-    size_t room = sizeof path - (size_t)(name - path);
-    if ((size_t)snprintf(name, room, "%s", file) >= room || access(path, R_OK) != 0) return NULL;
-    return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+// The path of `file` in the folder of the running executable. False: it is not there.
+static bool find_beside_executable(const char *file, char path[PATH_MAX]) {
+    char executable[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", executable, sizeof executable);
+    const char *slash = n > 0 ? memrchr(executable, '/', (size_t)n) : NULL;
+    if (!slash) return false;
+    int written = snprintf(path, PATH_MAX, "%.*s%s", (int)(slash + 1 - executable), executable, file);
+    return written < PATH_MAX && access(path, R_OK) == 0;
+}
+
+// Whether the loader can only have meant `file` itself, not a library that it needs.
+static bool is_absent(const char *file, const char *why) {
+    size_t n = strlen(file);
+    return strncmp(why, file, n) == 0 && strstr(why + n, "No such file");
 }
 
 int plugin_symbol(const char *file, const char *symbol, void *function, struct err *err) {
-    void *plugin = strchr(file, '/') ? NULL : open_beside_program(file);
-    if (!plugin) plugin = dlopen(file, RTLD_NOW | RTLD_LOCAL);
-    if (!plugin) return err_set(err, ERR_NOT_FOUND, "%s", dlerror());
-    void *found = dlsym(plugin, symbol);
-    if (!found) {
-        dlclose(plugin);
-        return err_set(err, ERR_INVALID, "%s: no symbol %s", file, symbol);
+    char beside[PATH_MAX];
+    const char *path = !strchr(file, '/') && find_beside_executable(file, beside) ? beside : file;
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!handle) {
+        const char *why = dlerror();
+        if (is_absent(path, why)) return err_set(err, ERR_NOT_FOUND, "there is no %s", file);
+        return err_set(err, ERR_UNSUPPORTED, "%s cannot be loaded: %s", file, why);
     }
+    void *found = dlsym(handle, symbol);
+    if (!found) return err_set(err, ERR_UNSUPPORTED, "%s is not a plugin of this kind: it has no %s", file, symbol);
     memcpy(function, &found, sizeof found);
     return 0;
 }

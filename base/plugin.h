@@ -3,8 +3,9 @@
 
 #include "base/err.h"
 
-// Loads `file` from the folder of the running program, else from where the system looks, or, when it contains a slash, from that
-// path; it stays loaded. *function (a pointer to a function) is its `symbol`. ERR_NOT_FOUND: there is no such file, or it
-// needs what is not there; ERR_INVALID: it has no such symbol.
+// file: a path with a slash, or a file name that is looked for beside the running executable and then where the system
+// keeps its libraries. It is never unloaded: libraries of devices keep threads and handlers at exit.
+// *function, a pointer to a function, becomes its `symbol`. ERR_NOT_FOUND: no such file; ERR_UNSUPPORTED: it, or a
+// library that it needs, cannot be loaded, or it has no such symbol.
 int plugin_symbol(const char *file, const char *symbol, void *function, struct err *err)
     __attribute__((warn_unused_result));

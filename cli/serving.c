@@ -5,6 +5,7 @@
 #include "base/str.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,15 +40,22 @@ static void print_ready(const struct serving *serving, uint64_t started_ns) {
     fflush(stdout);
 }
 
-static int load(struct serving *serving, struct err *err) {
+static int load_engine(struct serving *serving, struct err *err) {
     struct serving_options *options = &serving->options;
-    if (!options->quiet && isatty(STDERR_FILENO)) options->model.progress = print_progress;
+    options->engine.comm = serving->comm;
     int rc = model_open(&serving->model, &options->model, err);
     if (!rc && !serving->model->tokenizer)
         rc = err_set(err, ERR_NOT_FOUND, "%s: no tokenizer.json; text cannot be served without a tokenizer",
                      serving->model->path);
     if (!rc) rc = backend_open(&serving->backend, &options->backend, err);
     if (!rc) rc = engine_open(&serving->engine, serving->model, serving->backend, &options->engine, err);
+    return rc;
+}
+
+static int load(struct serving *serving, struct err *err) {
+    struct serving_options *options = &serving->options;
+    if (!options->quiet && isatty(STDERR_FILENO)) options->model.progress = print_progress;
+    int rc = load_engine(serving, err);
     if (rc) return rc;
     if (backend_holds_weights(serving->backend)) model_release_weights(serving->model);
     options->step_loop.wake = server_wake;
@@ -72,18 +80,33 @@ static void *loader_main(void *argument) {
 
 int serving_open(struct serving *serving, const struct serving_options *options, struct err *err) {
     *serving = (struct serving){.options = *options};
-    int rc = server_open(&serving->server, &options->server, err);
-    if (rc) return rc;
-    if (pthread_create(&serving->loader, NULL, loader_main, serving) != 0) {
+    int rc = comm_open(&serving->comm, err);
+    if (rc || comm_rank(serving->comm) > 0) return rc;
+    rc = server_open(&serving->server, &options->server, err);
+    if (!rc && pthread_create(&serving->loader, NULL, loader_main, serving) != 0) {
         server_close(serving->server);
-        return err_set(err, ERR_IO, "cannot start a thread to load the model");
+        rc = err_set(err, ERR_IO, "cannot start a thread to load the model");
     }
-    return 0;
+    if (rc) comm_close(serving->comm, false);
+    return rc;
+}
+
+// Rank 0 decides when to end: it drains what runs and tells the others.
+static int follow(struct serving *serving, struct err *err) {
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    int rc = load_engine(serving, err);
+    if (!rc) rc = engine_follow(serving->engine, err);
+    if (rc) err_prefix(err, "rank %d", comm_rank(serving->comm));
+    serving->has_failed = rc != 0;
+    return rc;
 }
 
 int serving_run(struct serving *serving, struct err *err) {
+    if (!serving->server) return follow(serving, err);
     int rc = server_run(serving->server, err);
     pthread_join(serving->loader, NULL);
+    serving->has_failed = rc || serving->load_rc;
     if (!serving->load_rc) return rc;
     *err = serving->load_err;
     return serving->load_rc;
@@ -91,8 +114,9 @@ int serving_run(struct serving *serving, struct err *err) {
 
 void serving_close(struct serving *serving) {
     if (serving->step_loop) step_loop_close(serving->step_loop);
-    server_close(serving->server);
+    if (serving->server) server_close(serving->server);
     engine_close(serving->engine);
     if (serving->backend) backend_close(serving->backend);
     model_close(serving->model);
+    comm_close(serving->comm, !serving->has_failed);
 }

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "engine/engine.h"
 #include "kernels/backend.h"
+#include "kernels/comm.h"
 #include "models/model.h"
 #include "scheduler/step_loop.h"
 #include "server/server.h"
@@ -20,6 +21,7 @@ struct serving_options {
 
 struct serving {
     struct serving_options options;
+    struct comm *comm; // NULL: one rank. Ranks other than 0 have no server and no step loop
     struct server *server;
     struct model *model;
     struct backend *backend;
@@ -28,6 +30,7 @@ struct serving {
     pthread_t loader;
     int load_rc; // 0, or why loading failed, with load_err; read after the server has stopped
     struct err load_err;
+    bool has_failed; // serving_run did
 };
 
 // Listens at once and loads the model in a thread of its own, so that /health can say that it is loading.

@@ -139,7 +139,7 @@ static int take_shard(struct engine *engine, struct comm *comm, struct err *err)
                        err);
 }
 
-// All ranks must make the same plan.
+// All ranks must make the same plan, and begin together.
 static int agree_on_memory(struct engine *engine, uint64_t *available_bytes, struct err *err) {
     *available_bytes = backend_memory_available(engine->backend);
     if (!engine->comm) return 0;
@@ -169,7 +169,8 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
                               memory_plan_kv_budget(engine->backend, left_bytes), err);
     if (rc) return rc;
     struct engine_limits *limits = &engine->plan.limits;
-    if (!limits->steps_in_flight) limits->steps_in_flight = backend_steps_in_flight(engine->backend);
+    // On a CPU a step meets the other ranks when it is collected, which must not be mixed with sending the next one.
+    if (!limits->steps_in_flight || engine->comm) limits->steps_in_flight = backend_steps_in_flight(engine->backend);
     assert(limits->steps_in_flight >= 1 && limits->steps_in_flight <= STEPS_IN_FLIGHT_MAX);
     rc = backend_kv_open(engine->backend, &engine->plan.kv, err);
     if (!rc) rc = open_program(engine, err);
@@ -182,7 +183,13 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
         input_layout(&engine->inputs[i], engine->input_memory[i], limits);
     }
     engine->results = mem_alloc_zero((size_t)limits->logit_rows_max, sizeof *engine->results);
-    if (engine->comm) engine->packet = mem_alloc(step_packet_bytes(input_bytes));
+    if (engine->comm) {
+        engine->packet = mem_alloc(step_packet_bytes(input_bytes));
+        uint64_t ready_bytes;
+        rc = agree_on_memory(engine, &ready_bytes, err); // nobody is patient before all are here
+        if (rc) return rc;
+        comm_set_patience(engine->comm, COMM_PATIENCE_S);
+    }
     fill_ledger(engine, input_bytes * STEPS_IN_FLIGHT_MAX);
     return 0;
 }

@@ -167,8 +167,8 @@ struct step_input {
 
 // --------------------------------------------------------------------------------------------------- programs
 //
-// With ranks (kernels/comm.h) the numbers of heads, A*D, G*D and F are this rank's share. Every rank runs the same steps; they
-// meet where an embedding, a projection into RESIDUAL or the logits need what the others have.
+// With ranks (kernels/comm.h) the numbers of heads, A*D, G*D and F are this rank's share. Every rank runs the same
+// steps; they meet where an embedding, a projection into RESIDUAL or the logits need what the others have.
 //
 // norm(x) = x * rsqrt(mean(x^2) + eps) * weight; families with 1+w add the 1 at load.
 // Activations live in the backend: the residual stream [R, H] in F32, queries [R, A*D], attention output [R, A*D],

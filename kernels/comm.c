@@ -20,16 +20,23 @@ int comm_open(struct comm **out, struct err *err) {
     *out = NULL;
     if (!launched_with_others()) return 0;
     const struct comm_driver *(*driver_of)(void);
-    int rc = plugin_symbol("liboptima_mpi.so", "optima_comm_driver", &driver_of, err);
+    int rc = plugin_symbol("liboptima_mpi.so", "optima_comm_driver", (void *)&driver_of, err);
     if (rc) return err_prefix(err, "other ranks cannot be reached");
     const struct comm_driver *driver = driver_of();
     if (driver->abi != COMM_DRIVER_ABI)
         return err_set(err, ERR_INVALID, "liboptima_mpi.so was built for another version of this program");
-    return driver->open(out, err);
+    rc = driver->open(out, err);
+    if (!rc) comm_set_patience(*out, COMM_PATIENCE_LOADING_S);
+    return rc;
 }
 
-void comm_close(struct comm *comm) {
+void comm_set_patience(struct comm *comm, int seconds) {
+    comm->patience_s = seconds;
+}
+
+void comm_close(struct comm *comm, bool together) {
     if (!comm) return;
+    if (!together) comm->failed = true;
     free(comm->sums);
     comm->driver->close(comm);
 }
@@ -77,8 +84,4 @@ int comm_sum(struct comm *comm, float *values, size_t n, struct err *err) {
         values[i] = sum;
     }
     return 0;
-}
-
-void comm_abort(struct comm *comm) {
-    comm->driver->abort(comm);
 }

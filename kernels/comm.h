@@ -16,15 +16,17 @@ struct comm;
 // *out = NULL when the launcher's environment speaks of no other rank. ERR_NOT_FOUND: there are other ranks, but the
 // plugin that reaches them (liboptima_mpi.so, beside the program) cannot be loaded.
 int comm_open(struct comm **out, struct err *err) __attribute__((warn_unused_result));
-void comm_close(struct comm *comm); // collective, unless a call has failed
+// Collective when `together`; false after an error here that the others may not know of: they are not waited for.
+void comm_close(struct comm *comm, bool together);
 
 // 0 and 1 for NULL.
 int comm_rank(const struct comm *comm);
 int comm_n_ranks(const struct comm *comm);
 
-// Collective calls fail with ERR_CLOSED when another rank has not come for COMM_PATIENCE_S seconds, and at once after a
-// call has failed.
-enum { COMM_PATIENCE_S = 6 };
+// Collective calls fail with ERR_CLOSED when another rank has not come in time, and at once after a call has failed.
+// Loading may take ranks a different while; in a step they are seconds apart at most.
+enum { COMM_PATIENCE_LOADING_S = 1800, COMM_PATIENCE_S = 6 };
+void comm_set_patience(struct comm *comm, int seconds); // at first COMM_PATIENCE_LOADING_S
 
 // all[rank * n_bytes] = what each rank passed as mine.
 int comm_all_gather(struct comm *comm, const void *mine, size_t n_bytes, void *all, struct err *err)
@@ -35,9 +37,6 @@ int comm_sum(struct comm *comm, float *values, size_t n, struct err *err) __attr
 void comm_reserve(struct comm *comm, size_t n);
 // Rank 0's bytes go to all. The others wait without an end: rank 0 may have nothing to do.
 int comm_broadcast(struct comm *comm, void *data, size_t n_bytes, struct err *err) __attribute__((warn_unused_result));
-// Ends the other ranks with this process, as far as the launcher can.
-void comm_abort(struct comm *comm) __attribute__((noreturn));
-
 // ------------------------------------------------------------------------------- for those who implement a transport
 
 enum { COMM_DRIVER_ABI = 1 };
@@ -48,13 +47,12 @@ struct comm_driver {
     void (*close)(struct comm *comm);
     int (*all_gather)(struct comm *comm, const void *mine, size_t n_bytes, void *all, struct err *err);
     int (*broadcast)(struct comm *comm, void *data, size_t n_bytes, struct err *err);
-    void (*abort)(struct comm *comm) __attribute__((noreturn));
 };
 
 // The first member of a transport's own struct, which `close` frees.
 struct comm {
     const struct comm_driver *driver;
-    int rank, n_ranks;
+    int rank, n_ranks, patience_s;
     bool failed;
     float *sums; // [n_ranks * n_sums]
     size_t n_sums;

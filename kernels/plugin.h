@@ -3,9 +3,7 @@
 
 #include "kernels/driver.h"
 
-// file: a path with a slash, or a file name that is looked for beside the running executable and then where the system
-// keeps its libraries. It is never unloaded: libraries of devices keep threads and handlers at exit.
-// ERR_NOT_FOUND: no such file; ERR_UNSUPPORTED: it, or a library that it needs, cannot be loaded, or it was built for
-// another door.
+// file: as plugin_symbol (base/plugin.h) takes it. ERR_NOT_FOUND: no such file; ERR_UNSUPPORTED: it, or a library that
+// it needs, cannot be loaded, or it was built for another door.
 int plugin_open(const struct backend_driver **out, const char *file, struct err *err)
     __attribute__((warn_unused_result));

@@ -48,7 +48,8 @@ static void stage_end(struct run *run) {
 // Adds up what all ranks have in values[n], between two barriers. After a failure the step only runs to its end.
 static void meet_sum(struct run *run, float *values, size_t n) {
     struct cpu_program *p = run->program;
-    if (run->worker == 0 && !p->comm_err.code) p->comm_err.code = comm_sum(p->common.shape.comm, values, n, &p->comm_err);
+    if (run->worker == 0 && !p->comm_err.code)
+        p->comm_err.code = comm_sum(p->common.shape.comm, values, n, &p->comm_err);
     stage_end(run);
 }
 
@@ -356,8 +357,8 @@ static void meet_logits(struct run *run, int32_t n_rows) {
     const struct program_shape *shape = &p->common.shape;
     const size_t stride = (size_t)own_logits_stride(p), vocab = (size_t)shape->vocab, rows = (size_t)n_rows;
     if (run->worker == 0 && rows > 0 && !p->comm_err.code)
-        p->comm_err.code = comm_all_gather(shape->comm, p->own_logits, rows * stride * sizeof(float), p->all_logits,
-                                           &p->comm_err);
+        p->comm_err.code =
+            comm_all_gather(shape->comm, p->own_logits, rows * stride * sizeof(float), p->all_logits, &p->comm_err);
     stage_end(run);
     int32_t first, count;
     while (take(run, n_rows, 1, &first, &count))

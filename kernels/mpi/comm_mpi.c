@@ -20,16 +20,16 @@ static int fail(struct err *err, const char *what, int code) {
     return err_set(err, ERR_CLOSED, "%s failed: %s", what, text);
 }
 
-// Waits for a request; patience_ns 0: without an end.
-static int await(MPI_Request *request, const char *what, uint64_t patience_ns, struct err *err) {
-    uint64_t started_ns = clock_now_ns();
+// Waits for a request; patience_s 0: without an end.
+static int await(MPI_Request *request, const char *what, int patience_s, struct err *err) {
+    const uint64_t started_ns = clock_now_ns(), patience_ns = (uint64_t)patience_s * 1000000000u;
     for (;;) {
         int done = 0, rc = MPI_Test(request, &done, MPI_STATUS_IGNORE);
         if (rc != MPI_SUCCESS) return fail(err, what, rc);
         if (done) return 0;
         uint64_t waited_ns = clock_now_ns() - started_ns;
         if (patience_ns && waited_ns > patience_ns)
-            return err_set(err, ERR_CLOSED, "another rank has not answered for %d s", COMM_PATIENCE_S);
+            return err_set(err, ERR_CLOSED, "another rank has not answered for %d s", patience_s);
         if (!patience_ns && waited_ns > SPIN_NS)
             nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
         else
@@ -38,12 +38,11 @@ static int await(MPI_Request *request, const char *what, uint64_t patience_ns, s
 }
 
 static int mpi_all_gather(struct comm *comm, const void *mine, size_t n_bytes, void *all, struct err *err) {
-    (void)comm;
     assert(n_bytes <= INT_MAX);
     MPI_Request request;
     int rc = MPI_Iallgather(mine, (int)n_bytes, MPI_BYTE, all, (int)n_bytes, MPI_BYTE, MPI_COMM_WORLD, &request);
     if (rc != MPI_SUCCESS) return fail(err, "MPI_Iallgather", rc);
-    return await(&request, "MPI_Iallgather", COMM_PATIENCE_S * 1000000000ull, err);
+    return await(&request, "MPI_Iallgather", comm->patience_s, err);
 }
 
 static int mpi_broadcast(struct comm *comm, void *data, size_t n_bytes, struct err *err) {
@@ -51,19 +50,13 @@ static int mpi_broadcast(struct comm *comm, void *data, size_t n_bytes, struct e
     MPI_Request request;
     int rc = MPI_Ibcast(data, (int)n_bytes, MPI_BYTE, 0, MPI_COMM_WORLD, &request);
     if (rc != MPI_SUCCESS) return fail(err, "MPI_Ibcast", rc);
-    return await(&request, "MPI_Ibcast", comm->rank == 0 ? COMM_PATIENCE_S * 1000000000ull : 0, err);
+    return await(&request, "MPI_Ibcast", comm->rank == 0 ? comm->patience_s : 0, err);
 }
 
 static void mpi_close(struct comm *comm) {
     // A rank that has gone would keep MPI_Finalize waiting.
     if (!comm->failed) MPI_Finalize();
     free(comm);
-}
-
-__attribute__((noreturn)) static void mpi_abort(struct comm *comm) {
-    (void)comm;
-    MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
-    _Exit(EXIT_FAILURE);
 }
 
 static const struct comm_driver driver;
@@ -85,8 +78,7 @@ static const struct comm_driver driver = {.abi = COMM_DRIVER_ABI,
                                           .open = mpi_open,
                                           .close = mpi_close,
                                           .all_gather = mpi_all_gather,
-                                          .broadcast = mpi_broadcast,
-                                          .abort = mpi_abort};
+                                          .broadcast = mpi_broadcast};
 
 __attribute__((visibility("default"))) const struct comm_driver *optima_comm_driver(void) {
     return &driver;

@@ -1,4 +1,5 @@
-// Ranks that share a model compute what one computes: logits within 1e-4 of transformers', and equal bits on every rank.
+// Ranks that share a model compute what one computes: logits within 1e-4 of transformers', and equal bits on every
+// rank.
 #include "tests/engine/lone_sequence.h"
 #include "tests/engine/thread_comm.h"
 #include "tests/test.h"
@@ -65,7 +66,7 @@ static void check_ranks(const char *name, int n_ranks, int n_threads) {
 // Biases of o and down, which only one rank may add; tied and untied heads; windows; norms of heads; odd widths.
 static void ranks_compute_what_one_computes(void **state) {
     (void)state;
-    static const char *const names[] = {"llama2", "llama_linear_biases", "llama3_tied",     "mistral_window",
+    static const char *const names[] = {"llama2", "llama_linear_biases", "llama3_tied",       "mistral_window",
                                         "qwen3",  "qwen3_tied_biases",   "qwen2_upper_window"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_ranks(names[i], 2, 1);
     check_ranks("llama2", 4, 1);

@@ -27,7 +27,7 @@ static void refusals_say_why(void **state) {
     } cases[] = {
         {"./no_such_plugin.so", ERR_NOT_FOUND, "there is no ./no_such_plugin.so"},
         {"no_such_plugin.so", ERR_NOT_FOUND, "there is no no_such_plugin.so"},
-        {"libm.so.6", ERR_UNSUPPORTED, "is not a device of Optima"},
+        {"libm.so.6", ERR_UNSUPPORTED, "is not a plugin of this kind"},
         {TEST_SOURCE_DIR "/README.md", ERR_UNSUPPORTED, "cannot be loaded"},
         {PLUGIN("other_door"), ERR_UNSUPPORTED, "another version of Optima"},
     };
