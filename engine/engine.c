@@ -215,7 +215,8 @@ void engine_close(struct engine *engine) {
         struct step_record record;
         if (engine_collect(engine, &results, &record, NULL)) continue; // a device that has failed collects in vain
     }
-    if (engine->packet && comm_rank(engine->comm) == 0 && step_packet_send(engine->comm, NULL, engine->packet, NULL))
+    if (engine->packet && comm_rank(engine->comm) == 0 &&
+        step_packet_send(engine->comm, PACKET_END, NULL, engine->packet, NULL))
         log_warning("the other ranks were not told to stop");
     if (engine->program) program_close(engine->program);
     for (int i = 0; i < STEPS_IN_FLIGHT_MAX; i++) free(engine->input_memory[i]);
@@ -276,7 +277,7 @@ uint64_t engine_submit(struct engine *engine) {
                              .n_logit_rows = input->n_logit_rows,
                              .kv_tokens_read = count_kv_reads(input)};
     if (engine->comm && comm_rank(engine->comm) == 0 && !engine->send_err.code)
-        engine->send_err.code = step_packet_send(engine->comm, input, engine->packet, &engine->send_err);
+        engine->send_err.code = step_packet_send(engine->comm, PACKET_STEP, input, engine->packet, &engine->send_err);
     backend_submit(engine->backend, engine->program, input);
     return ++engine->n_submitted;
 }
@@ -293,21 +294,37 @@ int engine_collect(struct engine *engine, const struct sample_result **results, 
     return rc;
 }
 
+int engine_n_ranks(const struct engine *engine) {
+    return comm_n_ranks(engine->comm);
+}
+
+static int answer_check(struct engine *engine, struct err *err) {
+    uint64_t available_bytes;
+    return agree_on_memory(engine, &available_bytes, err);
+}
+
+int engine_check_ranks(struct engine *engine, struct err *err) {
+    assert(engine->n_collected == engine->n_submitted);
+    if (!engine->comm) return 0;
+    int rc = step_packet_send(engine->comm, PACKET_CHECK, NULL, engine->packet, err);
+    return rc ? rc : answer_check(engine, err);
+}
+
 int engine_follow(struct engine *engine, struct err *err) {
     assert(comm_rank(engine->comm) > 0);
-    const struct sample_result *results;
-    struct step_record record;
     for (;;) {
         // A step may refer to the one before: as many stay in flight as rank 0 may have.
         while (engine_n_in_flight(engine) >= engine->plan.limits.steps_in_flight) {
+            const struct sample_result *results;
+            struct step_record record;
             int rc = engine_collect(engine, &results, &record, err);
             if (rc) return rc;
         }
-        bool more;
-        struct step_input *input = engine_next_input(engine);
-        int rc = step_packet_receive(engine->comm, input, engine->packet, &more, err);
-        if (rc || !more) return rc;
-        engine_submit(engine);
+        enum packet_kind kind;
+        int rc = step_packet_receive(engine->comm, &kind, engine_next_input(engine), engine->packet, err);
+        if (!rc && kind == PACKET_STEP) engine_submit(engine);
+        if (!rc && kind == PACKET_CHECK) rc = answer_check(engine, err);
+        if (rc || kind == PACKET_END) return rc;
     }
 }
 

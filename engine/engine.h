@@ -52,6 +52,13 @@ uint64_t engine_submit(struct engine *engine);
 int engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record,
                    struct err *err) __attribute__((warn_unused_result));
 
+int engine_n_ranks(const struct engine *engine);
+
+// Rank 0, every ENGINE_CHECK_S while no step is in flight: an error says that another rank has gone, and then the
+// device has failed. Without other ranks: 0.
+enum { ENGINE_CHECK_S = 2 };
+int engine_check_ranks(struct engine *engine, struct err *err) __attribute__((warn_unused_result));
+
 // Ranks other than 0: runs the steps that rank 0 submits, until its engine is closed.
 int engine_follow(struct engine *engine, struct err *err) __attribute__((warn_unused_result));
 

@@ -3,8 +3,9 @@
 #include <string.h>
 
 struct packet_head {
-    int32_t n_rows, n_sequences, n_logit_rows, n_block_table, n_edits, n_seen; // n_rows 0: the end
-    uint64_t n_bytes;                                                          // of the arrays that follow
+    enum packet_kind kind;
+    int32_t n_rows, n_sequences, n_logit_rows, n_block_table, n_edits, n_seen;
+    uint64_t n_bytes; // of the arrays that follow
 };
 
 // array, number of elements
@@ -23,10 +24,11 @@ size_t step_packet_bytes(size_t input_bytes) {
     return sizeof(struct packet_head) + input_bytes;
 }
 
-int step_packet_send(struct comm *comm, const struct step_input *input, void *memory, struct err *err) {
-    struct packet_head head = {0};
+int step_packet_send(struct comm *comm, enum packet_kind kind, const struct step_input *input, void *memory,
+                     struct err *err) {
+    struct packet_head head = {.kind = kind};
     char *at = memory;
-    if (input) {
+    if (kind == PACKET_STEP) {
 #define X(array, count)                                                                                                \
     head.count = input->count;                                                                                         \
     memcpy(at, input->array, (size_t)input->count * sizeof *input->array);                                             \
@@ -40,12 +42,13 @@ int step_packet_send(struct comm *comm, const struct step_input *input, void *me
     return rc;
 }
 
-int step_packet_receive(struct comm *comm, struct step_input *input, void *memory, bool *more, struct err *err) {
+int step_packet_receive(struct comm *comm, enum packet_kind *kind, struct step_input *input, void *memory,
+                        struct err *err) {
     struct packet_head head;
     int rc = comm_broadcast(comm, &head, sizeof head, err);
     if (rc) return rc;
-    *more = head.n_rows > 0;
-    if (!*more) return 0;
+    *kind = head.kind;
+    if (head.kind != PACKET_STEP) return 0;
     rc = comm_broadcast(comm, memory, head.n_bytes, err);
     if (rc) return rc;
     const char *at = memory;

@@ -35,7 +35,7 @@ int comm_all_gather(struct comm *comm, const void *mine, size_t n_bytes, void *a
 int comm_sum(struct comm *comm, float *values, size_t n, struct err *err) __attribute__((warn_unused_result));
 // Memory for sums of up to n values.
 void comm_reserve(struct comm *comm, size_t n);
-// Rank 0's bytes go to all. The others wait without an end: rank 0 may have nothing to do.
+// Rank 0's bytes go to all.
 int comm_broadcast(struct comm *comm, void *data, size_t n_bytes, struct err *err) __attribute__((warn_unused_result));
 // ------------------------------------------------------------------------------- for those who implement a transport
 

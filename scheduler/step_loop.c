@@ -148,7 +148,6 @@ static void count_step(struct step_loop *loop, const struct step_record *record)
 // The device cannot be trusted any more: everything that lives ends, and nothing begins.
 static void take_failure(struct step_loop *loop, const struct err *why) {
     scheduler_cancel_all(loop->scheduler, FINISH_ERROR, &loop->made);
-    scheduler_commit(loop->scheduler, NULL, clock_now_ns(), &loop->made);
     if (loop->has_failed) return;
     loop->has_failed = true;
     pthread_mutex_lock(&loop->mutex);
@@ -162,6 +161,7 @@ static void collect_step(struct step_loop *loop) {
     struct err why = {0};
     if (engine_collect(loop->engine, &results, &loop->last_record, &why)) {
         take_failure(loop, &why);
+        scheduler_commit(loop->scheduler, NULL, clock_now_ns(), &loop->made);
         return;
     }
     loop->has_record = true;
@@ -177,22 +177,29 @@ static bool has_mail(const struct mail *mail) {
     return mail->first || mail->cancellations.count;
 }
 
-// Sleeps until somebody sends something. Checks the books once when nothing comes for a while, so that a request which
-// follows closely does not wait for it.
-static void rest(struct step_loop *loop) {
-    uint64_t until_ns = clock_now_ns() + CHECK_AFTER_NS;
+// Waits for mail, at most this long. The mutex is held.
+static bool wait_for_mail(struct step_loop *loop, uint64_t at_most_ns) {
+    uint64_t until_ns = clock_now_ns() + at_most_ns;
     const struct timespec until = {(time_t)(until_ns / 1000000000), (long)(until_ns % 1000000000)};
+    while (!has_mail(&loop->mail) && !loop->closing)
+        if (pthread_cond_timedwait(&loop->changed, &loop->mutex, &until) == ETIMEDOUT) return false;
+    return true;
+}
+
+// Sleeps until somebody sends something. Checks the books once when nothing comes for a while, so that a request which
+// follows closely does not wait for it, and from time to time whether the other ranks are there.
+static void rest(struct step_loop *loop) {
+    const bool alone = engine_n_ranks(loop->engine) == 1;
     bool checked = false;
+    struct err why = {0};
     pthread_mutex_lock(&loop->mutex);
-    while (!has_mail(&loop->mail) && !loop->closing) {
-        if (checked) {
-            pthread_cond_wait(&loop->changed, &loop->mutex);
-        } else if (pthread_cond_timedwait(&loop->changed, &loop->mutex, &until) == ETIMEDOUT) {
-            pthread_mutex_unlock(&loop->mutex);
-            scheduler_check_integrity(loop->scheduler);
-            checked = true;
-            pthread_mutex_lock(&loop->mutex);
-        }
+    while (!why.code && !wait_for_mail(loop, checked ? ENGINE_CHECK_S * 1000000000ull : CHECK_AFTER_NS)) {
+        if (checked && alone) continue;
+        pthread_mutex_unlock(&loop->mutex);
+        if (checked && !loop->has_failed && engine_check_ranks(loop->engine, &why)) take_failure(loop, &why);
+        scheduler_check_integrity(loop->scheduler);
+        checked = true;
+        pthread_mutex_lock(&loop->mutex);
     }
     // Time without work says nothing about how fast sequences end.
     loop->last_finish_ns = clock_now_ns();

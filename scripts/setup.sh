@@ -3,7 +3,7 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 build_packages=(gcc g++ cmake ninja-build pkg-config libuv1-dev node-llhttp libcjson-dev libutf8proc-dev libpcre2-dev)
-test_packages=(libcmocka-dev python3-venv curl)
+test_packages=(libcmocka-dev python3-venv curl libopenmpi-dev openmpi-bin)
 
 # install_packages NAME...: asks the package manager only for what is not there.
 install_packages() {

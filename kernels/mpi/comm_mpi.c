@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SPIN_NS = 1000 * 1000 }; // an idle rank polls this long before it sleeps between polls
+enum { SPIN_NS = 5 * 1000 * 1000 }; // a rank that waits longer sleeps between polls
 
 static int fail(struct err *err, const char *what, int code) {
     char text[MPI_MAX_ERROR_STRING];
@@ -20,7 +20,6 @@ static int fail(struct err *err, const char *what, int code) {
     return err_set(err, ERR_CLOSED, "%s failed: %s", what, text);
 }
 
-// Waits for a request; patience_s 0: without an end.
 static int await(MPI_Request *request, const char *what, int patience_s, struct err *err) {
     const uint64_t started_ns = clock_now_ns(), patience_ns = (uint64_t)patience_s * 1000000000u;
     for (;;) {
@@ -28,9 +27,9 @@ static int await(MPI_Request *request, const char *what, int patience_s, struct 
         if (rc != MPI_SUCCESS) return fail(err, what, rc);
         if (done) return 0;
         uint64_t waited_ns = clock_now_ns() - started_ns;
-        if (patience_ns && waited_ns > patience_ns)
+        if (waited_ns > patience_ns)
             return err_set(err, ERR_CLOSED, "another rank has not answered for %d s", patience_s);
-        if (!patience_ns && waited_ns > SPIN_NS)
+        if (waited_ns > SPIN_NS)
             nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
         else
             sched_yield();
@@ -50,7 +49,7 @@ static int mpi_broadcast(struct comm *comm, void *data, size_t n_bytes, struct e
     MPI_Request request;
     int rc = MPI_Ibcast(data, (int)n_bytes, MPI_BYTE, 0, MPI_COMM_WORLD, &request);
     if (rc != MPI_SUCCESS) return fail(err, "MPI_Ibcast", rc);
-    return await(&request, "MPI_Ibcast", comm->rank == 0 ? comm->patience_s : 0, err);
+    return await(&request, "MPI_Ibcast", comm->patience_s, err);
 }
 
 static void mpi_close(struct comm *comm) {

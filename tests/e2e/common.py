@@ -26,10 +26,13 @@ os.environ.setdefault("TSAN_OPTIONS", f"suppressions={ROOT / 'tests' / 'tsan.sup
 class Server:
     """One `optima serve` process on a free port."""
 
-    def __init__(self, arguments):
+    def __init__(self, arguments, launcher=(), environment=None):
         self.log = tempfile.NamedTemporaryFile("w+", prefix="optima-", suffix=".log")
         self.process = subprocess.Popen(
-            [str(binary), "serve", "--port", "0", *arguments], stdout=self.log, stderr=subprocess.STDOUT
+            [*launcher, str(binary), "serve", "--port", "0", *arguments],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
         )
         self.port = self._wait_for_port()
         self.url = f"http://127.0.0.1:{self.port}"

@@ -104,6 +104,16 @@ const struct engine_limits *engine_limits(const struct engine *engine) {
     return &engine->limits;
 }
 
+int engine_n_ranks(const struct engine *engine) {
+    (void)engine;
+    return 1;
+}
+
+int engine_check_ranks(struct engine *engine, struct err *err) {
+    (void)engine, (void)err;
+    return 0;
+}
+
 int32_t engine_n_in_flight(const struct engine *engine) {
     return (int32_t)(engine->n_submitted - engine->n_collected);
 }
