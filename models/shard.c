@@ -1,5 +1,7 @@
 #include "models/shard.h"
 
+#include "base/rng.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -13,7 +15,10 @@ struct cut {
 static struct tensor take_rows(struct cut *cut, const struct tensor *full, int32_t first, int32_t count) {
     struct tensor part = *full;
     part.n_rows = count;
-    part.data = (const char *)full->data + (size_t)first * tensor_bytes(full) / (size_t)full->n_rows;
+    if (full->random_key)
+        part.random_key = rng_key(full->random_key, (uint64_t)cut->rank, 0);
+    else
+        part.data = (const char *)full->data + (size_t)first * tensor_bytes(full) / (size_t)full->n_rows;
     cut->weight_bytes += tensor_bytes(&part);
     return part;
 }
@@ -28,13 +33,17 @@ static struct tensor own_columns(struct cut *cut, const struct tensor *full) {
     if (!tensor_present(full)) return *full;
     struct tensor part = *full;
     part.n_cols = full->n_cols / cut->n_ranks;
+    cut->weight_bytes += tensor_bytes(&part);
+    if (full->random_key) {
+        part.random_key = rng_key(full->random_key, (uint64_t)cut->rank, 0);
+        return part;
+    }
     size_t row_bytes = tensor_bytes(full) / (size_t)full->n_rows, part_bytes = row_bytes / (size_t)cut->n_ranks;
     char *copy = arena_alloc(cut->arena, tensor_bytes(&part));
     for (int32_t r = 0; r < full->n_rows; r++)
         memcpy(copy + (size_t)r * part_bytes,
                (const char *)full->data + (size_t)r * row_bytes + (size_t)cut->rank * part_bytes, part_bytes);
     part.data = copy;
-    cut->weight_bytes += tensor_bytes(&part);
     return part;
 }
 
