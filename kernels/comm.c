@@ -11,7 +11,7 @@ static bool launched_with_others(void) {
     static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *value = getenv(names[i]);
-        if (value && atoi(value) > 1) return true;
+        if (value && strtol(value, NULL, 10) > 1) return true;
     }
     return false;
 }
