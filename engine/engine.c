@@ -109,15 +109,18 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
     struct memory_ledger *ledger = &engine->ledger;
     struct backend_memory memory;
     backend_memory(engine->backend, &memory);
-    // Those that the device made or copied; and those that it uses where the model has them.
-    bool copied = backend_holds_weights(engine->backend) || model->spec.embed.random_key;
+    // What the device made, and what it uses where the model has it.
+    bool holds = backend_holds_weights(engine->backend), random = model->spec.embed.random_key != 0;
+    double n_millions = (double)model->spec.n_parameters / 1e6;
     if (memory.weights_bytes)
         memory_ledger_add(ledger, "weights", memory.weights_bytes, memory.weights_bytes,
-                          "%.1f M parameters, %s from %s", (double)model->spec.n_parameters / 1e6,
-                          copied ? "made" : "rounded to bf16", model->source_format);
-    if (!copied)
+                          "%.1f M parameters, from %s, %s", n_millions, model->source_format,
+                          holds    ? "on the device"
+                          : random ? "drawn at the start"
+                                   : "rounded to bf16");
+    if (!holds && !random)
         memory_ledger_add(ledger, "weights", engine->spec->weight_bytes, engine->spec->weight_bytes,
-                          "%.1f M parameters, from %s", (double)model->spec.n_parameters / 1e6, model->source_format);
+                          "%.1f M parameters, from %s", n_millions, model->source_format);
     memory_ledger_add(ledger, "KV cache", memory.kv_bytes, 0, "%d blocks of %d tokens, %s", limits->n_blocks,
                       limits->block_tokens, kv_format_name(engine->plan.kv.format));
     memory_ledger_add(ledger, "activations", memory.activation_bytes, 0, "%d rows, %d rows of logits a step",

@@ -71,7 +71,9 @@ extern const struct backend_driver cpu_driver;
      (uint32_t)(sizeof(struct backend_driver) + 31 * sizeof(struct backend) + 37 * sizeof(struct program) +            \
                 41 * sizeof(struct op) + 43 * sizeof(struct step_input) + 47 * sizeof(struct sample_params) +          \
                 53 * sizeof(struct sample_result) + 59 * sizeof(struct backend_options) + 61 * sizeof(struct tensor) + \
-                67 * sizeof(struct kv_shape) + 71 * sizeof(struct step_times) + 73 * sizeof(struct err)))
+                67 * sizeof(struct kv_shape) + 71 * sizeof(struct step_times) + 73 * sizeof(struct err) +              \
+                79 * sizeof(struct step_sequence) + 83 * sizeof(struct seen_token) + 89 * sizeof(struct logit_edit) +  \
+                97 * sizeof(struct backend_memory) + 101 * sizeof(struct backend_peaks)))
 
 // What a plugin exports, with default visibility.
 typedef const struct backend_driver *backend_driver_function(void);
