@@ -25,12 +25,12 @@ from safetensors.torch import save_file
 from llama import CONFIGS, NORM_EPS, ROPE_THETA, Llama
 
 # Until which part of the training, positions a row, and the share of rows each source gets. The demo first reads, then
-# learns to talk; the draft has to guess what the demo says, so it starts there.
+# learns to talk while it goes on reading; the draft has to guess what the demo says, so it starts there.
 READ = {"tiny": 0.38, "simple_books": 0.39, "service": 0.15, "books": 0.08}
-TALK = {"tiny": 0.10, "simple_books": 0.02, "service": 0.03, "stories": 0.10, "chats": 0.75}
-PHASES = {"demo": [(0.77, 256, READ), (0.95, 256, TALK), (1.00, 1024, TALK)],
+TALK = {"tiny": 0.05, "simple_books": 0.18, "books": 0.20, "service": 0.10, "stories": 0.07, "chats": 0.40}
+PHASES = {"demo": [(0.287, 256, READ), (0.93, 256, TALK), (1.00, 1024, TALK)],
           "draft": [(0.90, 256, TALK), (1.00, 1024, TALK)]}
-DECAY_FROM = {"demo": 0.77, "draft": 0.3}   # part of the training after which rates fall linearly to FINAL_RATE
+DECAY_FROM = {"demo": 0.45, "draft": 0.3}   # part of the training after which rates fall linearly to FINAL_RATE
 FINAL_RATE = 0.03
 MICRO_TOKENS = 1024
 WARMUP_TOKENS = 200_000
