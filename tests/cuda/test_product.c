@@ -1,6 +1,7 @@
 // Our own matrix products against sums in double precision, at the edges of tiles, and their promise: an element's bits
 // depend on its row alone.
 #include "tests/cuda/product_case.h"
+#include "tests/cuda_emulation/emulation_control.h"
 
 static cudaError_t run_own(void *context, const struct product *p) {
     (void)context;
@@ -23,6 +24,7 @@ static void check_case(const struct product_case *c, run_product *run, double to
         print_error("format %d output %d n_in %d: error %g\n", (int)c->kind.format, (int)c->output, c->n_in, error);
     assert_true(error <= tolerance);
     for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++) {
+        emulation_seed(key + i);
         char *some = run_rows(&o, run, NULL, row_counts[i]);
         for (size_t row = 0; row < (size_t)row_counts[i]; row++)
             assert_memory_equal(some + row * row_bytes, all + row * row_bytes, o.n_columns * o.element_bytes);
@@ -76,9 +78,47 @@ static void gated_outputs_are_rounded_once(void **state) {
     check_case(&f16, run_plain, 3e-4, 7);
 }
 
+// Row k of x is 1 at input k alone, so that row k of the output is column k of the weight, to the last bit. Every INT4
+// code comes at every place of a word, every FP8 code comes.
+static void codes_are_unpacked_exactly(void **state) {
+    (void)state;
+    static const struct product_case cases[] = {
+        {KIND_FP8, PRODUCT_STORE_F32, 1, {48}, 128, false, 0, 0},
+        {KIND_FP8_128, PRODUCT_STORE_F32, 1, {48}, 128, false, 0, 0},
+        {KIND_INT4(128, false), PRODUCT_STORE_F32, 1, {48}, 128, false, 0, 0},
+        {KIND_INT4(32, true), PRODUCT_STORE_F32, 1, {48}, 128, false, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        enum { N_IN = 128, N_OUT = 48 };
+        struct operands o;
+        operands_make(&o, &cases[i], 300 + i);
+        o.p.scale = 1;
+        static uint16_t x[ROWS_MAX * N_IN];
+        for (size_t k = 0; k < N_IN; k++) x[k * N_IN + k] = bf16_from_f32(1);
+        o.p.x = device_upload(&o.buffers, x, sizeof x);
+        size_t bytes = cases[i].kind.format == DEVICE_INT4 ? N_IN / 2 * N_OUT : N_IN * N_OUT;
+        uint8_t *codes = device_download(o.weight[0].device.data, bytes);
+        bool seen[256] = {false};
+        char *out = run_rows(&o, run_own, NULL, ROWS_MAX);
+        for (size_t j = 0; j < N_OUT * N_IN; j++) {
+            size_t k = j % N_IN, nibble = j - k + (size_t)int4_nibble((int32_t)k);
+            assert_true(element(&o, out, k, j / N_IN) == (double)(float)o.weight[0].value[j]);
+            if (cases[i].kind.format == DEVICE_INT4)
+                seen[(codes[nibble / 2] >> nibble % 2 * 4 & 15) * 8 + nibble % 8] = true;
+            else
+                seen[codes[j]] = true;
+        }
+        for (int code = 0; code < (cases[i].kind.format == DEVICE_INT4 ? 128 : 256); code++)
+            assert_true(seen[code] || (cases[i].kind.format == DEVICE_FP8 && code % 128 == 127)); // NaN
+        free(codes), free(out);
+        operands_free(&o);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tensor_core_products_are_exact_sums),
+        cmocka_unit_test(codes_are_unpacked_exactly),
         cmocka_unit_test(plain_products_are_exact_sums),
         cmocka_unit_test(gated_outputs_are_rounded_once),
     };
