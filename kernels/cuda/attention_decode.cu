@@ -410,8 +410,9 @@ static __device__ __forceinline__ void attend_item(const struct attention_task *
     copy_async_commit();
     int32_t seen_from = max(0, item->position - task->window + 1);
     int32_t slot = item->partial;
-    for (int32_t begin = item->kv_begin, i_split = 0; begin < item->kv_end; i_split++) {
-        int32_t end = task->has_fixed_splits ? min(attention_split_end(begin), item->kv_end) : item->kv_end;
+    for (int32_t begin = item->kv_begin, end, i_split = 0; begin < item->kv_end; begin = end) {
+        end = task->has_fixed_splits ? min(attention_split_end(begin), item->kv_end) : item->kv_end;
+        if (end <= seen_from && slot < 0) continue; // to join nothing changes nothing
         struct warp_state<D> state = {
             {-INFINITY, -INFINITY}, {0, 0}, {}, {0, 0}, { 0, 0 }
         };
@@ -428,7 +429,7 @@ static __device__ __forceinline__ void attend_item(const struct attention_task *
         finish_split<D>(task, u, p, slot, i_split, end == item->kv_end);
         __syncthreads();
         if (slot >= 0) slot++;
-        begin = end;
+        i_split++;
     }
 }
 

@@ -81,25 +81,30 @@ static void add_merges(struct plan *plan, const struct attention_item *whole, in
     }
 }
 
-// Appends an item, cut into equal pieces of whole tiles where it is longer than a piece.
-static void add_even(struct plan *plan, struct attention_item *items, int32_t *n_items, struct attention_item whole) {
-    int32_t n_pieces = divide_up(whole.kv_end, plan->piece);
-    int32_t length = divide_up(divide_up(whole.kv_end, n_pieces), ATTENTION_TILE) * ATTENTION_TILE;
-    n_pieces = divide_up(whole.kv_end, length);
-    int32_t slots = divide_up(whole.n_rows * plan->group, ATTENTION_SLOT_QUERIES);
-    if (n_pieces == 1 || plan->slots_used + n_pieces * slots > plan->slots_end) {
-        items[(*n_items)++] = whole;
-        return;
-    }
-    add_merges(plan, &whole, plan->slots_used, slots, n_pieces);
+// Appends an item that is longer than a piece, cut into equal pieces of whole tiles. False: there are no slots for it.
+static bool add_pieces(struct plan *plan, struct attention_item *items, int32_t *n_items,
+                       const struct attention_item *whole) {
+    int32_t n_pieces = divide_up(whole->kv_end, plan->piece);
+    int32_t length = divide_up(divide_up(whole->kv_end, n_pieces), ATTENTION_TILE) * ATTENTION_TILE;
+    n_pieces = divide_up(whole->kv_end, length);
+    int32_t slots = divide_up(whole->n_rows * plan->group, ATTENTION_SLOT_QUERIES);
+    if (plan->slots_used + n_pieces * slots > plan->slots_end) return false;
+    add_merges(plan, whole, plan->slots_used, slots, n_pieces);
     for (int32_t i = 0; i < n_pieces; i++) {
-        struct attention_item piece = whole;
-        piece.kv_begin = i * length;
-        if (i < n_pieces - 1) piece.kv_end = (i + 1) * length;
-        piece.partial = plan->slots_used;
+        struct attention_item *piece = &items[(*n_items)++];
+        *piece = *whole;
+        piece->kv_begin = i * length;
+        if (i < n_pieces - 1) piece->kv_end = (i + 1) * length;
+        piece->partial = plan->slots_used;
         plan->slots_used += slots;
-        items[(*n_items)++] = piece;
     }
+    return true;
+}
+
+static void add_even(struct plan *plan, struct attention_item *items, int32_t *n_items,
+                     const struct attention_item *whole) {
+    bool is_cut = whole->kv_end > plan->piece && add_pieces(plan, items, n_items, whole);
+    if (!is_cut) items[(*n_items)++] = *whole;
 }
 
 static int32_t n_fixed_splits(int32_t begin, int32_t end) {
@@ -110,21 +115,21 @@ static int32_t n_fixed_splits(int32_t begin, int32_t end) {
 
 // Appends an item of a deterministic step. Every fixed split has a partial result of its own, in a slot or inside the
 // kernel, which joins them in the same order: which of both changes no bit.
-static void add_fixed(struct plan *plan, struct attention_item whole) {
+static void add_fixed(struct plan *plan, const struct attention_item *whole) {
     struct attention_work *work = plan->work;
-    int32_t n_splits = n_fixed_splits(0, whole.kv_end);
-    if (whole.kv_end <= plan->piece || n_splits == 1 || plan->slots_used + n_splits > plan->slots_end) {
-        work->decode_items[work->n_decode_items++] = whole;
+    int32_t n_splits = whole->kv_end > plan->piece ? n_fixed_splits(0, whole->kv_end) : 1;
+    if (n_splits == 1 || plan->slots_used + n_splits > plan->slots_end) {
+        work->decode_items[work->n_decode_items++] = *whole;
         return;
     }
-    add_merges(plan, &whole, plan->slots_used, 1, n_splits);
+    add_merges(plan, whole, plan->slots_used, 1, n_splits);
     int32_t begin = 0;
-    while (begin < whole.kv_end) {
+    while (begin < whole->kv_end) {
         int32_t end = begin, n = 0;
-        for (; end < whole.kv_end && end - begin < plan->piece; n++) end = attention_split_end(end);
-        struct attention_item piece = whole;
+        for (; end < whole->kv_end && end - begin < plan->piece; n++) end = attention_split_end(end);
+        struct attention_item piece = *whole;
         piece.kv_begin = begin;
-        if (end < whole.kv_end) piece.kv_end = end;
+        if (end < whole->kv_end) piece.kv_end = end;
         piece.partial = plan->slots_used;
         plan->slots_used += n;
         work->decode_items[work->n_decode_items++] = piece;
@@ -134,21 +139,22 @@ static void add_fixed(struct plan *plan, struct attention_item whole) {
 
 // Calls add for every item of a sequence before cutting, the longest first.
 static void for_items(struct plan *plan, const struct step_sequence *sequence, int32_t rows,
-                      void (*add)(struct plan *plan, struct attention_item item)) {
+                      void (*add)(struct plan *plan, const struct attention_item *item)) {
     for (int32_t row = (sequence->row_count - 1) / rows * rows; row >= 0; row -= rows) {
         int32_t rest = sequence->row_count - row;
-        add(plan, item_of_rows(sequence, row, rest < rows ? rest : rows));
+        struct attention_item item = item_of_rows(sequence, row, rest < rows ? rest : rows);
+        add(plan, &item);
     }
 }
 
-static void add_decode(struct plan *plan, struct attention_item item) {
+static void add_decode(struct plan *plan, const struct attention_item *item) {
     if (plan->limits->deterministic)
         add_fixed(plan, item);
     else
         add_even(plan, plan->work->decode_items, &plan->work->n_decode_items, item);
 }
 
-static void add_prefill(struct plan *plan, struct attention_item item) {
+static void add_prefill(struct plan *plan, const struct attention_item *item) {
     add_even(plan, plan->work->prefill_items, &plan->work->n_prefill_items, item);
 }
 
