@@ -3,6 +3,7 @@
 
 static struct attention_task attention_task_make(const struct attention_run *op) {
     const float log2_e = 1.44269504f;
+    const int32_t no_window = 1 << 30; // a sum with a position does not overflow
     const struct kv_shape *shape = &op->kv.shape;
     bool has_cap = op->soft_cap > 0;
     struct attention_task task = {};
@@ -13,7 +14,7 @@ static struct attention_task attention_task_make(const struct attention_run *op)
     task.n_kv_heads = shape->n_kv_heads;
     task.group = op->n_heads / shape->n_kv_heads;
     task.head_dim = shape->head_dim;
-    task.window = op->window > 0 ? op->window : INT32_MAX;
+    task.window = op->window > 0 ? op->window : no_window;
     task.score_scale = (has_cap ? 1.0f : op->scale) * log2_e;
     task.has_cap = has_cap;
     task.cap = op->soft_cap;

@@ -65,13 +65,6 @@ template <int ROW_BYTES> static __device__ __forceinline__ int units_first(int r
     return swizzled<ROW_BYTES>(row + lane / 16 * 8 + lane % 8, lane / 8 % 2);
 }
 
-// The value, of which the compiler knows nothing: what follows from it is computed where it is used, instead of once
-// before a loop in a register that is then missing.
-static __device__ __forceinline__ int opaque(int value) {
-    asm volatile("" : "+r"(value));
-    return value;
-}
-
 // The queries of an item as rows of BF16 in shared memory; those beyond n_queries are zero. By the whole block.
 template <int D>
 static __device__ __forceinline__ void copy_queries(const struct attention_task *task,

@@ -4,13 +4,6 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/product_parts.h"
 
-// The value, of which the compiler knows nothing: it then computes addresses where they are used instead of carrying
-// each in a register of its own.
-static __device__ __forceinline__ int32_t opaque(int32_t value) {
-    asm volatile("" : "+r"(value));
-    return value;
-}
-
 static __device__ __forceinline__ float activate(float x, enum activation activation) {
     if (activation == ACTIVATION_SILU) return x / (1 + expf(-x));
     const float sqrt_2_over_pi = 0.79788456f;

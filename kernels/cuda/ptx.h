@@ -183,6 +183,13 @@ static __device__ __forceinline__ void mma_f16(float d[4], const uint32_t a[4], 
 
 // -------------------------------------------------------------------------------------------------------- arithmetic
 
+// The value, of which the compiler knows nothing: what follows from it is computed where it is used, instead of once
+// before a loop in registers that are then missing.
+static __device__ __forceinline__ int32_t opaque(int32_t value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+
 // 2^x within 2 units in the last place; results and arguments too small to be normal count as zero.
 static __device__ __forceinline__ float exp2_fast(float x) {
 #if defined(OPTIMA_CUDA_EMULATION)

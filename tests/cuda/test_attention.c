@@ -2,6 +2,7 @@
 // single rows, and under deterministic the same bits however a row is computed.
 #include "tests/test.h"
 
+#include "base/rng.h"
 #include "kernels/cuda/attention_parts.h"
 #include "tests/cuda/attention_world.h"
 
@@ -13,6 +14,8 @@ static void emulation_seed(uint64_t seed) {
     (void)seed;
 }
 #endif
+
+enum { RANDOM_CASES = 40 };
 
 // ------------------------------------------------------------------------------------------ against the definition
 
@@ -68,21 +71,54 @@ static void check_padding(const struct world *w, const float *out) {
         assert_true(isnan(out[i]));
 }
 
+static void check_case(const struct attention_case *c, uint64_t seed, const char *kind, size_t i) {
+    struct world w;
+    emulation_seed(seed);
+    world_open(&w, &c->shape, c->sequences, c->n_sequences, 100 + seed);
+    float *out = world_run(&w);
+    double *expected = world_expected(&w);
+    size_t n = (size_t)(w.input.n_rows * w.run.n_heads * w.shape.head_dim);
+    double error = relative_error(out, expected, n), limit = w.shape.format == KV_F32 ? 1e-5 : 5e-3;
+    if (!(error < limit)) fail_msg("%s case %zu: relative error %g", kind, i, error);
+    check_padding(&w, out);
+    free(out);
+    free(expected);
+    world_close(&w);
+}
+
 static void test_outputs_are_those_of_the_definition(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct world w;
-        emulation_seed(i + 1);
-        world_open(&w, &cases[i].shape, cases[i].sequences, cases[i].n_sequences, 100 + i);
-        float *out = world_run(&w);
-        double *expected = world_expected(&w);
-        size_t n = (size_t)(w.input.n_rows * w.run.n_heads * w.shape.head_dim);
-        double error = relative_error(out, expected, n), limit = w.shape.format == KV_F32 ? 1e-5 : 5e-3;
-        if (!(error < limit)) fail_msg("case %zu: relative error %g", i, error);
-        check_padding(&w, out);
-        free(out);
-        free(expected);
-        world_close(&w);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) check_case(&cases[i], i + 1, "written", i);
+}
+
+static int32_t draw(uint64_t key, uint64_t *counter, int32_t n) {
+    return (int32_t)(rng_u32(key, (*counter)++) % (uint32_t)n);
+}
+
+// Any shape with sequences around the edges of blocks and tiles.
+static void test_random_shapes_are_those_of_the_definition(void **state) {
+    (void)state;
+    static const int32_t groups[] = {1, 2, 3, 4, 6, 7, 8, 16}, widths[] = {8, 64, 96, 128, 256};
+    static const int32_t edges[] = {1, 15, 16, 17, 31, 33, 63, 64, 65, 80, 127, 128, 129, 145};
+    static const int32_t windows[] = {0, 0, 1, 16, 50};
+    for (size_t i = 0; i < RANDOM_CASES; i++) {
+        uint64_t key = rng_key(i, 1, 0), counter = 0;
+        struct attention_case c = {.shape = {.head_dim = widths[draw(key, &counter, 5)],
+                                             .group = groups[draw(key, &counter, 8)],
+                                             .n_kv_heads = 1 + draw(key, &counter, 2),
+                                             .format = (enum kv_format)draw(key, &counter, 3),
+                                             .window = windows[draw(key, &counter, 5)],
+                                             .soft_cap = draw(key, &counter, 4) == 0 ? 20 : 0,
+                                             .n_processors = draw(key, &counter, 2) ? 1 : 24,
+                                             .deterministic = draw(key, &counter, 4) == 0,
+                                             .out_format = OPERAND_F32},
+                                   .n_sequences = 1 + draw(key, &counter, 3)};
+        for (int32_t s = 0; s < c.n_sequences; s++) {
+            int32_t length = edges[draw(key, &counter, 14)],
+                    rows = 1 + draw(key, &counter, draw(key, &counter, 2) ? 3 : 24);
+            c.sequences[s] = (struct world_sequence){length, rows < length ? rows : length, false};
+        }
+        check_case(&c, 1000 + i, "random", i);
     }
 }
 
@@ -179,6 +215,7 @@ static void test_deterministic_bits_follow_from_the_sequence_alone(void **state)
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_outputs_are_those_of_the_definition),
+        cmocka_unit_test(test_random_shapes_are_those_of_the_definition),
         cmocka_unit_test(test_pieces_join_to_the_whole),
         cmocka_unit_test(test_the_last_row_of_a_prompt_is_that_of_decode),
         cmocka_unit_test(test_deterministic_bits_follow_from_the_sequence_alone),
