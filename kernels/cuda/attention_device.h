@@ -23,7 +23,6 @@ struct attention_task {
 // The launchers, each in the file of its kernel.
 cudaError_t attention_any_launch(const struct attention_run *op, const struct attention_task *task, cudaStream_t s);
 cudaError_t attention_decode_launch(const struct attention_run *op, const struct attention_task *task, cudaStream_t s);
-cudaError_t attention_merge_launch(const struct attention_run *op, const struct attention_task *task, cudaStream_t s);
 cudaError_t attention_prefill_launch(const struct attention_run *op, const struct attention_task *task, cudaStream_t s);
 
 // ---------------------------------------------------------------------------------------------------- K and V

@@ -16,7 +16,6 @@ enum {
     ATTENTION_SPLIT = 512,       // shortest fixed split
     ATTENTION_DECODE_RESIDENT = 3,
     ATTENTION_PREFILL_RESIDENT = 2, // thread blocks of each kernel that a multiprocessor holds
-    ATTENTION_MERGE_WARPS = 4,
 };
 
 // Queries of a prompt tile.
