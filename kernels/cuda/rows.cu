@@ -1,0 +1,109 @@
+// Operations that go over rows: one block a row, F32 in, the format of the product that follows out.
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/product_device.h"
+#include "kernels/cuda/rows.h"
+
+enum { THREADS = 256 };
+
+static __device__ __forceinline__ float weight_at(const struct device_weight *weight, int64_t at) {
+    if (weight->format == DEVICE_F32) return ((const float *)weight->data)[at];
+    return weight->format == DEVICE_BF16 ? to_float(((const struct bf16 *)weight->data)[at])
+                                         : to_float(((const struct f16 *)weight->data)[at]);
+}
+
+// ------------------------------------------------------------------------------------------------------------- embed
+
+static __device__ void make_rope(const struct rows_rope *rope, int32_t row, int32_t position) {
+    const int32_t half = rope->n_dims / 2;
+    for (int32_t i = threadIdx.x; i < half; i += THREADS) {
+        float angle = (float)position * rope->inverse_frequency[i];
+        rope->cosine[(int64_t)row * half + i] = cosf(angle) * rope->scale;
+        rope->sine[(int64_t)row * half + i] = sinf(angle) * rope->scale;
+    }
+}
+
+static __global__ void embed_kernel(const __grid_constant__ struct rows_embed op,
+                                    const __grid_constant__ struct device_weight table) {
+    dependency_launch();
+    dependency_wait();
+    const int32_t row = blockIdx.x, n = table.n_in;
+    const bool padding = row >= op.step->n_rows;
+    float *out = op.residual + (int64_t)row * n;
+    int32_t token = padding ? 0 : STEP_ARRAY(op.step, int32_t, token)[row];
+    if (token < 0) token = op.drawn[-1 - token];
+    token -= op.first_token;
+    const bool elsewhere = padding || token < 0 || token >= table.n_out;
+    for (int32_t i = threadIdx.x; i < n; i += THREADS)
+        out[i] = elsewhere ? 0.0f : weight_at(&table, (int64_t)token * n + i) * op.scale;
+    if (padding) return;
+    const int32_t position = STEP_ARRAY(op.step, int32_t, position)[row];
+    if (op.n_ropes > 0) make_rope(&op.ropes[0], row, position);
+    if (op.n_ropes > 1) make_rope(&op.ropes[1], row, position);
+}
+
+cudaError_t rows_embed(const struct rows_embed *op, cudaStream_t stream) {
+    return launch(embed_kernel, dim3((unsigned)op->n_rows), dim3(THREADS), 0, stream, true, *op, *op->table);
+}
+
+// -------------------------------------------------------------------------------------------------------------- norm
+
+// 1 / the root of the mean square of x[n], with `eps` inside.
+static __device__ float inverse_rms(const float *x, int32_t n, float eps, float *scratch) {
+    float sum = 0;
+    for (int32_t i = threadIdx.x; i < n; i += THREADS) sum += x[i] * x[i];
+    return 1.0f / sqrtf(block_sum(sum, scratch) / (float)n + eps);
+}
+
+static __global__ void norm_kernel(const __grid_constant__ struct rows_norm op) {
+    __shared__ float scratch[32];
+    dependency_launch();
+    dependency_wait();
+    const int32_t row = blockIdx.x, n = op.n;
+    const int64_t out = (int64_t)row * n;
+    if (row >= (op.logit_rows ? op.step->n_logit_rows : op.step->n_rows)) {
+        for (int32_t i = threadIdx.x; i < n; i += THREADS) store_operand(op.out, out + i, op.format, 0.0f);
+        return;
+    }
+    const int32_t from = op.logit_rows ? STEP_ARRAY(op.step, int32_t, logit_row)[row] : row;
+    const float *x = op.x + (int64_t)from * n;
+    const float factor = op.weight ? inverse_rms(x, n, op.eps, scratch) : 1.0f;
+    for (int32_t i = threadIdx.x; i < n; i += THREADS)
+        store_operand(op.out, out + i, op.format, op.weight ? x[i] * factor * op.weight[i] : x[i]);
+}
+
+cudaError_t rows_norm(const struct rows_norm *op, cudaStream_t stream) {
+    return launch(norm_kernel, dim3((unsigned)op->n_rows), dim3(THREADS), 0, stream, true, *op);
+}
+
+static __global__ void add_kernel(const __grid_constant__ struct rows_add op) {
+    __shared__ float scratch[32];
+    dependency_launch();
+    dependency_wait();
+    const int32_t row = blockIdx.x, n = op.n;
+    if (row >= op.step->n_rows) return;
+    const float *x = op.x + (int64_t)row * n;
+    float *residual = op.residual + (int64_t)row * n;
+    const float factor = op.weight ? inverse_rms(x, n, op.eps, scratch) : 1.0f;
+    for (int32_t i = threadIdx.x; i < n; i += THREADS)
+        residual[i] += op.scale * (op.weight ? x[i] * factor * op.weight[i] : x[i]);
+}
+
+cudaError_t rows_add(const struct rows_add *op, cudaStream_t stream) {
+    return launch(add_kernel, dim3((unsigned)op->n_rows), dim3(THREADS), 0, stream, true, *op);
+}
+
+static __global__ void scale_cap_kernel(const struct device_step *step, int32_t n, float *logits, float scale,
+                                        float cap) {
+    dependency_launch();
+    dependency_wait();
+    const int32_t row = blockIdx.y, i = blockIdx.x * THREADS + threadIdx.x;
+    if (row >= step->n_logit_rows || i >= n) return;
+    float *x = logits + (int64_t)row * n + i;
+    *x = cap > 0 ? cap * tanhf(*x * scale / cap) : *x * scale;
+}
+
+cudaError_t rows_scale_cap(const struct device_step *step, int32_t n_rows, int32_t n, float *logits, float scale,
+                           float cap, cudaStream_t stream) {
+    dim3 grid((unsigned)((n + THREADS - 1) / THREADS), (unsigned)n_rows);
+    return launch(scale_cap_kernel, grid, dim3(THREADS), 0, stream, true, step, n, logits, scale, cap);
+}

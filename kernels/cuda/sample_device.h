@@ -1,0 +1,74 @@
+// What the kernels of sampling share.
+#pragma once
+
+#include "base/rng.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/sample.h"
+
+enum {
+    SAMPLE_CHUNK = 4096,      // logits that a block of the first passes takes
+    SAMPLE_THREADS = 256,     // of those blocks
+    SAMPLE_ROW_THREADS = 512, // of the block that finishes a row
+};
+
+// What one block found in its chunk.
+struct sample_partial {
+    float raw_max, raw_sum; // of the raw logits: the largest, and the sum of exp(logit - raw_max)
+    float max;              // of the edited logits
+    int32_t max_token;      // the lowest with it
+    float score;            // the best of the draw
+    int32_t score_token;
+};
+
+// A token with what it is chosen by; the lower token wins among equals.
+struct sample_best {
+    float value;
+    int32_t token;
+};
+
+static __device__ __forceinline__ struct sample_best better(struct sample_best a, struct sample_best b) {
+    return b.value > a.value || (b.value == a.value && b.token < a.token) ? b : a;
+}
+
+// Over the block; every thread has the result. scratch: 32 values of shared memory.
+static __device__ __forceinline__ struct sample_best block_best(struct sample_best best, struct sample_best *scratch) {
+    const int lane = threadIdx.x % WARP_LANES, n_warps = blockDim.x / WARP_LANES;
+#pragma unroll
+    for (int distance = WARP_LANES / 2; distance > 0; distance /= 2) {
+        struct sample_best other = {__shfl_xor_sync(FULL_MASK, best.value, distance),
+                                    __shfl_xor_sync(FULL_MASK, best.token, distance)};
+        best = better(best, other);
+    }
+    if (lane == 0) scratch[threadIdx.x / WARP_LANES] = best;
+    __syncthreads();
+    for (int i = 0; i < n_warps; i++) best = better(best, scratch[i]);
+    __syncthreads();
+    return best;
+}
+
+static __device__ __forceinline__ bool sample_is_edited(const struct sample_params *p) {
+    return p->edit_count > 0 || p->seen_count > 0;
+}
+static __device__ __forceinline__ bool sample_is_greedy(const struct sample_params *p) {
+    return p->temperature < SAMPLE_TEMPERATURE_MIN;
+}
+static __device__ __forceinline__ bool sample_is_filtered(const struct sample_params *p, int32_t vocab) {
+    return p->min_p > 0 || (p->top_k > 0 && p->top_k < vocab) || p->top_p < 1;
+}
+static __device__ __forceinline__ bool sample_has_logprobs(const struct sample_params *p) {
+    return p->n_top_logprobs >= 0 || p->forced_token >= 0;
+}
+
+// The score by which Gumbel-max chooses: `scaled` is (logit - largest) / temperature.
+static __device__ __forceinline__ float sample_score(uint64_t key, int32_t token, float scaled) {
+    return scaled - logf(rng_exponential(key, (uint64_t)token));
+}
+static __device__ __forceinline__ uint64_t sample_key(const struct sample_params *p) {
+    return rng_key(p->seed, (uint64_t)p->choice_index, (uint64_t)p->position);
+}
+
+// Unsigned integers in the order of the floats; both zeros are one.
+static __device__ __forceinline__ uint32_t ordered_bits(float x) {
+    uint32_t bits = __float_as_uint(x == 0.0f ? 0.0f : x);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
