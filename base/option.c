@@ -12,6 +12,11 @@ static bool is_choice(const char *choices, const char *value) {
     return false;
 }
 
+// What stands before the name on a command line.
+static const char *dashes(const struct option_row *row) {
+    return row->name[1] ? "--" : "-";
+}
+
 static int set_number(const struct option_row *row, const char *value, void *field, struct err *err) {
     if (row->auto_allowed && strcmp(value, "auto") == 0) return 0;
     char *end;
@@ -19,11 +24,11 @@ static int set_number(const struct option_row *row, const char *value, void *fie
     double number = strtod(value, &end);
     bool whole = row->kind == OPTION_DOUBLE || number == floor(number);
     if (end == value || *end || errno || !isfinite(number) || !whole)
-        return err_set(err, ERR_INVALID, "--%s: \"%s\" is not %s", row->name, value,
+        return err_set(err, ERR_INVALID, "%s%s: \"%s\" is not %s", dashes(row), row->name, value,
                        row->kind == OPTION_INT ? "an integer" : "a number");
     if (number < row->min || number > row->max)
-        return err_set(err, ERR_INVALID, "--%s: %s is not within %.15g and %.15g", row->name, value, row->min,
-                       row->max);
+        return err_set(err, ERR_INVALID, "%s%s: %s is not within %.15g and %.15g", dashes(row), row->name, value,
+                       row->min, row->max);
     if (row->kind == OPTION_INT)
         *(int64_t *)field = (int64_t)number;
     else
@@ -42,7 +47,7 @@ static int set_value(const struct option_row *row, const char *value, void *opti
         return set_number(row, value, field, err);
     case OPTION_CHOICE:
         if (!is_choice(row->choices, value))
-            return err_set(err, ERR_INVALID, "--%s: \"%s\" is none of %s", row->name, value, row->choices);
+            return err_set(err, ERR_INVALID, "%s%s: \"%s\" is none of %s", dashes(row), row->name, value, row->choices);
         *(const char **)field = value;
         return 0;
     case OPTION_TEXT:
@@ -52,7 +57,12 @@ static int set_value(const struct option_row *row, const char *value, void *opti
     return 0;
 }
 
-static const struct option_row *find_row(const struct option_table *table, const char *name, size_t n) {
+// The row of an argument's first n bytes, "--name" or "-n".
+static const struct option_row *find_row(const struct option_table *table, const char *argument, size_t n) {
+    size_t n_dashes = argument[1] == '-' ? 2 : 1;
+    const char *name = argument + n_dashes;
+    n -= n_dashes;
+    if ((n == 1) != (n_dashes == 1)) return NULL;
     for (size_t i = 0; i < table->n_rows; i++)
         if (strlen(table->rows[i].name) == n && memcmp(table->rows[i].name, name, n) == 0) return &table->rows[i];
     return NULL;
@@ -79,13 +89,13 @@ int option_parse(const struct option_table *table, int argc, char **argv, void *
             return 0;
         }
         size_t n = strcspn(argument, "=");
-        const struct option_row *row = n > 2 && argument[1] == '-' ? find_row(table, argument + 2, n - 2) : NULL;
+        const struct option_row *row = find_row(table, argument, n);
         if (!row) return err_set(err, ERR_INVALID, "unknown option \"%s\"; see --help", argument);
         const char *value = argument[n] ? argument + n + 1 : NULL;
         if (row->kind == OPTION_FLAG) {
-            if (value) return err_set(err, ERR_INVALID, "--%s takes no value", row->name);
+            if (value) return err_set(err, ERR_INVALID, "%s%s takes no value", dashes(row), row->name);
         } else if (!value) {
-            if (i + 1 >= argc) return err_set(err, ERR_INVALID, "--%s needs a value", row->name);
+            if (i + 1 >= argc) return err_set(err, ERR_INVALID, "%s%s needs a value", dashes(row), row->name);
             value = argv[++i];
         }
         int rc = set_value(row, value, options, err);
@@ -101,7 +111,7 @@ void option_print_help(const struct option_table *table, FILE *out) {
         const struct option_row *row = &table->rows[i];
         char left[128];
         const char *value = row->kind == OPTION_CHOICE ? row->choices : row->value;
-        snprintf(left, sizeof left, "--%s%s%s", row->name, value ? " " : "", value ? value : "");
+        snprintf(left, sizeof left, "%s%s%s%s", dashes(row), row->name, value ? " " : "", value ? value : "");
         if (strlen(left) > 28)
             fprintf(out, "  %s\n  %-28s  %s\n", left, "", row->help);
         else

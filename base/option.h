@@ -16,7 +16,7 @@ enum option_kind {
 };
 
 struct option_row {
-    const char *name; // without dashes: "port"
+    const char *name; // without dashes: "port"; of one letter: written with one dash
     enum option_kind kind;
     size_t offset;     // of the field in the options struct
     const char *value; // how --help names the value: "N", "PATH"; NULL for flags
@@ -40,8 +40,8 @@ struct option_result {
     bool help; // --help or -h was given; nothing else was checked after it
 };
 
-// Accepts --name value, --name=value, --flag, and -- before positionals. Fills *options, whose defaults the caller
-// has set. On error: ERR_INVALID and one line that names the option.
+// Accepts --name value, --name=value, --flag, -n value, and -- before positionals. Fills *options, whose defaults the
+// caller has set. On error: ERR_INVALID and one line that names the option.
 int option_parse(const struct option_table *table, int argc, char **argv, void *options, struct option_result *result,
                  struct err *err) __attribute__((warn_unused_result));
 void option_print_help(const struct option_table *table, FILE *out);

@@ -12,6 +12,7 @@ static const struct command {
     {"serve", serve_main, "serve a model over an OpenAI-compatible HTTP API"},
     {"chat", chat_main, "talk to a model in the terminal"},
     {"inspect", inspect_main, "show a model's architecture, tensors and memory plan, or this machine's peaks"},
+    {"bench-model", bench_model_main, "measure how fast a model reads and writes on a device, beside its limits"},
     {"tokenize", tokenize_main, "turn text into token ids and back"},
     {"render", render_main, "render a chat template"},
 };
@@ -20,7 +21,7 @@ static void print_help(FILE *out) {
     fprintf(out, "usage: optima COMMAND [arguments]\n\n"
                  "Serves large language models and tells what limits them.\n\ncommands:\n");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        fprintf(out, "  %-10s  %s\n", commands[i].name, commands[i].summary);
+        fprintf(out, "  %-11s  %s\n", commands[i].name, commands[i].summary);
     fprintf(out, "\n\"optima COMMAND --help\" shows the options of a command; \"optima --version\" the version.\n");
 }
 

@@ -127,6 +127,9 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
                       limits->rows_max, limits->logit_rows_max);
     memory_ledger_add(ledger, "workspace", memory.workspace_bytes + input_bytes, 0,
                       "scratch and the inputs of %d steps", limits->steps_in_flight);
+    if (memory.driver_bytes)
+        memory_ledger_add(ledger, "driver", memory.driver_bytes, memory.driver_bytes,
+                          "of the device: its driver, libraries and other programs");
     size_t text_bytes = model->tokenizer ? tokenizer_bytes(model->tokenizer) : 0;
     if (model->chat_template) text_bytes += chat_template_bytes(model->chat_template);
     memory_ledger_add(ledger, "text", text_bytes, text_bytes, "tokenizer%s",
@@ -231,6 +234,10 @@ void engine_close(struct engine *engine) {
 
 const struct engine_limits *engine_limits(const struct engine *engine) {
     return &engine->plan.limits;
+}
+
+const struct kv_shape *engine_kv(const struct engine *engine) {
+    return &engine->plan.kv;
 }
 
 const struct memory_ledger *engine_memory(const struct engine *engine) {

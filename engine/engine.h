@@ -38,6 +38,7 @@ int engine_open(struct engine **out, struct model *model, struct backend *backen
 void engine_close(struct engine *engine);
 
 const struct engine_limits *engine_limits(const struct engine *engine);
+const struct kv_shape *engine_kv(const struct engine *engine);
 const struct memory_ledger *engine_memory(const struct engine *engine);
 
 // The input of the next step, empty, its arrays as large as the limits say. Fill it, then submit. Fewer than

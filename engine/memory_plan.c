@@ -31,7 +31,7 @@ enum weight_format memory_plan_outer_format(enum weight_format format) {
     return format > WEIGHT_BF16 ? WEIGHT_BF16 : format;
 }
 
-static uint64_t bytes_in_format(const struct tensor *tensor, enum weight_format format) {
+uint64_t memory_plan_tensor_bytes(const struct tensor *tensor, enum weight_format format) {
     uint64_t n_out = (uint64_t)tensor->n_rows, n_values = n_out * (uint64_t)tensor->n_cols;
     uint64_t n_groups = n_out * (((uint64_t)tensor->n_cols + WEIGHT_GROUP - 1) / WEIGHT_GROUP);
     switch (format) {
@@ -51,12 +51,13 @@ static uint64_t bytes_in_format(const struct tensor *tensor, enum weight_format 
 
 uint64_t memory_plan_weight_bytes(const struct model_spec *spec, enum weight_format format) {
     enum weight_format outer = memory_plan_outer_format(format);
-    uint64_t n_bytes = bytes_in_format(&spec->embed, outer);
-    if (!spec->tied) n_bytes += bytes_in_format(&spec->head, outer);
+    uint64_t n_bytes = memory_plan_tensor_bytes(&spec->embed, outer);
+    if (!spec->tied) n_bytes += memory_plan_tensor_bytes(&spec->head, outer);
     for (int32_t i = 0; i < spec->n_layers; i++) {
         const struct layer_spec *l = &spec->layers[i];
         const struct tensor *const weights[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
-        for (size_t w = 0; w < sizeof weights / sizeof *weights; w++) n_bytes += bytes_in_format(weights[w], format);
+        for (size_t w = 0; w < sizeof weights / sizeof *weights; w++)
+            n_bytes += memory_plan_tensor_bytes(weights[w], format);
     }
     return n_bytes;
 }

@@ -19,7 +19,8 @@ int memory_plan_weight_format(enum weight_format *out, const char *name, struct 
 // what is said.
 enum weight_format memory_plan_outer_format(enum weight_format format);
 
-// What the weights take on a device that keeps them in `format`.
+// What a matrix, or all weights, take on a device that keeps them in `format`.
+uint64_t memory_plan_tensor_bytes(const struct tensor *tensor, enum weight_format format);
 uint64_t memory_plan_weight_bytes(const struct model_spec *spec, enum weight_format format);
 
 // For a device that holds weights. ERR_LIMIT: they do not fit; says what would.

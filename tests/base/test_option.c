@@ -5,7 +5,7 @@
 
 struct fields {
     bool flag;
-    int64_t number;
+    int64_t number, letter;
     double real;
     const char *text, *choice;
 };
@@ -14,10 +14,11 @@ static const struct option_row option_rows[] = {
     {"flag", OPTION_FLAG, offsetof(struct fields, flag), NULL, NULL, 0, 0, false, "a flag"},
     {"number", OPTION_INT, offsetof(struct fields, number), "N", NULL, 1, 9, true, "a number"},
     {"real", OPTION_DOUBLE, offsetof(struct fields, real), "X", NULL, 0, 1, false, "a real number"},
+    {"l", OPTION_INT, offsetof(struct fields, letter), "N", NULL, 1, 9, true, "a letter"},
     {"text", OPTION_TEXT, offsetof(struct fields, text), "TEXT", NULL, 0, 0, false, "a text"},
     {"choice", OPTION_CHOICE, offsetof(struct fields, choice), NULL, "red|green", 0, 0, false, "a colour"},
 };
-static const struct option_table option_table = {"test", "A test.", option_rows, 5, 1};
+static const struct option_table option_table = {"test", "A test.", option_rows, 6, 1};
 
 static int parse(const char *line, struct fields *fields, struct option_result *result, struct err *err) {
     static char copy[256];
@@ -44,6 +45,8 @@ static void good_lines_are_taken(void **state) {
     assert_string_equal(f.choice, "green");
     assert_int_equal(r.n_positional, 1);
     assert_string_equal(r.positional[0], "model");
+    assert_int_equal(parse("-l 3 model", &f, &r, &err), 0);
+    assert_int_equal(f.letter, 3);
     assert_int_equal(parse("--number auto", &f, &r, &err), 0);
     assert_int_equal(f.number, 5);
     assert_int_equal(parse("-- --flag", &f, &r, &err), 0);
@@ -55,11 +58,11 @@ static void good_lines_are_taken(void **state) {
 
 static void bad_lines_name_the_option(void **state) {
     (void)state;
-    static const char *const lines[] = {
-        "--number 0",    "--number 10",  "--number 1.5", "--number x",
-        "--number",      "--number nan", "--real 1.5",   "--real auto",
-        "--choice blue", "--choice re",  "--flag=1",     "--nothing 1",
-        "--numbe 3",     "one two",      "-x",           "--number 9999999999999999999"};
+    static const char *const lines[] = {"--number 0",    "--number 10",  "--number 1.5", "--number x",
+                                        "--number",      "--number nan", "--real 1.5",   "--real auto",
+                                        "--choice blue", "--choice re",  "--flag=1",     "--nothing 1",
+                                        "--numbe 3",     "one two",      "-x",           "--number 9999999999999999999",
+                                        "--l 3",         "-l",           "-l 0",         "-number 3"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         struct fields f;
         struct option_result r;

@@ -105,5 +105,38 @@ class Text(unittest.TestCase):
             self.assertIn(text, out.lower())
 
 
+class Bench(unittest.TestCase):
+    def test_rates_have_limits(self):
+        arguments = ("bench-model", "demo", "--device", "cpu", "-p", 20, "-n", 4, "-b", "1,3", "--rows", 16)
+        status, out, err = run(*arguments, "--json")
+        self.assertEqual((status, err), (0, ""))
+        document = json.loads(out)
+        self.assertGreater(document["peaks_measured"]["read_bytes_per_s"], 0)
+        self.assertEqual([row["batch"] for row in document["results"]], [1, 3])
+        for row in document["results"]:
+            batch = row["batch"]
+            self.assertEqual((row["prompt"]["tokens"], row["decode"]["tokens"]), (20 * batch, 4 * batch))
+            self.assertEqual((row["prompt"]["steps"], row["decode"]["steps"]), (-(-20 * batch // 16), 4))
+            for phase in (row["prompt"], row["decode"]):
+                self.assertGreater(phase["tokens_per_s"], 0)
+                self.assertGreater(phase["limit_tokens_per_s"], 0)
+        status, out, _ = run(*arguments)
+        self.assertEqual(status, 0)
+        self.assertEqual([line.split()[0] for line in out.splitlines()[-2:]], ["1", "3"])
+
+    def test_wishes_that_cannot_be_are_one_line(self):
+        for arguments, mention in [
+            (("-b", "1,x"), "-b"),
+            (("-b", "0"), "-b"),
+            (("-p", "0"), "-p"),
+            (("-p", "100000"), "context"),
+            (("--weights", "int4"), "int4"),
+        ]:
+            status, _, err = run("bench-model", "demo", "--device", "cpu", *arguments)
+            self.assertNotEqual(status, 0, arguments)
+            self.assertEqual(len(err.splitlines()), 1, err)
+            self.assertIn(mention, err)
+
+
 if __name__ == "__main__":
     unittest.main()
