@@ -120,8 +120,17 @@ struct tiny_engine {
     struct rope_spec rope;
 };
 
-static inline void tiny_load(const struct tiny_engine *e, struct tensor *t) {
-    assert_int_equal(backend_weight_load(e->backend, t, e->model->weights, NULL), 0);
+// Embedding and head, which are one tensor here, are at least BF16, as the engine loads them.
+static inline int tiny_load(const struct tiny_engine *e, struct err *err) {
+    struct tiny_model *m = e->model;
+    enum weight_format outer = m->weights > WEIGHT_BF16 ? WEIGHT_BF16 : m->weights;
+    int rc = backend_weight_load(e->backend, &m->embed, outer, err);
+    for (int i = 0; i < TINY_LAYERS; i++) {
+        struct tiny_layer *l = &m->layers[i];
+        struct tensor *all[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
+        for (int w = 0; !rc && w < 7; w++) rc = backend_weight_load(e->backend, all[w], m->weights, err);
+    }
+    return rc;
 }
 
 static inline void tiny_record(struct tiny_engine *e) {
@@ -147,7 +156,6 @@ static inline void tiny_record(struct tiny_engine *e) {
     }
     program_add(p, &(struct op){.kind = OP_HEAD, .head = {m->final_norm, 1e-5f, m->embed, s->soft_cap, 1}});
     program_add(p, &(struct op){.kind = OP_SAMPLE, .sample = {s->vocab}});
-    assert_int_equal(program_prepare(p, NULL), 0);
 }
 
 // What runs the model. driver NULL: the CPU.
@@ -169,22 +177,18 @@ static inline int tiny_backend_open(struct backend **out, const struct tiny_devi
     return rc;
 }
 
-// rows_max also bounds the rows with logits.
-static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const struct tiny_device *device,
-                                                  int32_t rows_max) {
-    struct tiny_engine e = {.model = m};
+static inline void tiny_engine_close(struct tiny_engine *e) {
+    program_close(e->program);
+    backend_close(e->backend);
+}
+
+// rows_max also bounds the rows with logits. After an error, close it all the same.
+static inline int tiny_engine_try_open(struct tiny_engine *e, struct tiny_model *m, const struct tiny_device *device,
+                                       int32_t rows_max, struct err *err) {
     const struct tiny_shape *s = &m->shape;
-    struct err err = {0};
-    if (tiny_backend_open(&e.backend, device, &err)) fail_msg("%s", err.text);
+    *e = (struct tiny_engine){.model = m};
+    e->rope = (struct rope_spec){s->rope_dims, s->interleaved, 1, m->inverse_frequency};
     struct kv_shape kv = {TINY_LAYERS, s->n_kv_heads, s->head_dim, 16, TINY_TOKENS_MAX / 16 * 4, s->kv_format};
-    assert_int_equal(backend_kv_open(e.backend, &kv, NULL), 0);
-    tiny_load(&e, &m->embed);
-    for (int i = 0; i < TINY_LAYERS; i++) {
-        struct tiny_layer *l = &m->layers[i];
-        struct tensor *all[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
-        for (int w = 0; w < 7; w++) tiny_load(&e, all[w]);
-    }
-    e.rope = (struct rope_spec){s->rope_dims, s->interleaved, 1, m->inverse_frequency};
     struct program_shape shape = {.rows_max = rows_max,
                                   .sequences_max = 8,
                                   .logit_rows_max = rows_max,
@@ -194,15 +198,22 @@ static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const st
                                   .mlp_width = s->mlp_width,
                                   .vocab = s->vocab,
                                   .n_ropes = s->rope_dims ? 1 : 0,
-                                  .ropes = &e.rope};
-    assert_int_equal(program_open(&e.program, e.backend, &shape, NULL), 0);
-    tiny_record(&e);
-    return e;
+                                  .ropes = &e->rope};
+    int rc = tiny_backend_open(&e->backend, device, err);
+    if (!rc) rc = backend_kv_open(e->backend, &kv, err);
+    if (!rc) rc = tiny_load(e, err);
+    if (!rc) rc = program_open(&e->program, e->backend, &shape, err);
+    if (rc) return rc;
+    tiny_record(e);
+    return program_prepare(e->program, err);
 }
 
-static inline void tiny_engine_close(struct tiny_engine *e) {
-    program_close(e->program);
-    backend_close(e->backend);
+static inline struct tiny_engine tiny_engine_open(struct tiny_model *m, const struct tiny_device *device,
+                                                  int32_t rows_max) {
+    struct tiny_engine e;
+    struct err err = {0};
+    if (tiny_engine_try_open(&e, m, device, rows_max, &err)) fail_msg("%s", err.text);
+    return e;
 }
 
 // One part of a step: tokens of a sequence at positions that follow what its cache holds.

@@ -1,0 +1,209 @@
+// From operations of a program to launches. All of them compute the rows of a bucket; the step in device memory says
+// which of them are real.
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/cuda/sample.h"
+
+#include <assert.h>
+
+// Runs launchers until one fails: RUN(rows_norm(...)).
+#define RUN(launch)                                                                                                    \
+    do {                                                                                                               \
+        cudaError_t run_error = (launch);                                                                              \
+        if (run_error != cudaSuccess) return run_error;                                                                \
+    } while (0)
+
+static cudaError_t run_embed(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
+    const struct program_shape *shape = &p->common.shape;
+    struct rows_embed embed = {.step = p->step,
+                               .n_rows = bucket->n_rows,
+                               .table = op->weight[0],
+                               .drawn = p->backend->drawn,
+                               .scale = op->op.embed.scale,
+                               .residual = p->residual,
+                               .n_ropes = shape->n_ropes};
+    for (int32_t i = 0; i < shape->n_ropes; i++)
+        embed.ropes[i] = (struct rows_rope){.inverse_frequency = p->frequency[i],
+                                            .cosine = p->cosine[i],
+                                            .sine = p->sine[i],
+                                            .n_dims = shape->ropes[i].n_dims,
+                                            .scale = shape->ropes[i].scale};
+    return rows_embed(&embed, p->backend->stream);
+}
+
+static cudaError_t run_norm(struct cuda_program *p, const struct cuda_op *op, float eps, int32_t n_rows,
+                            bool logit_rows) {
+    return rows_norm(&(struct rows_norm){.step = p->step,
+                                         .n_rows = n_rows,
+                                         .n = p->common.shape.hidden,
+                                         .logit_rows = logit_rows,
+                                         .x = p->residual,
+                                         .weight = op->norm,
+                                         .eps = eps,
+                                         .out = p->operand,
+                                         .format = op->in_format},
+                     p->backend->stream);
+}
+
+// The matrix product of an operation; false: it has none.
+static bool product_of(const struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket,
+                       struct product *out) {
+    const struct program_shape *shape = &p->common.shape;
+    *out = (struct product){.n_weights = op->n_weights, .n_rows = bucket->n_rows, .x = p->operand, .scale = 1};
+    for (int i = 0; i < op->n_weights; i++) {
+        out->weight[i] = op->weight[i];
+        out->bias[i] = op->bias[i];
+    }
+    switch (op->op.kind) {
+    case OP_ATTENTION_IN:
+        out->output = PRODUCT_STORE_F32;
+        out->out = p->qkv;
+        out->out_stride = shape->q_width + 2 * shape->kv_width;
+        return true;
+    case OP_LINEAR_ADD:
+        out->x = op->op.linear_add.source == SOURCE_MLP ? p->mlp : p->attention;
+        out->output = op->post_norm ? PRODUCT_STORE_F32 : PRODUCT_ADD_F32;
+        out->out = op->post_norm ? p->linear : p->residual;
+        out->out_stride = shape->hidden;
+        if (!op->post_norm) out->scale = op->op.linear_add.scale;
+        return true;
+    case OP_MLP_IN:
+        out->output = PRODUCT_GATE;
+        out->out = p->mlp;
+        out->out_stride = shape->mlp_width;
+        out->out_format = op->out_format;
+        out->activation = op->op.mlp_in.activation;
+        return true;
+    case OP_HEAD:
+        out->output = PRODUCT_STORE_F32;
+        out->n_rows = bucket->n_logit_rows;
+        out->out = p->logits;
+        out->out_stride = shape->vocab;
+        out->scale = op->op.head.scale;
+        return true;
+    case OP_EMBED:
+    case OP_ATTENTION:
+    case OP_SAMPLE:
+    case OP_KINDS:
+        break;
+    }
+    return false;
+}
+
+static cudaError_t run_product(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
+    struct product product;
+    bool has_product = product_of(p, op, bucket, &product);
+    assert(has_product);
+    return product_run(p->product_engine, &product, p->backend->stream);
+}
+
+static cudaError_t run_attention_in(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
+    const struct op_attention_in *in = &op->op.attention_in;
+    bool rotates = in->rope >= 0;
+    RUN(run_norm(p, op, in->norm_eps, bucket->n_rows, false));
+    RUN(run_product(p, op, bucket));
+    struct attention_in_finish finish = {.step = p->step,
+                                         .n_rows = bucket->n_rows,
+                                         .qkv = p->qkv,
+                                         .q_norm = op->q_norm,
+                                         .k_norm = op->k_norm,
+                                         .norm_eps = in->norm_eps,
+                                         .cosine = rotates ? p->cosine[in->rope] : NULL,
+                                         .sine = rotates ? p->sine[in->rope] : NULL,
+                                         .n_dims = rotates ? p->common.shape.ropes[in->rope].n_dims : 0,
+                                         .interleaved = rotates && p->common.shape.ropes[in->rope].interleaved,
+                                         .n_heads = in->n_heads,
+                                         .n_kv_heads = in->n_kv_heads,
+                                         .head_dim = in->head_dim,
+                                         .kv = p->backend->kv,
+                                         .layer = in->layer,
+                                         .query = p->query};
+    return attention_in_finish(&finish, p->backend->stream);
+}
+
+static cudaError_t run_attention(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
+    const struct op_attention *attention = &op->op.attention;
+    struct attention_run run = {.step = p->step,
+                                .n_rows = bucket->n_rows,
+                                .has_decode = bucket->has_decode,
+                                .has_prefill = bucket->has_prefill,
+                                .deterministic = p->backend->deterministic,
+                                .query = p->query,
+                                .kv = p->backend->kv,
+                                .layer = attention->layer,
+                                .n_heads = attention->n_heads,
+                                .scale = attention->scale,
+                                .soft_cap = attention->soft_cap,
+                                .window = attention->window,
+                                .partials = p->partials,
+                                .n_processors = p->backend->n_processors,
+                                .out = p->attention,
+                                .out_format = op->out_format};
+    return attention_run(&run, p->backend->stream);
+}
+
+static cudaError_t run_linear_add(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
+    RUN(run_product(p, op, bucket));
+    if (!op->post_norm) return cudaSuccess;
+    return rows_add(&(struct rows_add){.step = p->step,
+                                       .n_rows = bucket->n_rows,
+                                       .n = p->common.shape.hidden,
+                                       .x = p->linear,
+                                       .weight = op->post_norm,
+                                       .eps = op->op.linear_add.post_norm_eps,
+                                       .scale = op->op.linear_add.scale,
+                                       .residual = p->residual},
+                    p->backend->stream);
+}
+
+static cudaError_t run_head(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
+    const struct op_head *head = &op->op.head;
+    RUN(run_norm(p, op, head->norm_eps, bucket->n_logit_rows, true));
+    RUN(run_product(p, op, bucket));
+    if (head->soft_cap <= 0) return cudaSuccess;
+    return rows_scale_cap(p->step, bucket->n_logit_rows, p->common.shape.vocab, p->logits, 1, head->soft_cap,
+                          p->backend->stream);
+}
+
+static cudaError_t run_sample(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
+    return sample_run(&(struct sample_run){.step = p->step,
+                                           .n_rows = bucket->n_logit_rows,
+                                           .logits = p->logits,
+                                           .stride = p->common.shape.vocab,
+                                           .vocab = op->op.sample.vocab,
+                                           .workspace = p->sample_workspace,
+                                           .drawn = p->backend->drawn,
+                                           .results = p->results},
+                      p->backend->stream);
+}
+
+cudaError_t cuda_op_run(struct cuda_program *p, int i, const struct bucket *bucket) {
+    const struct cuda_op *op = &p->ops[i];
+    switch (op->op.kind) {
+    case OP_EMBED:
+        return run_embed(p, op, bucket);
+    case OP_ATTENTION_IN:
+        return run_attention_in(p, op, bucket);
+    case OP_ATTENTION:
+        return run_attention(p, op, bucket);
+    case OP_LINEAR_ADD:
+        return run_linear_add(p, op, bucket);
+    case OP_MLP_IN:
+        RUN(run_norm(p, op, op->op.mlp_in.norm_eps, bucket->n_rows, false));
+        return run_product(p, op, bucket);
+    case OP_HEAD:
+        return bucket->n_logit_rows ? run_head(p, op, bucket) : cudaSuccess;
+    case OP_SAMPLE:
+        return bucket->n_logit_rows ? run_sample(p, op, bucket) : cudaSuccess;
+    case OP_KINDS:
+        break;
+    }
+    assert(false);
+    return cudaErrorInvalidValue;
+}
+
+int cuda_op_prepare(struct cuda_program *p, int i, const struct bucket *bucket, struct err *err) {
+    struct product product;
+    if (!product_of(p, &p->ops[i], bucket, &product) || product.n_rows == 0) return 0;
+    return product_prepare(p->product_engine, &product, err);
+}
