@@ -37,3 +37,9 @@ int plugin_symbol(const char *file, const char *symbol, void *function, struct e
     memcpy(function, &found, sizeof found);
     return 0;
 }
+
+bool plugin_library_exists(const char *name) {
+    void *handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL);
+    if (handle) dlclose(handle);
+    return handle != NULL;
+}

@@ -1,4 +1,5 @@
 // The door: what every device needs checked, then the device's own table.
+#include "base/plugin.h"
 #include "kernels/plugin.h"
 
 #include <assert.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #define CUDA_PLUGIN "liboptima_cuda.so"
+#define CUDA_DRIVER "libcuda.so.1"
 enum { STEPS_SUBMITTED_MAX = 2, DEVICE_INDEX_MAX = 255 };
 
 // ---------------------------------------------------------------------------------------------- open and close
@@ -29,6 +31,13 @@ static int open_plugin(struct backend **out, const char *file, const struct back
     return rc ? rc : open_driver(out, driver, options, err);
 }
 
+// The plugin brings libraries of hundreds of megabytes, which are of no use without a driver.
+static int open_cuda(struct backend **out, const struct backend_options *options, struct err *err) {
+    if (!plugin_library_exists(CUDA_DRIVER))
+        return err_set(err, ERR_UNSUPPORTED, "there is no NVIDIA driver (%s)", CUDA_DRIVER);
+    return open_plugin(out, CUDA_PLUGIN, options, err);
+}
+
 // "cuda" or "cuda:N"; false: neither.
 static bool read_cuda_index(const char *device, int *index) {
     if (strncmp(device, "cuda", 4) != 0 || (device[4] && device[4] != ':')) return false;
@@ -41,7 +50,7 @@ static bool read_cuda_index(const char *device, int *index) {
 
 static int open_auto(struct backend **out, const struct backend_options *options, struct err *err) {
     struct err why = {0};
-    if (open_plugin(out, CUDA_PLUGIN, options, &why) == 0) return 0;
+    if (open_cuda(out, options, &why) == 0) return 0;
     int rc = open_driver(out, &cpu_driver, options, err);
     if (rc) return rc;
     char *description = (*out)->description;
@@ -56,7 +65,7 @@ int backend_open(struct backend **out, const struct backend_options *options, st
     if (strcmp(device, "cpu") == 0) return open_driver(out, &cpu_driver, options, err);
     if (strcmp(device, "auto") == 0) return open_auto(out, options, err);
     if (strchr(device, '/')) return open_plugin(out, device, options, err);
-    if (read_cuda_index(device, &indexed.device_index)) return open_plugin(out, CUDA_PLUGIN, &indexed, err);
+    if (read_cuda_index(device, &indexed.device_index)) return open_cuda(out, &indexed, err);
     return err_set(err, ERR_UNSUPPORTED, "no device \"%s\"; there are auto, cpu, cuda, cuda:N and ./FILE.so", device);
 }
 
