@@ -4,6 +4,10 @@
 // Four warps of 32 queries (16 for heads of 256): scores, weights and values stay in registers, queries and one tile
 // each of K and V in shared memory. While scores are computed V is on its way, and while values are added the next K
 // is; the second thread block of the multiprocessor fills what is left.
+//
+// Per tile at a width of 128, for both thread blocks of a multiprocessor of Hopper: products of fragments 3,300 cycles
+// (2,048 of 16x8x16 at the 620 TFLOP/s of mma.sync), ldmatrix 2,560 (128 bytes a cycle; 16 queries a warp would double
+// it), other instructions about 1,000 on each scheduler. 350 to 400 TFLOP/s are expected.
 #include "kernels/cuda/attention_device.h"
 
 enum { WARPS = 4, THREADS = WARPS * WARP_LANES, TILE = ATTENTION_TILE };
@@ -14,10 +18,11 @@ template <int D, bool FP8> struct shape {
     static constexpr int STEPS = D / 16;
     static constexpr int ROW_BYTES = D * 2; // of queries, K and V as the tensor cores read them
     static constexpr int TILE_BYTES = TILE * ROW_BYTES;
-    static constexpr int CODE_BYTES = TILE * (D + 4); // FP8: codes of a tile, then scales
     static constexpr int QUERY_BYTES = QUERIES * ROW_BYTES;
-    // BF16: K and V. FP8: one tile for both, codes of K and of V, and scales of K.
-    static constexpr int SHARED_BYTES = QUERY_BYTES + (FP8 ? TILE_BYTES + 2 * CODE_BYTES + TILE * 4 : 2 * TILE_BYTES);
+    // BF16: K and V. FP8: one tile for both, codes of K and of V, and scales of K and V for two tiles in turn.
+    static constexpr int CODE_BYTES = TILE * D, SCALES = 2 * TILE;
+    static constexpr int SHARED_BYTES =
+        QUERY_BYTES + (FP8 ? TILE_BYTES + 2 * CODE_BYTES + 2 * SCALES * 4 : 2 * TILE_BYTES);
 };
 
 // What a thread block works on: in shared memory, because registers are full.
@@ -26,7 +31,8 @@ struct unit {
     const int32_t *blocks;
     const unsigned char *kv; // of the key/value head
     int32_t kv_head, n_queries;
-    int32_t begin, end; // positions that some query sees
+    int32_t begin, end;      // positions that some query sees
+    int32_t warp_end[WARPS]; // the same of a warp's queries; 0: it has none
 };
 
 template <int PARTS, int D> struct warp_state { float max[PARTS][2], sum[PARTS][2], values[PARTS][D / 8][4]; };
@@ -52,24 +58,29 @@ static __device__ __forceinline__ void copy_tile(const struct attention_task *ta
         copy_async_16(to + (FP8 ? at * 16 : swizzled<ROW_BYTES>(row, part)),
                       from + block * block_bytes + (row % ATTENTION_BLOCK * UNITS + part) * 16, is_valid);
     }
-    if (FP8 && threadIdx.x < TILE / 4) {
-        int row = (int)threadIdx.x * 4;
-        bool is_valid = first + row < u->end;
-        int64_t block = u->blocks[(is_valid ? first + row : u->end - 1) / ATTENTION_BLOCK];
-        copy_async_16(to + TILE * D + row * 4,
-                      from + block * block_bytes + ATTENTION_BLOCK * D + row % ATTENTION_BLOCK * 4, is_valid);
-    }
 }
 
-// Scales of positions at and beyond the end, which nobody wrote, become zero. By the threads that copied them, before
-// the barrier that shows the tile to the others. A call of its own, because registers are full.
+// Begins to copy the scales of K and V, [2][TILE]. Scales of positions at and beyond the end, which nobody wrote,
+// become zero when the copies are there: clear_scales, by the same threads, a call of its own because registers are
+// full.
+enum { SCALE_THREADS = 2 * TILE / 4 };
+
 template <int D>
-static __device__ __attribute__((noinline)) void clear_scales(const struct unit *u, int32_t first,
-                                                              unsigned char *codes) {
-    int row = (int)threadIdx.x * 4;
-    if (row >= TILE || first + row + 4 <= u->end) return;
-    for (int i = 0; i < 4; i++)
-        if (first + row + i >= u->end) reinterpret_cast<float *>(codes + TILE * D)[row + i] = 0;
+static __device__ __forceinline__ void copy_scales(const struct attention_task *task, const struct unit *u,
+                                                   int32_t first, float *to) {
+    constexpr int HALF_BYTES = ATTENTION_BLOCK * (D + 4);
+    int at = opaque((int)threadIdx.x) * 4, row = at % TILE;
+    if (at >= 2 * TILE) return;
+    bool is_valid = first + row < u->end;
+    int64_t block = u->blocks[(is_valid ? first + row : u->end - 1) / ATTENTION_BLOCK];
+    const unsigned char *half = u->kv + (block * task->n_kv_heads * 2 + at / TILE) * HALF_BYTES;
+    copy_async_16(to + at, half + ATTENTION_BLOCK * D + row % ATTENTION_BLOCK * 4, is_valid);
+}
+
+static __device__ __forceinline__ void clear_scales(int32_t n_valid, float *scales) {
+    int at = (int)threadIdx.x * 4;
+    for (int i = at; i < at + 4; i++)
+        if (i % TILE >= n_valid) scales[i] = 0;
 }
 
 // Codes of FP8 become BF16.
@@ -148,7 +159,7 @@ static __device__ __forceinline__ void mask(const struct attention_task *task, c
 
 template <int PARTS>
 static __device__ __forceinline__ void scale_positions(float s[PARTS][TILE / 8][4], const float *scales) {
-    int t = (int)(threadIdx.x % 4);
+    int t = opaque((int)threadIdx.x) % 4;
 #pragma unroll
     for (int n = 0; n < TILE / 8; n++) {
         float2 scale = *reinterpret_cast<const float2 *>(scales + 8 * n + 2 * t);
@@ -259,16 +270,19 @@ static __device__ __forceinline__ void attend_bf16(const struct attention_task *
         __syncthreads(); // K is there, and nobody reads the V before
         copy_tile<D, false>(task, u, 1, first, values);
         copy_async_commit();
-        float s[S::PARTS][TILE / 8][4];
-        scores_of<D, S::PARTS>(s, shared, keys);
-        weigh<S::PARTS, D>(task, u, state, s, first);
+        bool is_seen = first < u->warp_end[threadIdx.x / WARP_LANES];
         uint32_t weights[S::PARTS][TILE / 16][4];
-        pack_weights<S::PARTS>(weights, s);
+        if (is_seen) {
+            float s[S::PARTS][TILE / 8][4];
+            scores_of<D, S::PARTS>(s, shared, keys);
+            weigh<S::PARTS, D>(task, u, state, s, first);
+            pack_weights<S::PARTS>(weights, s);
+        }
         copy_async_wait<0>();
         __syncthreads(); // V is there, and nobody reads K
         if (first + TILE < u->end) copy_tile<D, false>(task, u, 0, first + TILE, keys);
         copy_async_commit();
-        add_values<S::PARTS, D>(state, weights, values);
+        if (is_seen) add_values<S::PARTS, D>(state, weights, values);
     }
 }
 
@@ -278,37 +292,41 @@ static __device__ __forceinline__ void attend_fp8(const struct attention_task *t
                                                   unsigned char *shared) {
     using S = shape<D, true>;
     unsigned char *tile = shared + S::QUERY_BYTES, *keys = tile + S::TILE_BYTES, *values = keys + S::CODE_BYTES;
-    const float *scales_copied = reinterpret_cast<const float *>(keys + TILE * D);
-    const float *value_scales = reinterpret_cast<const float *>(values + TILE * D);
-    float *key_scales = reinterpret_cast<float *>(values + S::CODE_BYTES); // while the next ones are copied
+    float *all_scales = reinterpret_cast<float *>(values + S::CODE_BYTES);
     copy_tile<D, true>(task, u, 0, u->begin, keys);
+    copy_scales<D>(task, u, u->begin, all_scales + u->begin / TILE % 2 * S::SCALES);
     copy_async_commit();
     copy_tile<D, true>(task, u, 1, u->begin, values);
     copy_async_commit();
     for (int32_t first = u->begin; first < u->end; first += TILE) {
+        float *scales = all_scales + first / TILE % 2 * S::SCALES;
         copy_async_wait<1>();
-        clear_scales<D>(u, first, keys);
+        if (first + TILE > u->end && threadIdx.x < SCALE_THREADS) clear_scales(u->end - first, scales);
         __syncthreads(); // codes of K are there, and nobody reads the tile of V before
         expand_tile<D>(keys, tile);
-        if (threadIdx.x < TILE) key_scales[threadIdx.x] = scales_copied[threadIdx.x];
         __syncthreads();
-        if (first + TILE < u->end) copy_tile<D, true>(task, u, 0, first + TILE, keys);
+        if (first + TILE < u->end) {
+            copy_tile<D, true>(task, u, 0, first + TILE, keys);
+            copy_scales<D>(task, u, first + TILE, all_scales + (first / TILE + 1) % 2 * S::SCALES);
+        }
         copy_async_commit();
-        float s[S::PARTS][TILE / 8][4];
-        scores_of<D, S::PARTS>(s, shared, tile);
-        scale_positions<S::PARTS>(s, key_scales);
-        weigh<S::PARTS, D>(task, u, state, s, first);
-        copy_async_wait<1>();
-        clear_scales<D>(u, first, values);
-        __syncthreads(); // codes of V are there, and nobody reads the tile of K
-        scale_positions<S::PARTS>(s, value_scales);
+        bool is_seen = first < u->warp_end[threadIdx.x / WARP_LANES];
         uint32_t weights[S::PARTS][TILE / 16][4];
-        pack_weights<S::PARTS>(weights, s);
+        if (is_seen) {
+            float s[S::PARTS][TILE / 8][4];
+            scores_of<D, S::PARTS>(s, shared, tile);
+            scale_positions<S::PARTS>(s, scales);
+            weigh<S::PARTS, D>(task, u, state, s, first);
+            scale_positions<S::PARTS>(s, scales + TILE);
+            pack_weights<S::PARTS>(weights, s);
+        }
+        copy_async_wait<1>();
+        __syncthreads(); // codes of V are there, and nobody reads the tile of K
         expand_tile<D>(values, tile);
         __syncthreads();
         if (first + TILE < u->end) copy_tile<D, true>(task, u, 1, first + TILE, values);
         copy_async_commit();
-        add_values<S::PARTS, D>(state, weights, tile);
+        if (is_seen) add_values<S::PARTS, D>(state, weights, tile);
     }
 }
 
@@ -377,7 +395,7 @@ static __device__ __forceinline__ void attend_item(const struct attention_task *
 template <int D, bool FP8>
 static __global__ void __launch_bounds__(THREADS, ATTENTION_PREFILL_RESIDENT)
     prefill_kernel(struct attention_task task) {
-    constexpr int HALF_BYTES = ATTENTION_BLOCK * (FP8 ? D + 4 : D * 2);
+    constexpr int HALF_BYTES = ATTENTION_BLOCK * (FP8 ? D + 4 : D * 2), QUERIES = shape<D, FP8>::QUERIES;
     DYNAMIC_SHARED(unsigned char, shared);
     __shared__ struct unit u;
     dependency_launch();
@@ -394,6 +412,10 @@ static __global__ void __launch_bounds__(THREADS, ATTENTION_PREFILL_RESIDENT)
             u.n_queries = u.item.n_rows * task.group;
             u.begin = max(u.item.kv_begin, max(0, u.item.position - task.window + 1) / TILE * TILE);
             u.end = u.item.kv_end;
+            for (int w = 0; w < WARPS; w++) {
+                int first = w * QUERIES / WARPS, last = min(first + QUERIES / WARPS, u.n_queries) - 1;
+                u.warp_end[w] = first <= last ? u.item.position + last / task.group + 1 : 0;
+            }
         }
         __syncthreads();
         attend_item<D, FP8>(&task, &u, shared);
