@@ -43,6 +43,7 @@ static void print_ready(const struct serving *serving, uint64_t started_ns) {
 static int load_engine(struct serving *serving, struct err *err) {
     struct serving_options *options = &serving->options;
     options->engine.comm = serving->comm;
+    options->backend.device_index = comm_local_rank(serving->comm);
     int rc = model_open(&serving->model, &options->model, err);
     if (!rc && !serving->model->tokenizer)
         rc = err_set(err, ERR_NOT_FOUND, "%s: no tokenizer.json; text cannot be served without a tokenizer",

@@ -49,6 +49,10 @@ int comm_n_ranks(const struct comm *comm) {
     return comm ? comm->n_ranks : 1;
 }
 
+int comm_local_rank(const struct comm *comm) {
+    return comm ? comm->local_rank : 0;
+}
+
 static int remember(struct comm *comm, int rc) {
     if (rc) comm->failed = true;
     return rc;

@@ -22,6 +22,7 @@ void comm_close(struct comm *comm, bool together);
 // 0 and 1 for NULL.
 int comm_rank(const struct comm *comm);
 int comm_n_ranks(const struct comm *comm);
+int comm_local_rank(const struct comm *comm); // among the ranks of this machine: which of its devices to take
 
 // Collective calls fail with ERR_CLOSED when another rank has not come in time, and at once after a call has failed.
 // Loading may take ranks a different while; in a step they are seconds apart at most.
@@ -39,7 +40,7 @@ void comm_reserve(struct comm *comm, size_t n);
 int comm_broadcast(struct comm *comm, void *data, size_t n_bytes, struct err *err) __attribute__((warn_unused_result));
 // ------------------------------------------------------------------------------- for those who implement a transport
 
-enum { COMM_DRIVER_ABI = 1 };
+enum { COMM_DRIVER_ABI = 2 };
 
 struct comm_driver {
     uint32_t abi;
@@ -52,7 +53,7 @@ struct comm_driver {
 // The first member of a transport's own struct, which `close` frees.
 struct comm {
     const struct comm_driver *driver;
-    int rank, n_ranks, patience_s;
+    int rank, n_ranks, local_rank, patience_s;
     bool failed;
     float *sums; // [n_ranks * n_sums]
     size_t n_sums;

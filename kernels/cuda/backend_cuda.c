@@ -8,8 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { CAPABILITY_MAJOR_MIN = 8, SPIN_NS = 50 * 1000 };
+enum { CAPABILITY_MAJOR_MIN = 8, SPIN_NS = 50 * 1000, POLL_NS = 20 * 1000 };
 
 // ---------------------------------------------------------------------------------------------------------- errors
 
@@ -214,13 +215,27 @@ static void cuda_submit(struct backend *common, struct program *program, const s
     backend->n_submitted++;
 }
 
+// Another rank that has gone leaves this one's device waiting for ever.
+static bool ranks_are_there(struct cuda_backend *backend, const struct cuda_program *p, uint64_t waited_ns) {
+    struct err err = {0};
+    int rc = device_comm_check(p->ranks, &err);
+    if (!rc && waited_ns > COMM_PATIENCE_S * 1000000000ull)
+        rc = err_set(&err, ERR_CLOSED, "another rank has not answered for %d s", COMM_PATIENCE_S);
+    if (rc && !backend->failure.code) backend->failure = err;
+    return rc == 0;
+}
+
 // Short steps are worth a spin; for others the thread sleeps.
-static cudaError_t wait_for(cudaEvent_t event) {
-    for (uint64_t end = clock_now_ns() + SPIN_NS;;) {
+static cudaError_t wait_for(struct cuda_backend *backend, const struct cuda_program *p, cudaEvent_t event) {
+    for (uint64_t begin = clock_now_ns();;) {
         cudaError_t error = cudaEventQuery(event);
         if (error != cudaErrorNotReady) return error;
         (void)cudaGetLastError();
-        if (clock_now_ns() >= end) return cudaEventSynchronize(event);
+        uint64_t waited_ns = clock_now_ns() - begin;
+        if (waited_ns < SPIN_NS) continue;
+        if (!p->ranks) return cudaEventSynchronize(event);
+        if (!ranks_are_there(backend, p, waited_ns)) return cudaErrorUnknown;
+        nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
     }
 }
 
@@ -243,7 +258,7 @@ static int cuda_collect(struct backend *common, struct sample_result *results, s
     uint64_t number = backend->n_collected++;
     struct cuda_step *step = step_of(backend, number);
     if (!cuda_failed(backend, cuda_enter(backend), "ending a step") &&
-        !cuda_failed(backend, wait_for(step->ended), "computing a step")) {
+        !cuda_failed(backend, wait_for(backend, step->program, step->ended), "computing a step")) {
         read_times(step, times);
         memcpy(results, step->program->landed[number % STEPS_MAX], (size_t)step->n_logit_rows * sizeof *results);
     }

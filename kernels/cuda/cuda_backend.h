@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/device_comm.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/device_step.h"
 #include "kernels/cuda/product.h"
@@ -107,6 +108,7 @@ struct cuda_program {
     int32_t n_heads; // of attention
     struct device_memory memory, vector_memory;
     struct product_engine *product_engine;
+    struct device_comm *ranks; // NULL: one rank
     struct attention_limits attention_limits;
     struct pack_limits pack;
 
@@ -118,6 +120,8 @@ struct cuda_program {
     // Device memory.
     struct device_step *step;
     float *residual, *qkv, *linear, *logits, *cosine[2], *sine[2];
+    float *own_logits, *all_logits; // with ranks: [L, own_logits_stride] and [ranks, L, own_logits_stride]
+    int32_t own_logits_stride;
     const float *frequency[2]; // of the ropes
     void *operand, *query, *attention, *mlp, *partials, *sample_workspace;
     struct sample_result *results;

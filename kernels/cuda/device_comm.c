@@ -29,11 +29,9 @@ int device_comm_open(struct device_comm **out, struct comm *host, struct err *er
     return 0;
 }
 
-void device_comm_close(struct device_comm *comm) {
+void device_comm_close(struct device_comm *comm, bool together) {
     if (!comm) return;
-    // A rank that has gone would keep ncclCommDestroy waiting.
-    ncclResult_t state = ncclSuccess;
-    if (ncclCommGetAsyncError(comm->nccl, &state) == ncclSuccess && state == ncclSuccess)
+    if (together)
         ncclCommDestroy(comm->nccl);
     else
         ncclCommAbort(comm->nccl);

@@ -9,7 +9,8 @@ struct device_comm;
 // Collective over `host`, which carries the identifier. Each rank has chosen its own device before: NCCL refuses two
 // ranks on one.
 int device_comm_open(struct device_comm **out, struct comm *host, struct err *err) __attribute__((warn_unused_result));
-void device_comm_close(struct device_comm *comm);
+// `together`: the others close theirs, too. false: what waits for them on the device is given up.
+void device_comm_close(struct device_comm *comm, bool together);
 
 // values[n] = the sum over ranks, equal bits on all.
 int device_comm_sum(struct device_comm *comm, float *values, size_t n, cudaStream_t stream, struct err *err)

@@ -13,11 +13,40 @@
         if (run_error != cudaSuccess) return run_error;                                                                \
     } while (0)
 
+// Adds up what all ranks have in values[n].
+static cudaError_t meet_sum(struct cuda_program *p, float *values, int32_t n_rows) {
+    if (!p->ranks) return cudaSuccess;
+    size_t n = (size_t)n_rows * (size_t)p->common.shape.hidden;
+    struct err err;
+    if (device_comm_sum(p->ranks, values, n, p->backend->stream, &err) == 0) return cudaSuccess;
+    if (!p->backend->failure.code) p->backend->failure = err;
+    return cudaErrorUnknown;
+}
+
+// Every rank gets the logits of the whole vocabulary, and draws the same tokens from them.
+static cudaError_t meet_logits(struct cuda_program *p, int32_t n_rows) {
+    if (!p->ranks) return cudaSuccess;
+    const struct program_shape *shape = &p->common.shape;
+    size_t n = (size_t)n_rows * (size_t)p->own_logits_stride;
+    struct err err;
+    if (device_comm_all_gather(p->ranks, p->own_logits, n, p->all_logits, p->backend->stream, &err) == 0)
+        return rows_join_logits(&(struct rows_join_logits){.step = p->step,
+                                                           .n_rows = n_rows,
+                                                           .n_part = p->own_logits_stride,
+                                                           .vocab = shape->vocab,
+                                                           .parts = p->all_logits,
+                                                           .logits = p->logits},
+                                p->backend->stream);
+    if (!p->backend->failure.code) p->backend->failure = err;
+    return cudaErrorUnknown;
+}
+
 static cudaError_t run_embed(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
     const struct program_shape *shape = &p->common.shape;
     struct rows_embed embed = {.step = p->step,
                                .n_rows = bucket->n_rows,
                                .table = op->weight[0],
+                               .first_token = shape->vocab_first,
                                .drawn = p->backend->drawn,
                                .scale = op->op.embed.scale,
                                .residual = p->residual,
@@ -28,7 +57,8 @@ static cudaError_t run_embed(struct cuda_program *p, const struct cuda_op *op, c
                                             .sine = p->sine[i],
                                             .n_dims = shape->ropes[i].n_dims,
                                             .scale = shape->ropes[i].scale};
-    return rows_embed(&embed, p->backend->stream);
+    RUN(rows_embed(&embed, p->backend->stream));
+    return meet_sum(p, p->residual, bucket->n_rows);
 }
 
 static cudaError_t run_norm(struct cuda_program *p, const struct cuda_op *op, float eps, int32_t n_rows,
@@ -43,6 +73,11 @@ static cudaError_t run_norm(struct cuda_program *p, const struct cuda_op *op, fl
                                          .out = p->operand,
                                          .format = op->in_format},
                      p->backend->stream);
+}
+
+// Whether something stands between a projection and its addition to the residual.
+static bool is_added_apart(const struct cuda_program *p, const struct cuda_op *op) {
+    return op->post_norm || p->ranks;
 }
 
 // The matrix product of an operation; false: it has none.
@@ -62,10 +97,10 @@ static bool product_of(const struct cuda_program *p, const struct cuda_op *op, c
         return true;
     case OP_LINEAR_ADD:
         out->x = op->op.linear_add.source == SOURCE_MLP ? p->mlp : p->attention;
-        out->output = op->post_norm ? PRODUCT_STORE_F32 : PRODUCT_ADD_F32;
-        out->out = op->post_norm ? p->linear : p->residual;
+        out->output = is_added_apart(p, op) ? PRODUCT_STORE_F32 : PRODUCT_ADD_F32;
+        out->out = is_added_apart(p, op) ? p->linear : p->residual;
         out->out_stride = shape->hidden;
-        if (!op->post_norm) out->scale = op->op.linear_add.scale;
+        if (!is_added_apart(p, op)) out->scale = op->op.linear_add.scale;
         return true;
     case OP_MLP_IN:
         out->output = PRODUCT_GATE;
@@ -77,8 +112,8 @@ static bool product_of(const struct cuda_program *p, const struct cuda_op *op, c
     case OP_HEAD:
         out->output = PRODUCT_STORE_F32;
         out->n_rows = bucket->n_logit_rows;
-        out->out = p->logits;
-        out->out_stride = shape->vocab;
+        out->out = p->own_logits;
+        out->out_stride = p->own_logits_stride;
         out->scale = op->op.head.scale;
         return true;
     case OP_EMBED:
@@ -144,7 +179,8 @@ static cudaError_t run_attention(struct cuda_program *p, const struct cuda_op *o
 
 static cudaError_t run_linear_add(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
     RUN(run_product(p, op, bucket));
-    if (!op->post_norm) return cudaSuccess;
+    if (!is_added_apart(p, op)) return cudaSuccess;
+    RUN(meet_sum(p, p->linear, bucket->n_rows));
     return rows_add(&(struct rows_add){.step = p->step,
                                        .n_rows = bucket->n_rows,
                                        .n = p->common.shape.hidden,
@@ -160,6 +196,7 @@ static cudaError_t run_head(struct cuda_program *p, const struct cuda_op *op, co
     const struct op_head *head = &op->op.head;
     RUN(run_norm(p, op, head->norm_eps, bucket->n_logit_rows, true));
     RUN(run_product(p, op, bucket));
+    RUN(meet_logits(p, bucket->n_logit_rows));
     if (head->soft_cap <= 0) return cudaSuccess;
     return rows_scale_cap(p->step, bucket->n_logit_rows, p->common.shape.vocab, p->logits, 1, head->soft_cap,
                           p->backend->stream);

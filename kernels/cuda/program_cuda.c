@@ -33,7 +33,12 @@ void cuda_program_close(struct program *program) {
     struct cuda_program *p = (struct cuda_program *)program;
     struct cuda_backend *backend = p->backend;
     (void)cuda_enter(backend);
+    if (backend->failure.code) { // what waits on the device for a rank that has gone would wait for ever
+        device_comm_close(p->ranks, false);
+        p->ranks = NULL;
+    }
     (void)cudaStreamSynchronize(backend->stream);
+    device_comm_close(p->ranks, true);
     struct cuda_program **link = &backend->programs;
     while (*link != p) link = &(*link)->next;
     *link = p->next;
@@ -197,6 +202,14 @@ static void place_all(struct cuda_program *p, struct layout *layout) {
     p->linear = place(layout, rows * (size_t)shape->hidden, sizeof(float));
     p->partials = place(layout, 1, p->pack.attention.partial_bytes);
     p->logits = place(layout, logit_rows * (size_t)shape->vocab, sizeof(float));
+    p->own_logits = p->logits;
+    p->own_logits_stride = shape->vocab;
+    if (p->ranks) {
+        int32_t n_ranks = comm_n_ranks(shape->comm);
+        p->own_logits_stride = (shape->vocab + n_ranks - 1) / n_ranks;
+        p->own_logits = place(layout, logit_rows * (size_t)p->own_logits_stride, sizeof(float));
+        p->all_logits = place(layout, (size_t)n_ranks * logit_rows * (size_t)p->own_logits_stride, sizeof(float));
+    }
     p->sample_workspace = place(layout, 1, sample_workspace_bytes(shape->logit_rows_max, shape->vocab));
     p->results = place(layout, logit_rows, sizeof *p->results);
 }
@@ -302,7 +315,8 @@ int cuda_program_prepare(struct program *program, struct err *err) {
     for (int32_t i = 0; i < program->shape.n_ropes; i++)
         p->frequency[i] = take_vector(p, program->ropes[i].inverse_frequency, program->ropes[i].n_dims / 2);
     if (p->failure.code) return err_set(err, p->failure.code, "%s", p->failure.text);
-    rc = take_memory(p, err);
+    if (program->shape.comm) rc = device_comm_open(&p->ranks, program->shape.comm, err);
+    if (!rc) rc = take_memory(p, err);
     if (!rc) rc = take_pinned(p, err);
     if (!rc) rc = open_products(p, err);
     for (int i = 0; !rc && i < p->n_ops; i++) rc = prepare_op(p, i, err);

@@ -107,3 +107,17 @@ cudaError_t rows_scale_cap(const struct device_step *step, int32_t n_rows, int32
     dim3 grid((unsigned)((n + THREADS - 1) / THREADS), (unsigned)n_rows);
     return launch(scale_cap_kernel, grid, dim3(THREADS), 0, stream, true, step, n, logits, scale, cap);
 }
+
+static __global__ void join_logits_kernel(const __grid_constant__ struct rows_join_logits op) {
+    dependency_launch();
+    dependency_wait();
+    const int32_t row = blockIdx.y, i = blockIdx.x * THREADS + threadIdx.x;
+    if (row >= op.step->n_logit_rows || i >= op.vocab) return;
+    const int64_t part = i / op.n_part, from = part * op.n_rows + row;
+    op.logits[(int64_t)row * op.vocab + i] = op.parts[from * op.n_part + i % op.n_part];
+}
+
+cudaError_t rows_join_logits(const struct rows_join_logits *op, cudaStream_t stream) {
+    dim3 grid((unsigned)((op->vocab + THREADS - 1) / THREADS), (unsigned)op->n_rows);
+    return launch(join_logits_kernel, grid, dim3(THREADS), 0, stream, true, *op);
+}

@@ -59,6 +59,16 @@ cudaError_t rows_add(const struct rows_add *op, cudaStream_t stream);
 cudaError_t rows_scale_cap(const struct device_step *step, int32_t n_rows, int32_t n, float *logits, float scale,
                            float cap, cudaStream_t stream);
 
+// logits[l] = the parts of all ranks side by side: parts [ranks, n_rows, n_part], of which the last may be longer than
+// what remains of the vocabulary.
+struct rows_join_logits {
+    const struct device_step *step;
+    int32_t n_rows, n_part, vocab;
+    const float *parts;
+    float *logits; // [n_rows, vocab]
+};
+cudaError_t rows_join_logits(const struct rows_join_logits *op, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -69,6 +69,10 @@ static int mpi_open(struct comm **out, struct err *err) {
     comm->driver = &driver;
     MPI_Comm_rank(MPI_COMM_WORLD, &comm->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &comm->n_ranks);
+    MPI_Comm machine;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+    MPI_Comm_rank(machine, &comm->local_rank);
+    MPI_Comm_free(&machine);
     *out = comm;
     return 0;
 }

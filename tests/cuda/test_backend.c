@@ -18,6 +18,29 @@ static void steps_agree_with_plain_arithmetic(void **state) {
     for (size_t s = 0; s < N_TINY_SHAPES; s++) check_agreement_with_plain(&tiny_shapes[s], &device);
 }
 
+static int gather_alone(struct comm *comm, const void *mine, size_t n_bytes, void *all, struct err *err) {
+    (void)comm, (void)err;
+    memcpy(all, mine, n_bytes);
+    return 0;
+}
+
+static int broadcast_alone(struct comm *comm, void *data, size_t n_bytes, struct err *err) {
+    (void)comm, (void)data, (void)n_bytes, (void)err;
+    return 0;
+}
+
+// One rank meets nobody, but goes every way on which several meet. More than one need a device each.
+static void a_rank_alone_agrees_with_plain_arithmetic(void **state) {
+    (void)state;
+    static const struct comm_driver driver = {
+        .abi = COMM_DRIVER_ABI, .all_gather = gather_alone, .broadcast = broadcast_alone};
+    struct comm comm = {.driver = &driver, .n_ranks = 1};
+    struct tiny_device device = device_of(false);
+    device.comm = &comm;
+    for (size_t s = 0; s < N_TINY_SHAPES; s++) check_agreement_with_plain(&tiny_shapes[s], &device);
+    free(comm.sums);
+}
+
 static void rows_do_not_depend_on_their_step_when_deterministic(void **state) {
     (void)state;
     struct tiny_device device = device_of(true);
@@ -349,6 +372,7 @@ static void devices_that_cannot_serve_are_refused_with_a_reason(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_agree_with_plain_arithmetic),
+        cmocka_unit_test(a_rank_alone_agrees_with_plain_arithmetic),
         cmocka_unit_test(rows_do_not_depend_on_their_step_when_deterministic),
         cmocka_unit_test(references_stand_for_drawn_tokens),
         cmocka_unit_test(replayed_steps_give_the_logits_of_the_first),

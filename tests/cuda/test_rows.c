@@ -209,12 +209,34 @@ static void logits_are_scaled_and_capped(void **state) {
     }
 }
 
+// 3 ranks with 4 tokens each of a vocabulary of 10: the last part is shorter.
+static void parts_of_logits_are_joined(void **state) {
+    (void)state;
+    enum { RANKS = 3, PART = 4, WHOLE = 10 };
+    struct device_buffers all = {0};
+    float *parts = random_floats(12, RANKS * LOGIT_BUCKET * PART);
+    struct rows_join_logits op = {.step = device_upload(&all, &packed, sizeof packed),
+                                  .n_rows = LOGIT_BUCKET,
+                                  .n_part = PART,
+                                  .vocab = WHOLE,
+                                  .parts = device_upload(&all, parts, RANKS * LOGIT_BUCKET * PART * sizeof *parts),
+                                  .logits = device_poisoned(&all, LOGIT_BUCKET * WHOLE * sizeof(float))};
+    assert_int_equal(rows_join_logits(&op, NULL), cudaSuccess);
+    float *logits = device_download(op.logits, LOGIT_BUCKET * WHOLE * sizeof *logits);
+    for (int r = 0; r < LOGIT_ROWS; r++)
+        for (int i = 0; i < WHOLE; i++)
+            assert_true(logits[r * WHOLE + i] == parts[(i / PART * LOGIT_BUCKET + r) * PART + i % PART]);
+    free(parts), free(logits);
+    device_buffers_free(&all);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(embeddings_are_gathered),
         cmocka_unit_test(rows_are_normed),
         cmocka_unit_test(rows_are_added),
         cmocka_unit_test(logits_are_scaled_and_capped),
+        cmocka_unit_test(parts_of_logits_are_joined),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -164,6 +164,7 @@ struct tiny_device {
     const char *instruction_set;
     int n_threads;
     bool deterministic;
+    struct comm *comm; // of one rank, or NULL
 };
 
 static inline int tiny_backend_open(struct backend **out, const struct tiny_device *device, struct err *err) {
@@ -197,6 +198,8 @@ static inline int tiny_engine_try_open(struct tiny_engine *e, struct tiny_model 
                                   .kv_width = s->n_kv_heads * s->head_dim,
                                   .mlp_width = s->mlp_width,
                                   .vocab = s->vocab,
+                                  .comm = device->comm,
+                                  .vocab_rows = s->vocab,
                                   .n_ropes = s->rope_dims ? 1 : 0,
                                   .ropes = &e->rope};
     int rc = tiny_backend_open(&e->backend, device, err);
