@@ -260,7 +260,8 @@ static int cuda_collect(struct backend *common, struct sample_result *results, s
     if (!cuda_failed(backend, cuda_enter(backend), "ending a step") &&
         !cuda_failed(backend, wait_for(backend, step->program, step->ended), "computing a step")) {
         read_times(step, times);
-        memcpy(results, step->program->landed[number % STEPS_MAX], (size_t)step->n_logit_rows * sizeof *results);
+        if (step->n_logit_rows > 0)
+            memcpy(results, step->program->landed[number % STEPS_MAX], (size_t)step->n_logit_rows * sizeof *results);
     }
     backend->last_program = step->program;
     step->is_sampled = false;

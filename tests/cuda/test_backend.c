@@ -44,7 +44,8 @@ static void a_rank_alone_agrees_with_plain_arithmetic(void **state) {
 static void rows_do_not_depend_on_their_step_when_deterministic(void **state) {
     (void)state;
     struct tiny_device device = device_of(true);
-    for (size_t s = 0; s < N_TINY_SHAPES; s++) check_bits(&tiny_shapes[s], &device, 20);
+    static const int shapes[] = {0, 1, 3}; // each format of weights, both of the cache
+    for (int i = 0; i < 3; i++) check_bits(&tiny_shapes[shapes[i]], &device, 20);
 }
 
 static void references_stand_for_drawn_tokens(void **state) {
@@ -255,7 +256,7 @@ static void failures_while_opening_are_reported(void **state) {
     tiny_close(model);
 }
 
-// Where one allocation fails, those before it are given back. (A failed call that gives back is not reported.)
+// Where one call fails, what was taken before it is given back.
 static void devices_that_are_too_small_leave_nothing_behind(void **state) {
     (void)state;
     struct tiny_model *model = tiny_open(&tiny_shapes[0], 51);
@@ -266,7 +267,6 @@ static void devices_that_are_too_small_leave_nothing_behind(void **state) {
     for (uint64_t i = 0; i < n_calls; i++) {
         struct err err = open_with_failure(model, (int)i, cudaErrorMemoryAllocation, false);
         n_failed += err.code != 0;
-        if (!err.code) n_allocations = emulation_n_allocations();
         if (emulation_n_allocations() != n_allocations) fail_msg("call %d: %s", (int)i, err.text);
     }
     assert_true(n_failed > 50);

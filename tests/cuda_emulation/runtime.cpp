@@ -303,9 +303,11 @@ cudaError_t cudaMalloc(void **out, size_t n_bytes) {
     if (check_no_capture() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     return allocate(out, n_bytes, true);
 }
+// What gives back does so even where it fails: it reports what went wrong before.
 cudaError_t cudaFree(void *pointer) {
+    cudaError_t error = release(pointer, true);
     RETURN_INJECTED();
-    return release(pointer, true);
+    return error;
 }
 cudaError_t cudaMallocHost(void **out, size_t n_bytes) {
     RETURN_INJECTED();
@@ -315,8 +317,9 @@ cudaError_t cudaHostAlloc(void **out, size_t n_bytes, unsigned) {
     return cudaMallocHost(out, n_bytes);
 }
 cudaError_t cudaFreeHost(void *pointer) {
+    cudaError_t error = release(pointer, false);
     RETURN_INJECTED();
-    return release(pointer, false);
+    return error;
 }
 cudaError_t cudaHostRegister(void *, size_t, unsigned) {
     RETURN_INJECTED();
@@ -376,8 +379,8 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int)
     return cudaStreamCreateWithFlags(out, flags);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    RETURN_INJECTED();
     delete stream;
+    RETURN_INJECTED();
     return cudaSuccess;
 }
 
@@ -418,8 +421,8 @@ cudaError_t cudaEventCreate(cudaEvent_t *out) {
     return cudaEventCreateWithFlags(out, cudaEventDefault);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    RETURN_INJECTED();
     delete event;
+    RETURN_INJECTED();
     return cudaSuccess;
 }
 
@@ -514,13 +517,13 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
     return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-    RETURN_INJECTED();
     delete graph;
+    RETURN_INJECTED();
     return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
-    RETURN_INJECTED();
     delete graph;
+    RETURN_INJECTED();
     return cudaSuccess;
 }
 
