@@ -35,7 +35,8 @@ static const struct option_row rows[] = {
      "precision of the layers' weights (auto: as the model has them)"},
     {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16|fp8", 0, 0, false,
      "precision of the KV cache (auto: f32 below 100 M parameters, bf16 above)"},
-    {"rows", OPTION_INT, FIELD(rows), "N", NULL, 1, 65536, true, "most token positions computed in one step (512)"},
+    {"rows", OPTION_INT, FIELD(rows), "N", NULL, 1, 65536, true,
+     "most token positions computed in one step (512; 2048 on a GPU)"},
     {"deterministic", OPTION_FLAG, FIELD(deterministic), NULL, NULL, 0, 0, false,
      "the same bits at any load on a GPU too"},
     {"threads", OPTION_INT, FIELD(threads), "N", NULL, 1, 1024, true, "compute threads (one a physical core)"},
@@ -299,7 +300,7 @@ static int open_engine(struct bench *bench, const char *path, struct err *err) {
                                       .deterministic = o->deterministic};
     int32_t context = (int32_t)(o->prompt + o->new_tokens);
     struct engine_options engine = {.context = context,
-                                    .rows_max = (int32_t)(o->rows > batch_max ? o->rows : batch_max),
+                                    .rows_max = (int32_t)o->rows,
                                     .sequences_max = batch_max,
                                     .kv_format = o->kv_format,
                                     .weights = o->weights};
@@ -311,6 +312,8 @@ static int open_engine(struct bench *bench, const char *path, struct err *err) {
     if (!rc) rc = engine_open(&bench->engine, bench->model, bench->backend, &engine, err);
     if (rc) return rc;
     const struct engine_limits *limits = engine_limits(bench->engine);
+    if (limits->rows_max < batch_max)
+        return err_set(err, ERR_INVALID, "--rows: %d sequences need as many rows", batch_max);
     if (limits->context < context || (int64_t)blocks_per_sequence(bench) * batch_max > limits->n_blocks)
         return err_set(err, ERR_LIMIT, "the KV cache has room for %d tokens, %d sequences of %d were asked for",
                        limits->n_blocks * limits->block_tokens, batch_max, context);
@@ -324,8 +327,7 @@ int bench_model_main(int argc, char **argv) {
                                     .kv_format = "auto",
                                     .instruction_set = "auto",
                                     .prompt = 512,
-                                    .new_tokens = 128,
-                                    .rows = 512};
+                                    .new_tokens = 128};
     struct option_result result;
     int status;
     if (!command_line_read("bench-model", &table, argc, argv, &options, &result, &status)) return status;

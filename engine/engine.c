@@ -170,8 +170,10 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
     if (!rc) rc = load_weights(engine, format, err);
     uint64_t left_bytes;
     if (!rc) rc = agree_on_memory(engine, &left_bytes, err);
+    struct engine_options filled = *options;
+    if (!filled.rows_max) filled.rows_max = memory_plan_rows(engine->backend);
     if (!rc)
-        rc = memory_plan_make(&engine->plan, engine->spec, n_token_ids, options,
+        rc = memory_plan_make(&engine->plan, engine->spec, n_token_ids, &filled,
                               memory_plan_kv_budget(engine->backend, left_bytes), err);
     if (rc) return rc;
     struct engine_limits *limits = &engine->plan.limits;

@@ -6,8 +6,9 @@
 
 enum {
     BLOCK_TOKENS = 16,
-    SEQUENCES_AUTO = 128,  // more wait in the queue
-    ROWS_AUTO = 512,       // enough for the matrix products to be bound by arithmetic
+    SEQUENCES_AUTO = 128, // more wait in the queue
+    ROWS_AUTO = 512,      // enough for the matrix products to be bound by arithmetic
+    ROWS_AUTO_DEVICE = 2048,
     LOGIT_ROWS_MIN = 32,   // prompt logprobs pass the head this many rows at a time, at least
     EDITS_MAX = 64 * 1024, // logit_bias and bans of one step
     SEEN_MIN = 256 * 1024, // tokens under penalties in one step
@@ -97,6 +98,10 @@ static int choose_kv_format(struct kv_shape *kv, const struct model_spec *spec, 
 
 uint64_t memory_plan_kv_budget(const struct backend *backend, uint64_t left_bytes) {
     return backend_holds_weights(backend) ? left_bytes / 5 * 4 : left_bytes / 2;
+}
+
+int32_t memory_plan_rows(const struct backend *backend) {
+    return backend_holds_weights(backend) ? ROWS_AUTO_DEVICE : ROWS_AUTO;
 }
 
 // Blocks that the cache gets: what was asked for, else what all sequences could need, within the budget.

@@ -31,6 +31,9 @@ int memory_plan_check_weights(const struct model_spec *spec, enum weight_format 
 // a device's; activations need the rest.
 uint64_t memory_plan_kv_budget(const struct backend *backend, uint64_t left_bytes);
 
+// Rows of a step where the options do not say how many: a device of its own needs more of them to be busy.
+int32_t memory_plan_rows(const struct backend *backend);
+
 // options: as for engine_open, with 0 = auto. kv_budget: bytes for the KV cache, where options do not say how many.
 // ERR_INVALID: an option is out of range; ERR_LIMIT: not even one block fits.
 int memory_plan_make(struct memory_plan *out, const struct model_spec *spec, int32_t n_token_ids,
