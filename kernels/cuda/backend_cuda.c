@@ -68,10 +68,10 @@ static int check_device(struct cudaDeviceProp *properties, int index, struct err
 static void describe(struct cuda_backend *backend, const struct cudaDeviceProp *properties, size_t total_bytes) {
     int driver = 0;
     (void)cudaDriverGetVersion(&driver);
-    snprintf(backend->common.description, sizeof backend->common.description,
-             "%s, compute capability %d.%d, driver %d.%d, %.1f GiB%s", properties->name, properties->major,
-             properties->minor, driver / 1000, driver % 1000 / 10, (double)total_bytes / 0x1p30,
-             backend->deterministic ? ", deterministic" : "");
+    snprintf(backend->hardware, sizeof backend->hardware, "%.48s, compute capability %d.%d, driver %d.%d, %.1f GiB",
+             properties->name, properties->major, properties->minor, driver / 1000, driver % 1000 / 10,
+             (double)total_bytes / 0x1p30);
+    snprintf(backend->common.description, sizeof backend->common.description, "%s", backend->hardware);
 }
 
 static int start(struct cuda_backend *backend, struct err *err) {
@@ -82,8 +82,6 @@ static int start(struct cuda_backend *backend, struct err *err) {
     if (!rc) rc = cuda_check(cudaMemGetInfo(&free_bytes, &total_bytes), "opening a CUDA device", err);
     if (rc) return rc;
     backend->n_processors = properties.multiProcessorCount;
-    backend->free_at_open = free_bytes;
-    backend->used_at_open = total_bytes - free_bytes;
     describe(backend, &properties, total_bytes);
     rc = cuda_check(cudaStreamCreateWithFlags(&backend->stream, cudaStreamNonBlocking), "creating a stream", err);
     for (int i = 0; !rc && i < STEPS_MAX; i++) {
@@ -95,7 +93,8 @@ static int start(struct cuda_backend *backend, struct err *err) {
     if (rc) return rc;
     backend->drawn = device_memory_take(&backend->common_memory, DRAWN_MAX * sizeof *backend->drawn, err);
     if (!backend->drawn) return err->code;
-    return cuda_check(cudaMemset(backend->drawn, 0, DRAWN_MAX * sizeof *backend->drawn), "clearing memory", err);
+    return cuda_check(cudaMemsetAsync(backend->drawn, 0, DRAWN_MAX * sizeof *backend->drawn, backend->stream),
+                      "clearing memory", err);
 }
 
 static void cuda_close(struct backend *common) {
@@ -166,7 +165,7 @@ static int cuda_kv_open(struct backend *common, const struct kv_shape *shape, st
     void *data = device_memory_take(&backend->kv_memory, n_bytes, err);
     if (!data) return err_prefix(err, "the KV cache");
     // Positions that were never written are masked by their scores, so they must be numbers.
-    rc = cuda_check(cudaMemset(data, 0, n_bytes), "clearing the KV cache", err);
+    rc = cuda_check(cudaMemsetAsync(data, 0, n_bytes, backend->stream), "clearing the KV cache", err);
     backend->kv = (struct device_kv){data, n_bytes / (size_t)shape->n_layers, *shape};
     return rc;
 }

@@ -41,11 +41,10 @@ struct cuda_step {
 
 struct cuda_backend {
     struct backend common;
+    char hardware[112]; // the part of the description that is known before there is a program
     int device, n_processors;
     bool deterministic;
     cudaStream_t stream;
-    uint64_t used_at_open; // of the device, by all: this process's context and other programs
-    uint64_t free_at_open;
     struct err failure; // code 0, or why the device has failed
     struct device_memory weight_memory, kv_memory, common_memory;
     struct upload upload;

@@ -9,11 +9,10 @@
 
 enum { BUCKET_STEP = 512, SAMPLE_EVERY = 256 };
 
-// Buckets up to n_max; the last is n_max.
-static int choose(int32_t *buckets, int32_t n_max) {
-    static const int32_t small[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384};
+// Buckets up to n_max: the sizes of a list, then steps of BUCKET_STEP; the last is n_max.
+static int choose(int32_t *buckets, const int32_t *sizes, int32_t n_max) {
     int n = 0;
-    for (size_t i = 0; i < sizeof small / sizeof *small && small[i] < n_max; i++) buckets[n++] = small[i];
+    for (; *sizes && *sizes < n_max; sizes++) buckets[n++] = *sizes;
     for (int32_t rows = BUCKET_STEP; rows < n_max; rows += BUCKET_STEP) {
         assert(n < BUCKETS_MAX - 1);
         buckets[n++] = rows;
@@ -22,9 +21,12 @@ static int choose(int32_t *buckets, int32_t n_max) {
     return n;
 }
 
+// The head costs nearly the same for few rows as for one, so it has fewer buckets, and steps have fewer graphs.
 void cuda_buckets_choose(struct cuda_program *p) {
-    p->n_row_buckets = choose(p->row_buckets, p->common.shape.rows_max);
-    p->n_logit_buckets = choose(p->logit_buckets, p->common.shape.logit_rows_max);
+    static const int32_t row_sizes[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 0};
+    static const int32_t logit_sizes[] = {1, 4, 16, 64, 128, 256, 0};
+    p->n_row_buckets = choose(p->row_buckets, row_sizes, p->common.shape.rows_max);
+    p->n_logit_buckets = choose(p->logit_buckets, logit_sizes, p->common.shape.logit_rows_max);
 }
 
 static int32_t bucket_for(const int32_t *buckets, int32_t n) {

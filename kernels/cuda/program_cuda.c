@@ -5,6 +5,7 @@
 #include "kernels/cuda/sample.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,7 +221,8 @@ static int take_memory(struct cuda_program *p, struct err *err) {
     place_all(p, &layout);
     int rc = device_memory_reserve(&p->memory, layout.n_bytes, err);
     if (rc) return err_prefix(err, "activations of %d rows", p->common.shape.rows_max);
-    rc = cuda_check(cudaMemset(p->memory.last, 0, p->memory.last_bytes), "clearing activations", err);
+    rc = cuda_check(cudaMemsetAsync(p->memory.last, 0, p->memory.last_bytes, p->backend->stream),
+                    "clearing activations", err);
     p->activation_bytes = layout.n_bytes;
     layout = (struct layout){.memory = &p->memory};
     place_all(p, &layout);
@@ -268,7 +270,12 @@ static int open_products(struct cuda_program *p, struct err *err) {
                                              .n_in_max = widest_in,
                                              .n_out_max = widest_out,
                                              .mlp_width = shape->mlp_width};
-    return product_engine_open(&p->product_engine, &options, allocate_for_products, p, p->backend->stream, err);
+    struct cuda_backend *backend = p->backend;
+    int rc = product_engine_open(&p->product_engine, &options, allocate_for_products, p, backend->stream, err);
+    if (!rc)
+        snprintf(backend->common.description, sizeof backend->common.description, "%s, %s", backend->hardware,
+                 product_engine_description(p->product_engine));
+    return rc;
 }
 
 // Whether two operations are the same product but for the numbers in it, as those of different layers are.

@@ -6,6 +6,8 @@
 #include "tests/kernels/backend_checks.h"
 #ifdef OPTIMA_CUDA_EMULATION
 #include "emulation_control.h"
+#include <signal.h>
+#include <sys/wait.h>
 #endif
 
 static struct tiny_device device_of(bool deterministic) {
@@ -16,6 +18,18 @@ static void steps_agree_with_plain_arithmetic(void **state) {
     (void)state;
     struct tiny_device device = device_of(false);
     for (size_t s = 0; s < N_TINY_SHAPES; s++) check_agreement_with_plain(&tiny_shapes[s], &device);
+}
+
+static void caches_in_fp8_agree_with_plain_arithmetic(void **state) {
+    (void)state;
+    struct tiny_device device = device_of(false);
+    struct tiny_shape shape = tiny_shapes[3];
+    shape.kv_format = KV_FP8;
+    static const int32_t head_dims[] = {64, 80}; // on tensor cores, and on plain arithmetic
+    for (int i = 0; i < 2; i++) {
+        shape.head_dim = shape.rope_dims = head_dims[i];
+        check_agreement_with_plain(&shape, &device);
+    }
 }
 
 static int gather_alone(struct comm *comm, const void *mine, size_t n_bytes, void *all, struct err *err) {
@@ -367,12 +381,63 @@ static void devices_that_cannot_serve_are_refused_with_a_reason(void **state) {
     assert_non_null(strstr(err.text, "driver is for CUDA"));
 }
 
+// Submits a step with one wrong index in a process of its own; returns the signal that ended it.
+static int signal_of_wrong_step(struct tiny_engine *e, struct tiny_step *step) {
+    fflush(stdout);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        assert_true(freopen("/dev/null", "w", stderr) != NULL);
+        signal(SIGABRT, SIG_DFL); // cmocka would report it
+        backend_submit(e->backend, e->program, &step->input);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+// On the device they would read or write somewhere else.
+static void wrong_indices_are_caught_on_the_host(void **state) {
+    (void)state;
+    struct tiny_device device = device_of(true);
+    struct tiny_model *model = tiny_open(&tiny_shapes[0], 54);
+    struct tiny_engine e = tiny_engine_open(model, &device, 16);
+    const int32_t tokens[] = {3, 4, 5};
+    struct tiny_step *step = calloc(1, sizeof *step);
+    tiny_step_add(step, &(struct tiny_part){tokens, 3, 0, 0, 1, true});
+    const struct {
+        int32_t *at, wrong;
+    } cases[] = {
+        {&step->token[1], model->shape.vocab},
+        {&step->token[1], STEP_TOKEN_REF(0)}, // there is no step before
+        {&step->block_table[0], e.backend->kv.n_blocks},
+        {&step->block_table[0], -1},
+        {&step->logit_row[0], 3},
+        {&step->sequences[0].row_count, 4},
+        {&step->sequences[0].kv_len, 17},
+        {&step->sample[0].edit_count, 1},
+        {&step->sample[0].forced_token, model->shape.vocab},
+    };
+    assert_int_equal(signal_of_wrong_step(&e, step), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int32_t right = *cases[i].at;
+        *cases[i].at = cases[i].wrong;
+        if (signal_of_wrong_step(&e, step) != SIGABRT) fail_msg("case %zu was not caught", i);
+        *cases[i].at = right;
+    }
+    free(step);
+    tiny_engine_close(&e);
+    tiny_close(model);
+}
+
 #endif
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_agree_with_plain_arithmetic),
         cmocka_unit_test(a_rank_alone_agrees_with_plain_arithmetic),
+        cmocka_unit_test(caches_in_fp8_agree_with_plain_arithmetic),
         cmocka_unit_test(rows_do_not_depend_on_their_step_when_deterministic),
         cmocka_unit_test(references_stand_for_drawn_tokens),
         cmocka_unit_test(replayed_steps_give_the_logits_of_the_first),
@@ -387,6 +452,7 @@ int main(void) {
         cmocka_unit_test(failures_in_a_step_end_it_and_all_after_it),
         cmocka_unit_test(failed_captures_are_survived),
         cmocka_unit_test(devices_that_cannot_serve_are_refused_with_a_reason),
+        cmocka_unit_test(wrong_indices_are_caught_on_the_host),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

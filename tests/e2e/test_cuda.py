@@ -34,7 +34,8 @@ def question(i):
     words = "the cat and the dog went to the river to look for a red ball".split()
     text = " ".join(words[(i * 5 + k) % len(words)] for k in range(3 + i * 13 % 40))
     sampling = {"temperature": [0, 1.1][i % 2], "top_p": [1, 0.9][i % 2], "top_k": [0, 40][i % 2]}
-    return {"prompt": f"Story {i}. {text}", "max_tokens": 12 + i, "seed": i, "logprobs": 1, **sampling}
+    edits = {"logit_bias": {str(7 * i): -100, "11": 1.5}, "presence_penalty": 0.4, "frequency_penalty": 0.1 * i}
+    return {"prompt": f"Story {i}. {text}", "max_tokens": 12 + i, "seed": i, "logprobs": 1, **sampling, **edits}
 
 
 @unittest.skipUnless(plugin().exists(), "the emulated plugin was not built")
@@ -52,6 +53,17 @@ class Cuda(unittest.TestCase):
         with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
             for case, text in zip(cases, pool.map(text_of, cases)):
                 self.assertTrue(case["text"].startswith(case["prompt"] + text), (case["text"], text))
+
+    def test_draws_are_those_of_the_cpu(self):
+        if not models.STORIES.is_dir():
+            self.skipTest("shared/data/models/stories260K is not here")
+        on_cpu = common.server(str(models.STORIES), "--device", "cpu")
+        running = cuda_server(str(models.STORIES), "--kv-format", "f32")
+        for i in range(N_PARALLEL):
+            want, got = complete(on_cpu, **question(i)), complete(running, **question(i))
+            self.assertEqual(got["text"], want["text"], f"request {i}")
+            pairs = zip(got["logprobs"]["token_logprobs"], want["logprobs"]["token_logprobs"])
+            self.assertTrue(all(abs(a - b) < 1e-3 for a, b in pairs), f"request {i}")
 
     def test_every_format_of_weights_writes_a_story(self):
         for weights in ("auto", "fp8", "int4"):
