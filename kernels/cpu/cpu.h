@@ -3,6 +3,7 @@
 
 #include "base/pool.h"
 #include "kernels/comm.h"
+#include "kernels/cpu/workers.h"
 #include "kernels/driver.h"
 #include "kernels/kernel_table.h"
 
@@ -84,6 +85,7 @@ struct cpu_program {
     int32_t n_partials;
     struct worker_scratch *scratch; // [n_threads]
     uint64_t n_steps;
+    struct worker_choice workers;
     struct err comm_err; // why ranks could not meet in this step; code 0: they did
 };
 

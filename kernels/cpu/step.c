@@ -500,23 +500,19 @@ static double step_cost_ns(const struct cpu_program *p, const struct step_input 
     return p->weight_bytes / 30 + (p->row_flops * input->n_rows + attention_flops) / 60;
 }
 
-static int choose_workers(const struct cpu_program *p, double cost_ns) {
-    const double worth_ns = 300e3; // of one worker's time, to wake another
-    int n = pool_size(p->backend->pool);
-    return cost_ns / worth_ns < n ? (int)(cost_ns / worth_ns) + 1 : n;
-}
-
 void cpu_program_run(struct cpu_program *p, const struct step_input *input, const struct sample_result *before,
                      struct step_times *times) {
     double cost_ns = step_cost_ns(p, input);
     bool timed = cost_ns > SMALL_STEP_NS || p->n_steps % TIMES_EVERY == 0;
     struct step step = {.program = p, .input = input, .before = before, .times = timed ? times : NULL};
-    int n_workers = choose_workers(p, cost_ns);
+    int n_workers = workers_choose(&p->workers, cost_ns, pool_size(p->backend->pool));
+    uint64_t begin_ns = clock_now_ns();
     p->comm_err.code = 0;
     resolve_tokens(&step);
     step.n_tiles = make_tiles(p, input);
     step.n_splits = count_splits(p, input, step.n_tiles, n_workers);
     memset((void *)p->taken, 0, (size_t)p->n_ops * STAGES_MAX * sizeof *p->taken);
     pool_run(p->backend->pool, n_workers, step_worker, &step);
+    workers_learn(&p->workers, cost_ns, n_workers, (double)(clock_now_ns() - begin_ns));
     p->n_steps++;
 }
