@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "kernels/cuda/peaks.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -171,7 +172,9 @@ static int cuda_kv_open(struct backend *common, const struct kv_shape *shape, st
 }
 
 static void cuda_measure_peaks(struct backend *common, struct backend_peaks *out) {
-    (void)common, (void)out;
+    struct cuda_backend *backend = (struct cuda_backend *)common;
+    const struct peaks_sizes sizes = peaks_sizes_for(backend->n_processors);
+    if (cuda_enter(backend) == cudaSuccess) peaks_measure(&sizes, backend->stream, out);
 }
 
 // ----------------------------------------------------------------------------------------------------------- steps

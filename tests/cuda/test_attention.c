@@ -5,15 +5,9 @@
 #include "base/rng.h"
 #include "kernels/cuda/attention_parts.h"
 #include "tests/cuda/attention_world.h"
+#include "tests/cuda/thread_order.h"
 
 #include <math.h>
-#if defined(OPTIMA_CUDA_EMULATION)
-#include "emulation_control.h"
-#else
-static void emulation_seed(uint64_t seed) {
-    (void)seed;
-}
-#endif
 
 enum { RANDOM_CASES = 40 };
 
@@ -73,7 +67,7 @@ static void check_padding(const struct world *w, const float *out) {
 
 static void check_case(const struct attention_case *c, uint64_t seed, const char *kind, size_t i) {
     struct world w;
-    emulation_seed(seed);
+    order_threads(seed);
     world_open(&w, &c->shape, c->sequences, c->n_sequences, 100 + seed);
     float *out = world_run(&w);
     double *expected = world_expected(&w);
@@ -128,7 +122,7 @@ static void test_random_shapes_are_those_of_the_definition(void **state) {
 static float *last_row(const struct world_shape *shape, const struct world_sequence *sequences, int32_t n_sequences,
                        int32_t which, uint64_t seed) {
     struct world w;
-    emulation_seed(seed);
+    order_threads(seed);
     world_open(&w, shape, sequences, n_sequences, 7);
     float *out = world_run(&w);
     const struct step_sequence *s = &w.input.sequences[which];

@@ -3,15 +3,9 @@
 
 #include "kernels/cuda/attention_parts.h"
 #include "tests/cuda/random_weight.h"
+#include "tests/cuda/thread_order.h"
 
 #include <math.h>
-#if defined(OPTIMA_CUDA_EMULATION)
-#include "emulation_control.h"
-#else
-static void emulation_seed(uint64_t seed) {
-    (void)seed;
-}
-#endif
 
 struct in_case {
     int32_t head_dim, n_heads, n_kv_heads;
@@ -195,7 +189,7 @@ static void run_case(const struct in_case *c, uint64_t key) {
 static void test_heads_are_finished_where_they_belong(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        emulation_seed(i + 1);
+        order_threads(i + 1);
         run_case(&cases[i], 10 * i + 1);
     }
 }

@@ -1,7 +1,7 @@
 // Our own matrix products against sums in double precision, at the edges of tiles, and their promise: an element's bits
 // depend on its row alone.
 #include "tests/cuda/product_case.h"
-#include "tests/cuda_emulation/emulation_control.h"
+#include "tests/cuda/thread_order.h"
 
 static cudaError_t run_own(void *context, const struct product *p) {
     (void)context;
@@ -24,7 +24,7 @@ static void check_case(const struct product_case *c, run_product *run, double to
         print_error("format %d output %d n_in %d: error %g\n", (int)c->kind.format, (int)c->output, c->n_in, error);
     assert_true(error <= tolerance);
     for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++) {
-        emulation_seed(key + i);
+        order_threads(key + i);
         char *some = run_rows(&o, run, NULL, row_counts[i]);
         for (size_t row = 0; row < (size_t)row_counts[i]; row++)
             assert_memory_equal(some + row * row_bytes, all + row * row_bytes, o.n_columns * o.element_bytes);

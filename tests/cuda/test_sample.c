@@ -6,15 +6,9 @@
 #include "kernels/cuda/sample.h"
 #include "kernels/kernel_table.h"
 #include "tests/cuda/device_buffer.h"
+#include "tests/cuda/thread_order.h"
 
 #include <math.h>
-#if defined(OPTIMA_CUDA_EMULATION)
-#include "emulation_control.h"
-#else
-static void emulation_seed(uint64_t seed) {
-    (void)seed;
-}
-#endif
 
 enum { ROWS = 8, BUCKET = 11, EDITS_MAX = 6, SEEN_MAX = 10, VOCAB_MAX = 9001 };
 
@@ -172,7 +166,7 @@ static void draws_are_those_of_the_reference(void **state) {
     uint64_t dice_state = 1;
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (int i = 0; i < sizes[s].n; i++) {
-            emulation_seed((uint64_t)i);
+            order_threads((uint64_t)i);
             random_world(&world, sizes[s].vocab, &dice_state);
             check_world(&world, &scratch);
         }
