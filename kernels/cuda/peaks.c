@@ -111,8 +111,8 @@ static bool open_product(struct peak *peak, struct device_weight matrix[2], cuda
     float *quantiles = take(peak, sizeof host);
     void *out = take(peak, (size_t)n * (size_t)n * sizeof(float));
     if (!quantiles || !out || cudaMemcpy(quantiles, host, sizeof host, cudaMemcpyHostToDevice) != cudaSuccess ||
-        !make_matrix(peak, &matrix[0], n, 1, quantiles, stream) ||
-        !make_matrix(peak, &matrix[1], n, 2, quantiles, stream) ||
+        !make_matrix(peak, &matrix[0], n, rng_key(1, 0, 0), quantiles, stream) ||
+        !make_matrix(peak, &matrix[1], n, rng_key(2, 0, 0), quantiles, stream) ||
         product_engine_open(&peak->engine, &options, take, peak, stream, &err))
         return false;
     peak->product = (struct product){.output = PRODUCT_STORE_F32,

@@ -25,6 +25,9 @@ cudaError_t peaks_read(const struct peaks_sizes *sizes, const void *from, uint32
 // `out` [1] receives nothing that matters.
 cudaError_t peaks_multiply(const struct peaks_sizes *sizes, float *out, cudaStream_t stream);
 
+// One block that does nothing but wait for the launch before it; with `overlap` it may start before that one has ended.
+cudaError_t peaks_nothing(bool overlap, cudaStream_t stream);
+
 // Takes memory for the time of the call; what cannot be measured is 0. Waits for the stream.
 void peaks_measure(const struct peaks_sizes *sizes, cudaStream_t stream, struct backend_peaks *out);
 

@@ -20,6 +20,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 binary = ROOT / "build-test" / "optima"  # run.py sets what it was given
+cuda_device = None  # likewise; None: the emulated one
 os.environ.setdefault("TSAN_OPTIONS", f"suppressions={ROOT / 'tests' / 'tsan.supp'}")
 
 

@@ -1,6 +1,8 @@
 """Runs the end-to-end tests (tests/e2e/test_*.py) against a built `optima`.
 
     run.py --binary build/optima [name ...]     names select modules: `run.py chat` runs test_chat.py
+    --device cuda                               test_cuda.py tests this device, not the emulated one
+    --shared FOLDER                             where given models and data lie
 """
 
 import argparse
@@ -14,9 +16,13 @@ import common
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=pathlib.Path, required=True)
+    parser.add_argument("--device")
+    parser.add_argument("--shared", type=pathlib.Path)
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     common.binary = arguments.binary.resolve()
+    common.cuda_device = arguments.device
+    common.SHARED = arguments.shared or common.SHARED
     folder = pathlib.Path(__file__).parent
     loader = unittest.defaultTestLoader
     if arguments.names:
