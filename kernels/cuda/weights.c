@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLICE_BYTES = 32 << 20, COPY_THREADS_MAX = 8, COPY_PIECE_BYTES = 1 << 20 };
+enum { SLICE_BYTES = 8 << 20, COPY_THREADS_MAX = 8, COPY_PIECE_BYTES = 1 << 20 };
 
 struct copy {
     char *to;
