@@ -35,9 +35,12 @@ int device_memory_reserve(struct device_memory *memory, size_t n_bytes, struct e
 void *device_memory_take(struct device_memory *memory, size_t n_bytes, struct err *err) {
     size_t aligned = (n_bytes + DEVICE_ALIGN - 1) / DEVICE_ALIGN * DEVICE_ALIGN;
     if (memory->last_bytes - memory->last_used < aligned) {
-        // Pieces grow with what was taken, so that they are few and what the last one wastes is little.
+        // Pieces grow with what was taken, so that they are few and what the last one wastes is little. Near the end of
+        // the device's memory they are as small as can be.
         size_t piece_bytes = memory->n_bytes / 16 < PIECE_BYTES_MAX ? (size_t)memory->n_bytes / 16 : PIECE_BYTES_MAX;
-        if (device_memory_reserve(memory, aligned > piece_bytes ? aligned : piece_bytes, err)) return NULL;
+        if ((piece_bytes <= aligned || device_memory_reserve(memory, piece_bytes, NULL)) &&
+            device_memory_reserve(memory, aligned, err))
+            return NULL;
     }
     void *at = memory->last + memory->last_used;
     memory->last_used += aligned;

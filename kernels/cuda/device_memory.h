@@ -28,5 +28,5 @@ void *device_memory_take(struct device_memory *memory, size_t n_bytes, struct er
     __attribute__((warn_unused_result));
 void device_memory_close(struct device_memory *memory);
 
-// The same for one buffer: allocates through cudaMalloc, counted in whole pages of the driver.
+// What an allocation of n_bytes takes of the device: whole pages of the driver.
 size_t device_page_ceil(size_t n_bytes);
