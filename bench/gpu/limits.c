@@ -45,6 +45,7 @@ static void print_memory(struct bench *bench, const struct peaks_sizes *sizes) {
     snprintf(read.shape, sizeof read.shape, "%.0f MiB", n_bytes / (1 << 20));
     read.us = measure_us(bench, run_read, &streams, 2);
     print_figure(bench, &read);
+    bench->read_bytes_per_s = 1e6 * n_bytes / read.us;
     struct figure copy = read;
     copy.operation = "copy";
     copy.way = "r+w";

@@ -8,6 +8,8 @@ import json
 import pathlib
 import sys
 
+LINES_OF_FAILED = 4
+
 
 def read_csv(path):
     return list(csv.DictReader(path.open())) if path.exists() else []
@@ -25,6 +27,16 @@ def print_checks(out):
     for tool in ("memcheck", "racecheck"):
         if tool not in groups:
             print(f"{tool:<11} not run")
+    for name, status, _ in stages:
+        if status != "ok":
+            print_end(out / "logs" / f"{name}.log")
+
+
+def print_end(log):
+    """The last lines of what a part wrote that did not end well."""
+    if log.exists():
+        for line in log.read_text(errors="replace").strip().splitlines()[-LINES_OF_FAILED:]:
+            print(f"  {log.stem}: {line[:160]}")
 
 
 def number(text):
@@ -39,7 +51,7 @@ def print_limits(operations):
             print(f"{row['operation']:<11} {row['format'] or row['way'] or row['shape']:<8} {value}")
 
 
-def cell(row):
+def cell(row, bandwidth):
     """GB/s or TFLOP/s, whichever limits, and its percentage; microseconds where nothing does."""
     us, gb, tflop = number(row["us"]), number(row["gb_per_s"]), number(row["tflop_per_s"])
     percent = number(row["percent_of_limit"])
@@ -47,31 +59,27 @@ def cell(row):
         return "failed"
     if gb is None or percent is None or row["operation"] in ("embed", "norm", "rotate and store", "sample"):
         return f"{us:.1f}us"
-    by_memory = float(row["limit_us"]) <= 1.01e-3 * gb * us / bandwidth
+    by_memory = float(row["limit_us"]) <= 1.01 * gb * us / bandwidth
     return f"{gb:.0f}G {percent:.0f}%" if by_memory else f"{tflop:.0f}T {percent:.0f}%"
-
-
-bandwidth = 1.0  # GB/s that reading reached
 
 
 def print_operations(operations):
     """One line for each operation, format and way; columns are rows, or rows x context."""
-    global bandwidth
-    lines = {}
+    lines, bandwidth = {}, 1.0  # GB/s that reading reached
     for row in operations:
         if row["operation"] == "read":
-            bandwidth = number(row["gb_per_s"]) * 1e-3 or 1.0
+            bandwidth = number(row["gb_per_s"])
         if row["operation"] in ("arithmetic", "read", "copy", "graph node"):
             continue
         key = (row["operation"], row["format"], row["way"])
         column = row["rows"] + ("x" + row["context"] if row["context"] != "0" and "decode" in key[0] else "")
-        lines.setdefault(key, []).append(f"{column}: {cell(row)}")
+        lines.setdefault(key, []).append(f"{column}: {cell(row, bandwidth)}")
     for key, cells in lines.items():
         print(" ".join(part for part in key if part).ljust(32), ", ".join(cells))
 
 
 def model_rows(out):
-    for path in sorted(out.glob("model-*.log")):
+    for path in sorted((out / "logs").glob("model-*.log")):
         shape, weights = path.stem.removeprefix("model-").rsplit("-", 1)
         try:
             result = json.loads(path.read_text().strip().splitlines()[-1])
@@ -105,7 +113,7 @@ def main():
     out = pathlib.Path(sys.argv[1])
     operations = read_csv(out / "operations.csv")
     print()
-    print((out / "device.csv").read_text().replace(",", "  ", 1).strip())
+    print((out / "device.csv").read_text().replace(",", " ").strip())
     print_limits(operations)
     print()
     print("Operations by rows (decode: rows x context): GB/s or TFLOP/s, and % of what was measured")

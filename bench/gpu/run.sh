@@ -91,7 +91,7 @@ build() {
 
 # ----------------------------------------------------------------------------------------------------------- measure
 
-# stage NAME SECONDS COMMAND...: runs within its time and what is left of all; its output goes to OUT/NAME.log.
+# stage NAME SECONDS COMMAND...: runs within its time and what is left of all; its output goes to OUT/logs/NAME.log.
 stage() {
   local name=$1 limit=$2 started=$SECONDS status=0 left=$((seconds - SECONDS))
   shift 2
@@ -100,7 +100,7 @@ stage() {
     echo "$name,no time,0" >>"$out/stages.csv"
     return 0
   fi
-  timeout -k 5 "$limit" "$@" >"$out/$name.log" 2>&1 || status=$?
+  timeout -k 5 "$limit" "$@" >"$out/logs/$name.log" 2>&1 || status=$?
   case $status in
     0) status=ok ;;
     124 | 137) status="ended after $limit s" ;;
@@ -132,21 +132,24 @@ describe_device() {
   if [ $emulated = 1 ]; then
     echo "device,emulated" >>"$out/device.csv"
   else
-    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader 2>&1 |
-      sed 's/^/device,/' >>"$out/device.csv"
+    local device
+    device=$(nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader 2>&1) || true
+    echo "device,$device" >>"$out/device.csv"
   fi
 }
 
 # Up to eight at a time: no times are taken.
 sanitize() {
-  local tool=$1 name
+  local tool=$1 options=() name
   shift
+  [ "$tool" != memcheck ] || options=(--report-api-errors no) # tests ask for more memory than there is
   if ! command -v compute-sanitizer >/dev/null; then
     echo "compute-sanitizer $tool: skipped, the tool is not here"
     return 0
   fi
   for name in "$@"; do
-    stage "$tool-$name" 90 compute-sanitizer --tool "$tool" --error-exitcode 9 "$folder/$test_prefix$name" &
+    stage "$tool-$name" 90 compute-sanitizer --tool "$tool" "${options[@]}" --error-exitcode 9 \
+      "$folder/$test_prefix$name" &
     while [ "$(jobs -rp | wc -l)" -ge 8 ]; do wait -n || true; done
   done
   wait
@@ -171,7 +174,8 @@ measure() {
   folder=$(cd "$1" && pwd) out=$2
   mkdir -p "$out"
   out=$(cd "$out" && pwd)
-  rm -f "$out"/*.log "$out"/*.csv
+  rm -rf "$out"/logs "$out"/{logs.tar.gz,operations.csv,stages.csv}
+  mkdir "$out/logs"
   SECONDS=0
   local name toy=() known=(cuda)
   device=cuda
@@ -190,7 +194,9 @@ measure() {
   sanitize memcheck "${tests[@]}"
   sanitize racecheck "${tests[@]}"
   "$python" "$root/bench/gpu/report.py" "$out" | tee "$out/table.txt"
-  ! grep -q ',failed' "$out/stages.csv"
+  # One file, so that little has to be fetched.
+  tar -C "$out" -czf "$out/logs.tar.gz" logs && rm -r "$out/logs"
+  ! grep -qE ',(failed|ended|no time)' "$out/stages.csv"
 }
 
 case "${words[0]:-both}" in
