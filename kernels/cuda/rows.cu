@@ -1,6 +1,6 @@
 // Operations that go over rows: one block a row, F32 in, the format of the product that follows out.
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/product_device.h"
+#include "kernels/cuda/quads.h"
 #include "kernels/cuda/rows.h"
 
 enum { THREADS = 256 };
@@ -47,49 +47,68 @@ cudaError_t rows_embed(const struct rows_embed *op, cudaStream_t stream) {
 
 // -------------------------------------------------------------------------------------------------------------- norm
 
-// 1 / the root of the mean square of x[n], with `eps` inside.
-static __device__ float inverse_rms(const float *x, int32_t n, float eps, float *scratch) {
+// A block holds NORM_SPAN elements of a row in registers; wider rows are read twice.
+enum { NORM_THREADS = 512, NORM_HELD = 16, NORM_SPAN = NORM_THREADS * NORM_HELD };
+
+// 1 / the root of the mean square of from[n], with `eps` inside; x: its first NORM_SPAN elements.
+static __device__ __forceinline__ float inverse_rms(float (&x)[NORM_HELD], const float *from, int32_t n, float eps,
+                                                    float *scratch) {
     float sum = 0;
-    for (int32_t i = threadIdx.x; i < n; i += THREADS) sum += x[i] * x[i];
+#pragma unroll
+    for (int i = 0; i < NORM_HELD; i++) sum += x[i] * x[i];
+    for (int32_t i = NORM_SPAN + threadIdx.x; i < n; i += NORM_THREADS) sum += from[i] * from[i];
     return 1.0f / sqrtf(block_sum(sum, scratch) / (float)n + eps);
 }
 
-static __global__ void norm_kernel(const __grid_constant__ struct rows_norm op) {
+static __global__ void __launch_bounds__(NORM_THREADS) norm_kernel(const __grid_constant__ struct rows_norm op) {
     __shared__ float scratch[32];
-    dependency_launch();
-    dependency_wait();
     const int32_t row = blockIdx.x, n = op.n;
-    const int64_t out = (int64_t)row * n;
-    if (row >= (op.logit_rows ? op.step->n_logit_rows : op.step->n_rows)) {
-        for (int32_t i = threadIdx.x; i < n; i += THREADS) store_operand(op.out, out + i, op.format, 0.0f);
-        return;
+    float x[NORM_HELD], weight[NORM_HELD];
+    dependency_launch();
+    if (op.weight) read_quads<NORM_THREADS>(weight, op.weight, 0, n, 0);
+    dependency_wait();
+    const bool padding = row >= (op.logit_rows ? op.step->n_logit_rows : op.step->n_rows);
+    const int32_t from = padding || !op.logit_rows ? row : STEP_ARRAY(op.step, int32_t, logit_row)[row];
+    const float *row_x = op.x + (int64_t)from * n;
+    float factor = 0;
+    for (int32_t first = 0; first < n; first += NORM_SPAN) {
+        read_quads<NORM_THREADS>(x, row_x, first, padding ? 0 : n, 0);
+        if (op.weight && first == 0 && !padding) factor = inverse_rms(x, row_x, n, op.eps, scratch);
+        if (op.weight && first > 0) read_quads<NORM_THREADS>(weight, op.weight, first, n, 0);
+        if (op.weight)
+#pragma unroll
+            for (int i = 0; i < NORM_HELD; i++) x[i] = x[i] * factor * weight[i];
+        write_quads<NORM_THREADS>(op.out, row, n, op.format, x, first);
     }
-    const int32_t from = op.logit_rows ? STEP_ARRAY(op.step, int32_t, logit_row)[row] : row;
-    const float *x = op.x + (int64_t)from * n;
-    const float factor = op.weight ? inverse_rms(x, n, op.eps, scratch) : 1.0f;
-    for (int32_t i = threadIdx.x; i < n; i += THREADS)
-        store_operand(op.out, out + i, op.format, op.weight ? x[i] * factor * op.weight[i] : x[i]);
 }
 
 cudaError_t rows_norm(const struct rows_norm *op, cudaStream_t stream) {
-    return launch(norm_kernel, dim3((unsigned)op->n_rows), dim3(THREADS), 0, stream, true, *op);
+    return launch(norm_kernel, dim3((unsigned)op->n_rows), dim3(NORM_THREADS), 0, stream, true, *op);
 }
 
-static __global__ void add_kernel(const __grid_constant__ struct rows_add op) {
+static __global__ void __launch_bounds__(NORM_THREADS) add_kernel(const __grid_constant__ struct rows_add op) {
     __shared__ float scratch[32];
-    dependency_launch();
-    dependency_wait();
     const int32_t row = blockIdx.x, n = op.n;
+    float x[NORM_HELD], weight[NORM_HELD], residual[NORM_HELD];
+    dependency_launch();
+    if (op.weight) read_quads<NORM_THREADS>(weight, op.weight, 0, n, 0);
+    dependency_wait();
     if (row >= op.step->n_rows) return;
-    const float *x = op.x + (int64_t)row * n;
-    float *residual = op.residual + (int64_t)row * n;
-    const float factor = op.weight ? inverse_rms(x, n, op.eps, scratch) : 1.0f;
-    for (int32_t i = threadIdx.x; i < n; i += THREADS)
-        residual[i] += op.scale * (op.weight ? x[i] * factor * op.weight[i] : x[i]);
+    const float *row_x = op.x + (int64_t)row * n;
+    float factor = 1;
+    for (int32_t first = 0; first < n; first += NORM_SPAN) {
+        read_quads<NORM_THREADS>(x, row_x, first, n, 0);
+        read_quads<NORM_THREADS>(residual, op.residual + (int64_t)row * n, first, n, 0);
+        if (op.weight && first == 0) factor = inverse_rms(x, row_x, n, op.eps, scratch);
+        if (op.weight && first > 0) read_quads<NORM_THREADS>(weight, op.weight, first, n, 0);
+#pragma unroll
+        for (int i = 0; i < NORM_HELD; i++) residual[i] += op.scale * (op.weight ? x[i] * factor * weight[i] : x[i]);
+        write_quads<NORM_THREADS>(op.residual, row, n, OPERAND_F32, residual, first);
+    }
 }
 
 cudaError_t rows_add(const struct rows_add *op, cudaStream_t stream) {
-    return launch(add_kernel, dim3((unsigned)op->n_rows), dim3(THREADS), 0, stream, true, *op);
+    return launch(add_kernel, dim3((unsigned)op->n_rows), dim3(NORM_THREADS), 0, stream, true, *op);
 }
 
 static __global__ void scale_cap_kernel(const struct device_step *step, int32_t n, float *logits, float scale,

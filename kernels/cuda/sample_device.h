@@ -2,13 +2,15 @@
 #pragma once
 
 #include "base/rng.h"
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/quads.h"
 #include "kernels/cuda/sample.h"
 
 enum {
-    SAMPLE_CHUNK = 4096,      // logits that a block of the first passes takes
-    SAMPLE_THREADS = 256,     // of those blocks
+    SAMPLE_THREADS = 256, // of a block of the first passes
+    SAMPLE_HELD = 16,     // logits that a thread keeps in registers
+    SAMPLE_CHUNK = SAMPLE_THREADS * SAMPLE_HELD,
     SAMPLE_ROW_THREADS = 512, // of the block that finishes a row
+    SAMPLE_ROW_CHUNK = SAMPLE_ROW_THREADS * SAMPLE_HELD,
 };
 
 // What one block found in its chunk.
@@ -26,8 +28,11 @@ struct sample_best {
     int32_t token;
 };
 
+static __device__ __forceinline__ bool comes_before(struct sample_best a, struct sample_best b) {
+    return a.value > b.value || (a.value == b.value && a.token < b.token);
+}
 static __device__ __forceinline__ struct sample_best better(struct sample_best a, struct sample_best b) {
-    return b.value > a.value || (b.value == a.value && b.token < a.token) ? b : a;
+    return comes_before(b, a) ? b : a;
 }
 
 // Over the block; every thread has the result. scratch: 32 values of shared memory.
@@ -49,8 +54,8 @@ static __device__ __forceinline__ struct sample_best block_best(struct sample_be
 static __device__ __forceinline__ bool sample_is_edited(const struct sample_params *p) {
     return p->edit_count > 0 || p->seen_count > 0;
 }
-static __device__ __forceinline__ bool sample_is_greedy(const struct sample_params *p) {
-    return p->temperature < SAMPLE_TEMPERATURE_MIN;
+static __device__ __forceinline__ bool sample_is_drawn(const struct sample_params *p) {
+    return p->forced_token < 0 && p->temperature >= SAMPLE_TEMPERATURE_MIN;
 }
 static __device__ __forceinline__ bool sample_is_filtered(const struct sample_params *p, int32_t vocab) {
     return p->min_p > 0 || (p->top_k > 0 && p->top_k < vocab) || p->top_p < 1;
@@ -67,8 +72,11 @@ static __device__ __forceinline__ uint64_t sample_key(const struct sample_params
     return rng_key(p->seed, (uint64_t)p->choice_index, (uint64_t)p->position);
 }
 
-// Unsigned integers in the order of the floats; both zeros are one.
+// Unsigned integers in the order of the floats, and back; both zeros are one.
 static __device__ __forceinline__ uint32_t ordered_bits(float x) {
     uint32_t bits = __float_as_uint(x == 0.0f ? 0.0f : x);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+static __device__ __forceinline__ float float_of_ordered(uint32_t bits) {
+    return __uint_as_float(bits & 0x80000000u ? bits & 0x7fffffffu : ~bits);
 }

@@ -1,29 +1,51 @@
-// Which tokens of a row stay in the draw, without a sort: the block finds, by the digits of the logits' ordered bits,
-// the logit behind which everything falls away. All functions are called by all threads of a block of
-// SAMPLE_ROW_THREADS.
+// Which tokens of a row stay in the draw, without a sort. Blocks of chunks put the row into bins by the distance from
+// its largest logit, with the number of tokens in each bin and their probability mass; the block of the row finds the
+// bin in which a filter ends, lists the tokens down to there, and finds the last token that stays by bisection. Masses
+// are integers, so that the order in which they are added does not matter.
+//
+// Functions that take a select_scratch are called by all threads of a block of SAMPLE_ROW_THREADS, which all have the
+// result.
 #pragma once
 
 #include "kernels/cuda/sample_device.h"
 
-enum { SELECT_BINS = 256, SELECT_DIGIT_BITS = 8, SELECT_MASS_BITS = 44 };
+enum { SELECT_BINS = 2048, SELECT_BINS_A_LOGIT = 64, SELECT_MASS_BITS = 40, SELECT_LIST_MAX = 4096 };
+
+typedef unsigned long long select_sum_t; // of tokens or of masses
 
 struct select_scratch {
-    struct sample_best best[32], top[TOP_LOGPROBS_MAX];
+    struct sample_best best[32];
     int32_t ints[32];
-    int32_t equal[SAMPLE_ROW_THREADS];
-    int32_t counts[SELECT_BINS];
-    unsigned long long masses[SELECT_BINS]; // fixed-point sums: their order does not matter
-    uint32_t key;
-    int32_t left, last_token, n_top;
-    unsigned long long mass;
+    float floats[32];
+    select_sum_t sums[32], above;
+    int32_t bin, n_list;
+    float values[SELECT_LIST_MAX];
+    int32_t tokens[SELECT_LIST_MAX];
+};
+
+struct select_row {
+    const float *logits;
+    int32_t vocab;
+    float largest, temperature;
+    const select_sum_t *counts, *masses; // [SELECT_BINS]
 };
 
 // Logits enter filters and draws as (logit - largest) / temperature.
-struct select_scale {
-    float largest, temperature;
-};
-static __device__ __forceinline__ float select_scaled(struct select_scale scale, float logit) {
-    return (logit - scale.largest) / scale.temperature;
+static __device__ __forceinline__ float select_scaled(const struct select_row *row, float logit) {
+    return (logit - row->largest) / row->temperature;
+}
+
+// Below 2^SELECT_MASS_BITS, so that a chunk's sums of either half fit into 32 bits.
+static __device__ __forceinline__ select_sum_t select_mass(const struct select_row *row, float logit) {
+    const select_sum_t one = 1ull << SELECT_MASS_BITS;
+    const select_sum_t mass = (select_sum_t)(expf(select_scaled(row, logit)) * (float)one);
+    return mass < one ? mass : one - 1;
+}
+
+// Ascends as logits descend; the last bin has all that lie far away.
+static __device__ __forceinline__ int32_t select_bin(const struct select_row *row, float logit) {
+    const float distance = (row->largest - logit) * SELECT_BINS_A_LOGIT;
+    return distance < SELECT_BINS - 1 ? (int32_t)distance : SELECT_BINS - 1;
 }
 
 // What stays: ordered bits above `key`, and those equal to it up to last_token.
@@ -35,161 +57,180 @@ static __device__ __forceinline__ bool select_keeps(struct select_cut cut, float
     const uint32_t bits = ordered_bits(logit);
     return bits > cut.key || (bits == cut.key && token <= cut.last_token);
 }
+static __device__ __forceinline__ struct select_cut tighter(struct select_cut a, struct select_cut b) {
+    return a.key > b.key || (a.key == b.key && a.last_token < b.last_token) ? a : b;
+}
 
-// ---------------------------------------------------------------------------------------------------------- by count
+// The lowest ordered bits of logits in bins up to `bin`; with a negative bin: of those whose scaled value is `least`
+// or more. Rounding is monotone, so that both are an interval that ends at the largest logit.
+static __device__ uint32_t select_lowest(const struct select_row *row, int32_t bin, float least) {
+    uint32_t low = ordered_bits(-INFINITY), high = ordered_bits(row->largest);
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        const float logit = float_of_ordered(middle);
+        if (bin >= 0 ? select_bin(row, logit) <= bin : select_scaled(row, logit) >= least)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
 
-// The n-th largest logit's bits; *n_equal: how many equal to it are among the n.
-static __device__ uint32_t select_nth(const float *logits, int32_t vocab, int32_t n, int32_t *n_equal,
-                                      struct select_scratch *s) {
-    uint32_t key = 0, mask = 0;
-    int32_t left = n;
-    for (int shift = 32 - SELECT_DIGIT_BITS; shift >= 0; shift -= SELECT_DIGIT_BITS) {
-        for (int32_t i = threadIdx.x; i < SELECT_BINS; i += SAMPLE_ROW_THREADS) s->counts[i] = 0;
-        __syncthreads();
-        for (int32_t i = threadIdx.x; i < vocab; i += SAMPLE_ROW_THREADS) {
-            const uint32_t bits = ordered_bits(logits[i]);
-            if ((bits & mask) == key) atomicAdd(&s->counts[bits >> shift & (SELECT_BINS - 1)], 1);
+// --------------------------------------------------------------------------------------------------------------- bins
+
+// The sum of the bins before `end`.
+static __device__ select_sum_t select_before(const select_sum_t *bins, int32_t end, struct select_scratch *s) {
+    select_sum_t sum = 0;
+    for (int32_t i = threadIdx.x; i < end; i += SAMPLE_ROW_THREADS) sum += bins[i];
+    return block_sum(sum, s->sums);
+}
+
+// The first bin at which the sum of the bins reaches `wanted`; *before: the sum of those before it.
+static __device__ int32_t select_place(const select_sum_t *bins, select_sum_t wanted, select_sum_t *before,
+                                       struct select_scratch *s) {
+    enum { OWN = SELECT_BINS / SAMPLE_ROW_THREADS };
+    const int lane = threadIdx.x % WARP_LANES, warp = threadIdx.x / WARP_LANES;
+    select_sum_t own[OWN], sum = 0;
+#pragma unroll
+    for (int i = 0; i < OWN; i++) sum += own[i] = bins[threadIdx.x * OWN + i];
+#pragma unroll
+    for (int distance = 1; distance < WARP_LANES; distance *= 2) {
+        const select_sum_t left = __shfl_up_sync(FULL_MASK, sum, distance);
+        if (lane >= distance) sum += left;
+    }
+    if (lane == WARP_LANES - 1) s->sums[warp] = sum;
+    if (threadIdx.x == 0) s->bin = SELECT_BINS - 1, s->above = 0;
+    __syncthreads();
+    for (int i = 0; i < warp; i++) sum += s->sums[i];
+#pragma unroll
+    for (int i = OWN - 1; i >= 0; i--) {
+        if (sum >= wanted && sum - own[i] < wanted) s->bin = threadIdx.x * OWN + i, s->above = sum - own[i];
+        sum -= own[i];
+    }
+    __syncthreads();
+    const int32_t bin = s->bin;
+    *before = s->above;
+    __syncthreads();
+    return bin;
+}
+
+// --------------------------------------------------------------------------------------------------------------- list
+
+// Tokens in bins from first_bin to last_bin: all of them, perhaps with others. tokens NULL: token i at i.
+struct select_list {
+    const float *values;
+    const int32_t *tokens;
+    int32_t n, first_bin, last_bin;
+};
+
+static __device__ __forceinline__ int32_t select_token(const struct select_list *list, int32_t i) {
+    return list->tokens ? list->tokens[i] : i;
+}
+
+// Makes `list` have the bins from `needed` (0 or `bin`) to `bin`: where all up to `bin` fit it has them, else `bin`
+// alone, and where what is needed does not fit the list is the row itself.
+static __device__ void select_list_bins(const struct select_row *row, int32_t needed, int32_t bin,
+                                        struct select_list *list, struct select_scratch *s) {
+    if (list->tokens && list->first_bin <= needed && bin <= list->last_bin) return;
+    const select_sum_t own = row->counts[bin], all = own + select_before(row->counts, bin, s);
+    if ((needed < bin ? all : own) > SELECT_LIST_MAX) {
+        *list = {row->logits, nullptr, row->vocab, 0, SELECT_BINS - 1};
+        return;
+    }
+    const int32_t first_bin = all <= SELECT_LIST_MAX ? 0 : bin;
+    const float least = float_of_ordered(select_lowest(row, bin, 0));
+    if (threadIdx.x == 0) s->n_list = 0;
+    __syncthreads();
+    for (int32_t first = 0; first < row->vocab; first += SAMPLE_ROW_CHUNK) {
+        float x[SAMPLE_HELD];
+        read_quads<SAMPLE_ROW_THREADS>(x, row->logits, first, row->vocab, -INFINITY);
+#pragma unroll
+        for (int i = 0; i < SAMPLE_HELD; i++) {
+            const int32_t token = first + quad_offset<SAMPLE_ROW_THREADS>(i);
+            if (x[i] < least || token >= row->vocab || select_bin(row, x[i]) < first_bin) continue;
+            const int32_t at = atomicAdd(&s->n_list, 1);
+            s->values[at] = x[i];
+            s->tokens[at] = token;
         }
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            int32_t bin = SELECT_BINS - 1;
-            while (bin > 0 && s->counts[bin] < left) left -= s->counts[bin--];
-            s->key = key | (uint32_t)bin << shift;
-            s->left = left;
-        }
-        __syncthreads();
-        key = s->key;
-        left = s->left;
-        mask |= (uint32_t)(SELECT_BINS - 1) << shift;
-    }
-    *n_equal = left;
-    return key;
-}
-
-// The token of the n-th logit with these bits, from the lowest token on.
-static __device__ int32_t select_nth_equal(const float *logits, int32_t vocab, uint32_t key, int32_t n,
-                                           struct select_scratch *s) {
-    const int32_t length = (vocab + SAMPLE_ROW_THREADS - 1) / SAMPLE_ROW_THREADS;
-    const int32_t first = threadIdx.x * length, end = min(first + length, vocab);
-    int32_t count = 0;
-    for (int32_t i = first; i < end; i++) count += ordered_bits(logits[i]) == key;
-    s->equal[threadIdx.x] = count;
-    if (threadIdx.x == 0) s->last_token = vocab;
-    __syncthreads();
-    int32_t before = 0;
-    for (int32_t i = 0; i < (int32_t)threadIdx.x; i++) before += s->equal[i];
-    if (before < n && before + count >= n)
-        for (int32_t i = first; i < end; i++)
-            if (ordered_bits(logits[i]) == key && ++before == n) s->last_token = i;
-    __syncthreads();
-    return s->last_token;
-}
-
-// ----------------------------------------------------------------------------------------------------------- by mass
-
-static __device__ __forceinline__ unsigned long long select_mass(struct select_scale scale, float logit) {
-    return (unsigned long long)((double)expf(select_scaled(scale, logit)) * (double)(1ull << SELECT_MASS_BITS));
-}
-
-static __device__ __forceinline__ float float_of_ordered(uint32_t bits) {
-    return __uint_as_float(bits & 0x80000000u ? bits & 0x7fffffffu : ~bits);
-}
-
-// Adds up the masses of the bins of one digit. Logits above `floor_key` count, and n_floor of those equal to it.
-static __device__ void select_add_masses(const float *logits, int32_t vocab, struct select_scale scale,
-                                         uint32_t floor_key, int32_t n_floor, uint32_t key, uint32_t mask, int shift,
-                                         struct select_scratch *s) {
-    for (int32_t i = threadIdx.x; i < SELECT_BINS; i += SAMPLE_ROW_THREADS) s->masses[i] = 0;
-    __syncthreads();
-    for (int32_t i = threadIdx.x; i < vocab; i += SAMPLE_ROW_THREADS) {
-        const uint32_t bits = ordered_bits(logits[i]);
-        if (bits > floor_key && (bits & mask) == key)
-            atomicAdd(&s->masses[bits >> shift & (SELECT_BINS - 1)], select_mass(scale, logits[i]));
-    }
-    if (threadIdx.x == 0 && n_floor > 0 && (floor_key & mask) == key)
-        atomicAdd(&s->masses[floor_key >> shift & (SELECT_BINS - 1)],
-                  (unsigned long long)n_floor * select_mass(scale, float_of_ordered(floor_key)));
-    __syncthreads();
-}
-
-// Among logits above floor_key and n_floor of those equal to it: the smallest number of the largest whose mass reaches
-// top_p of all. Returns the last one's bits; *n_equal: how many equal to it belong to them.
-static __device__ uint32_t select_top_p(const float *logits, int32_t vocab, struct select_scale scale, float top_p,
-                                        uint32_t floor_key, int32_t n_floor, int32_t *n_equal,
-                                        struct select_scratch *s) {
-    uint32_t key = 0, mask = 0;
-    unsigned long long target = 0, before = 0; // mass wanted; mass of the bins above
-    for (int shift = 32 - SELECT_DIGIT_BITS; shift >= 0; shift -= SELECT_DIGIT_BITS) {
-        select_add_masses(logits, vocab, scale, floor_key, n_floor, key, mask, shift, s);
-        if (threadIdx.x == 0) {
-            if (mask == 0) {
-                unsigned long long total = 0;
-                for (int i = 0; i < SELECT_BINS; i++) total += s->masses[i];
-                target = (unsigned long long)ceil((double)top_p * (double)total);
-                if (target == 0) target = 1;
-            }
-            int32_t bin = SELECT_BINS - 1, last = bin;
-            for (; bin >= 0 && before + s->masses[bin] < target; bin--)
-                if (s->masses[bin] > 0) last = bin, before += s->masses[bin];
-            if (bin < 0) bin = last, before -= s->masses[last]; // rounding: everything is wanted
-            s->key = key | (uint32_t)bin << shift;
-        }
-        __syncthreads();
-        key = s->key;
-        mask |= (uint32_t)(SELECT_BINS - 1) << shift;
-    }
-    if (threadIdx.x == 0) {
-        const unsigned long long one = select_mass(scale, float_of_ordered(key));
-        const unsigned long long n = one > 0 ? (target - before + one - 1) / one : 1;
-        s->left = n < 1 ? 1 : n > (unsigned long long)vocab ? vocab : (int32_t)n;
     }
     __syncthreads();
-    *n_equal = key == floor_key ? min(s->left, n_floor) : s->left;
-    return key;
+    *list = {s->values, s->tokens, s->n_list, first_bin, bin};
 }
 
-// ------------------------------------------------------------------------------------------------------------- users
-
-static __device__ int32_t select_count_min_p(const float *logits, int32_t vocab, struct select_scale scale, float min_p,
-                                             struct select_scratch *s) {
-    const float least = logf(min_p);
-    int32_t n = 0;
-    for (int32_t i = threadIdx.x; i < vocab; i += SAMPLE_ROW_THREADS) n += select_scaled(scale, logits[i]) >= least;
-    return max(block_sum(n, s->ints), 1);
+// How many tokens of one bin of the list a cut keeps, or their mass.
+static __device__ select_sum_t select_sum(const struct select_row *row, const struct select_list *list, int32_t bin,
+                                          struct select_cut cut, bool by_mass, struct select_scratch *s) {
+    select_sum_t sum = 0;
+    for (int32_t i = threadIdx.x; i < list->n; i += SAMPLE_ROW_THREADS) {
+        const float x = list->values[i];
+        if (!select_keeps(cut, x, select_token(list, i)) || select_bin(row, x) != bin) continue;
+        sum += by_mass ? select_mass(row, x) : 1;
+    }
+    return block_sum(sum, s->sums);
 }
 
-// min_p, top_k, top_p, each on what the one before left.
-static __device__ struct select_cut select_kept(const float *logits, int32_t vocab, struct select_scale scale,
-                                                const struct sample_params *p, struct select_scratch *s) {
-    int32_t n = vocab;
-    if (p->min_p > 0) n = select_count_min_p(logits, vocab, scale, p->min_p, s);
-    if (p->top_k > 0) n = min(n, p->top_k);
-    uint32_t key = 0;
-    int32_t n_equal = 0;
-    if (n < vocab) key = select_nth(logits, vocab, n, &n_equal, s);
-    if (p->top_p < 1) key = select_top_p(logits, vocab, scale, p->top_p, key, n_equal, &n_equal, s);
-    struct select_cut cut = {key, vocab};
-    if (key > 0) cut.last_token = select_nth_equal(logits, vocab, key, n_equal, s);
+// The tightest cut, at least as tight as `cut`, that keeps `wanted` tokens of the bin, or mass.
+static __device__ struct select_cut select_reach(const struct select_row *row, const struct select_list *list,
+                                                 int32_t bin, struct select_cut cut, bool by_mass, select_sum_t wanted,
+                                                 struct select_scratch *s) {
+    uint32_t low = select_lowest(row, bin, 0);
+    uint32_t high = bin > 0 ? select_lowest(row, bin - 1, 0) - 1 : ordered_bits(row->largest);
+    while (low < high) {
+        const uint32_t middle = high - (high - low) / 2;
+        if (select_sum(row, list, bin, tighter(cut, {middle, row->vocab}), by_mass, s) >= wanted)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    const select_sum_t all = select_sum(row, list, bin, tighter(cut, {low, row->vocab}), by_mass, s);
+    int32_t first = 0, last = row->vocab;
+    if (all < wanted + (by_mass ? select_mass(row, float_of_ordered(low)) : 1)) first = last; // no token is too many
+    while (first < last) {
+        const int32_t middle = (first + last) / 2;
+        if (select_sum(row, list, bin, tighter(cut, {low, middle}), by_mass, s) >= wanted)
+            last = middle;
+        else
+            first = middle + 1;
+    }
+    return tighter(cut, {low, last});
+}
+
+// ------------------------------------------------------------------------------------------------------------ filters
+
+static __device__ struct select_cut select_top_k(const struct select_row *row, int32_t top_k, struct select_cut cut,
+                                                 struct select_list *list, struct select_scratch *s) {
+    const struct select_cut nothing_cut = {0, row->vocab};
+    select_sum_t before;
+    const int32_t bin = select_place(row->counts, (select_sum_t)top_k, &before, s);
+    select_list_bins(row, bin, bin, list, s);
+    return tighter(cut, select_reach(row, list, bin, nothing_cut, false, (select_sum_t)top_k - before, s));
+}
+
+static __device__ struct select_cut select_top_p(const struct select_row *row, float top_p, struct select_cut cut,
+                                                 struct select_list *list, struct select_scratch *s) {
+    int32_t bin = SELECT_BINS;
+    select_sum_t total, before;
+    if (cut.key > 0) bin = select_bin(row, float_of_ordered(cut.key));
+    total = select_before(row->masses, bin, s);
+    if (cut.key > 0) {
+        select_list_bins(row, bin, bin, list, s);
+        total += select_sum(row, list, bin, cut, true, s);
+    }
+    select_sum_t wanted = (select_sum_t)ceil((double)top_p * (double)total);
+    if (wanted == 0) wanted = 1;
+    bin = select_place(row->masses, wanted, &before, s);
+    select_list_bins(row, bin, bin, list, s);
+    return select_reach(row, list, bin, cut, true, wanted - before, s);
+}
+
+// min_p, top_k, top_p, each on what the one before left; `list` then has all tokens that stay.
+static __device__ struct select_cut select_kept(const struct select_row *row, const struct sample_params *p,
+                                                struct select_list *list, struct select_scratch *s) {
+    struct select_cut cut = {0, row->vocab};
+    *list = {};
+    if (p->min_p > 0) cut.key = select_lowest(row, -1, logf(p->min_p));
+    if (p->top_k > 0 && p->top_k < row->vocab) cut = select_top_k(row, p->top_k, cut, list, s);
+    if (p->top_p < 1) cut = select_top_p(row, p->top_p, cut, list, s);
+    select_list_bins(row, 0, select_bin(row, float_of_ordered(cut.key)), list, s);
     return cut;
-}
-
-// scratch->top[n] = the n largest logits, sorted, for thread 0; n is at most TOP_LOGPROBS_MAX.
-static __device__ void select_top(const float *logits, int32_t vocab, int32_t n, struct select_scratch *s) {
-    if (n == 0) return;
-    int32_t n_equal;
-    struct select_cut cut;
-    cut.key = select_nth(logits, vocab, n, &n_equal, s);
-    cut.last_token = select_nth_equal(logits, vocab, cut.key, n_equal, s);
-    if (threadIdx.x == 0) s->n_top = 0;
-    __syncthreads();
-    for (int32_t i = threadIdx.x; i < vocab; i += SAMPLE_ROW_THREADS)
-        if (select_keeps(cut, logits[i], i)) s->top[atomicAdd(&s->n_top, 1)] = {logits[i], i};
-    __syncthreads();
-    if (threadIdx.x != 0) return;
-    for (int32_t i = 1; i < n; i++)
-        for (int32_t j = i; j > 0 && better(s->top[j - 1], s->top[j]).token == s->top[j].token; j--) {
-            const struct sample_best swap = s->top[j];
-            s->top[j] = s->top[j - 1];
-            s->top[j - 1] = swap;
-        }
 }

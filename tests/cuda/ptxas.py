@@ -10,7 +10,6 @@ import sys
 # Kernels that run once a start, or that take microseconds a step whatever they do: parts of their names.
 COLD = [
     "embed_kernel",  # angles of any size take the long way of cosf, which has a stack
-    "finish_kernel",  # one block a row of logits, once a step
 ]
 
 

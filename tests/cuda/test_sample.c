@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { ROWS = 8, BUCKET = 11, EDITS_MAX = 6, SEEN_MAX = 10, VOCAB_MAX = 9001 };
+enum { ROWS = 8, BUCKET = 11, EDITS_MAX = 300, SEEN_MAX = 600, VOCAB_MAX = 9001 };
 
 // One step: rows with parameters, edits and seen tokens of their own.
 struct world {
@@ -29,23 +29,43 @@ static float pick(uint64_t *state, const float *from, uint32_t n) {
     return from[dice(state, n)];
 }
 
-// Coarse values make ties; some logits are impossible.
-static float random_logit(uint64_t *state, bool coarse) {
+// How the logits of a row lie: COARSE ones have ties, NARROW and EQUAL ones fill one bin of the selection, WIDE ones
+// reach far beyond its last.
+enum spread { FINE, COARSE, NARROW, EQUAL, WIDE, SPREADS };
+
+// Some logits are impossible.
+static float random_logit(uint64_t *state, enum spread spread) {
     if (dice(state, 40) == 0) return -INFINITY;
     float x = ((float)dice(state, 20001) - 10000) / 1250;
-    return coarse ? roundf(x) : x;
+    switch (spread) {
+    case COARSE:
+        return roundf(x);
+    case NARROW:
+        return 5 + x / 2000;
+    case EQUAL:
+        return 3;
+    case WIDE:
+        return x * 20;
+    default:
+        return x;
+    }
+}
+
+// Mostly few, sometimes none or many.
+static int32_t random_count(uint64_t *state, int32_t most) {
+    return dice(state, 3) ? 0 : (int32_t)dice(state, dice(state, 6) ? 10 : (uint32_t)most + 1);
 }
 
 static void random_edits(struct world *world, int row, uint64_t *state) {
     struct sample_params *p = &world->params[row];
     p->edit_first = row * EDITS_MAX;
-    p->edit_count = dice(state, 3) ? 0 : (int32_t)dice(state, EDITS_MAX + 1);
+    p->edit_count = random_count(state, EDITS_MAX);
     for (int32_t i = 0; i < p->edit_count; i++)
         world->edits[p->edit_first + i] =
             (struct logit_edit){.token = (int32_t)dice(state, (uint32_t)world->vocab + 3), // some beyond the vocabulary
                                 .add = dice(state, 4) ? (float)dice(state, 9) - 4 : -INFINITY};
     p->seen_first = row * SEEN_MAX;
-    p->seen_count = dice(state, 3) ? 0 : (int32_t)dice(state, SEEN_MAX + 1);
+    p->seen_count = random_count(state, SEEN_MAX);
     for (int32_t i = 0; i < p->seen_count; i++)
         world->seen[p->seen_first + i] = (struct seen_token){.token = (int32_t)(dice(state, (uint32_t)world->vocab)),
                                                              .n_generated = (int32_t)dice(state, 4)};
@@ -59,9 +79,9 @@ static void random_world(struct world *world, int32_t vocab, uint64_t *state) {
     world->vocab = vocab;
     world->stride = vocab + (int32_t)dice(state, 3);
     for (int row = 0; row < BUCKET; row++) {
-        bool coarse = dice(state, 2);
+        enum spread spread = dice(state, 2) ? FINE : (enum spread)dice(state, SPREADS);
         for (int32_t i = 0; i < world->stride; i++)
-            world->logits[row * world->stride + i] = i < vocab ? random_logit(state, coarse) : 1e9f;
+            world->logits[row * world->stride + i] = i < vocab ? random_logit(state, spread) : 1e9f;
         world->logits[row * world->stride + (int32_t)dice(state, (uint32_t)vocab)] = 3; // never all impossible
     }
     for (int row = 0; row < ROWS; row++) {
@@ -158,7 +178,7 @@ static void draws_are_those_of_the_reference(void **state) {
     static const struct {
         int32_t vocab;
         int n;
-    } sizes[] = {{5, 40}, {97, 100}, {512, 60}, {4096, 6}, {4097, 6}, {VOCAB_MAX, 8}};
+    } sizes[] = {{5, 45}, {97, 100}, {512, 60}, {4096, 10}, {4097, 10}, {VOCAB_MAX, 30}};
     struct world world = {.logits = malloc((size_t)BUCKET * (VOCAB_MAX + 3) * sizeof(float))};
     struct sample_scratch scratch = {.logits = malloc(VOCAB_MAX * sizeof(float)),
                                      .block_largest = malloc(VOCAB_MAX * sizeof(float)),
