@@ -127,7 +127,7 @@ static double difference(struct products *p) {
     CHECK(run_own(p, 0, p->bench->stream));
     CHECK(cudaStreamSynchronize(p->bench->stream));
     CHECK(cudaMemcpy(own, p->out, n_bytes, cudaMemcpyDeviceToHost));
-    CHECK(cudaMemset(p->out, 0xff, n_bytes));
+    CHECK(cudaMemsetAsync(p->out, 0xff, n_bytes, p->bench->stream));
     CHECK(run_engine(p, 0, p->bench->stream));
     CHECK(cudaStreamSynchronize(p->bench->stream));
     CHECK(cudaMemcpy(engine, p->out, n_bytes, cudaMemcpyDeviceToHost));

@@ -72,7 +72,7 @@ static void measure_rows(struct bench *bench, const struct bench_model *model, i
     w.table.data = memory_random(bench, (size_t)model->vocab * (size_t)hidden);
     float *weight = take(bench, (size_t)hidden * 4), *cosine = take(bench, rows * (size_t)half * 4);
     float *sine = take(bench, rows * (size_t)half * 4);
-    CHECK(cudaMemset(weight, 0x3e, (size_t)hidden * 4));
+    CHECK(cudaMemsetAsync(weight, 0x3e, (size_t)hidden * 4, bench->stream));
     w.embed = (struct rows_embed){.step = w.step.device,
                                   .n_rows = n_rows,
                                   .table = &w.table,
@@ -89,7 +89,7 @@ static void measure_rows(struct bench *bench, const struct bench_model *model, i
                                 .out = take(bench, rows * (size_t)hidden * 2),
                                 .format = OPERAND_BF16};
     float *qkv = take(bench, rows * (size_t)n_all * 4);
-    CHECK(cudaMemset(qkv, 0x3e, rows * (size_t)n_all * 4));
+    CHECK(cudaMemsetAsync(qkv, 0x3e, rows * (size_t)n_all * 4, bench->stream));
     w.finish =
         (struct attention_in_finish){.step = w.step.device,
                                      .n_rows = n_rows,

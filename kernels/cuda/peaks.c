@@ -110,7 +110,9 @@ static bool open_product(struct peak *peak, struct device_weight matrix[2], cuda
     struct err err = {0};
     float *quantiles = take(peak, sizeof host);
     void *out = take(peak, (size_t)n * (size_t)n * sizeof(float));
-    if (!quantiles || !out || cudaMemcpy(quantiles, host, sizeof host, cudaMemcpyHostToDevice) != cudaSuccess ||
+    if (!quantiles || !out ||
+        cudaMemcpyAsync(quantiles, host, sizeof host, cudaMemcpyHostToDevice, stream) != cudaSuccess ||
+        cudaStreamSynchronize(stream) != cudaSuccess ||
         !make_matrix(peak, &matrix[0], n, rng_key(1, 0, 0), quantiles, stream) ||
         !make_matrix(peak, &matrix[1], n, rng_key(2, 0, 0), quantiles, stream) ||
         product_engine_open(&peak->engine, &options, take, peak, stream, &err))
