@@ -65,7 +65,7 @@ copy_libraries() {
   ldd "$folder"/optima "$folder/$test_prefix${tests[0]}" 2>/dev/null |
     awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
     grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libcublas[^/]*|libnccl[^/]*|libcuda[^/]*)\.so' |
-    while read -r library; do cp -L "$library" "$folder/"; done
+    while read -r library; do [[ $library -ef $folder/${library##*/} ]] || cp -L "$library" "$folder/"; done
 }
 
 build() {
