@@ -11,6 +11,16 @@ static __device__ __forceinline__ float weight_at(const struct device_weight *we
                                          : to_float(((const struct f16 *)weight->data)[at]);
 }
 
+// Four neighbours of a weight of 16 bits, the first at a multiple of 4.
+static __device__ __forceinline__ void read_halves(float (&x)[4], const struct device_weight *weight, int64_t at) {
+    const uint2 four = *(const uint2 *)((const uint16_t *)weight->data + at);
+    const bool is_bf16 = weight->format == DEVICE_BF16;
+    x[0] = is_bf16 ? bf16_low(four.x) : f16_low(four.x);
+    x[1] = is_bf16 ? bf16_high(four.x) : f16_high(four.x);
+    x[2] = is_bf16 ? bf16_low(four.y) : f16_low(four.y);
+    x[3] = is_bf16 ? bf16_high(four.y) : f16_high(four.y);
+}
+
 // ------------------------------------------------------------------------------------------------------------- embed
 
 static __device__ void make_rope(const struct rows_rope *rope, int32_t row, int32_t position) {
@@ -33,8 +43,18 @@ static __global__ void embed_kernel(const __grid_constant__ struct rows_embed op
     if (token < 0) token = op.drawn[-1 - token];
     token -= op.first_token;
     const bool elsewhere = padding || token < 0 || token >= table.n_out;
-    for (int32_t i = threadIdx.x; i < n; i += THREADS)
-        out[i] = elsewhere ? 0.0f : weight_at(&table, (int64_t)token * n + i) * op.scale;
+    if (n % 4 == 0 && table.format != DEVICE_F32 && !elsewhere) {
+#pragma unroll 4
+        for (int32_t i = 4 * threadIdx.x; i < n; i += 4 * THREADS) {
+            float x[4];
+            read_halves(x, &table, (int64_t)token * n + i);
+            store_16(out + i, {__float_as_uint(x[0] * op.scale), __float_as_uint(x[1] * op.scale),
+                               __float_as_uint(x[2] * op.scale), __float_as_uint(x[3] * op.scale)});
+        }
+    } else {
+        for (int32_t i = threadIdx.x; i < n; i += THREADS)
+            out[i] = elsewhere ? 0.0f : weight_at(&table, (int64_t)token * n + i) * op.scale;
+    }
     if (padding) return;
     const int32_t position = STEP_ARRAY(op.step, int32_t, position)[row];
     if (op.n_ropes > 0) make_rope(&op.ropes[0], row, position);

@@ -245,8 +245,9 @@ static __global__ void __launch_bounds__(SAMPLE_THREADS)
     const float *logits = row_logits(&op, &view, &p, row);
     float x[SAMPLE_HELD];
     read_quads<SAMPLE_THREADS>(x, logits, first, end, -INFINITY);
+    const struct sample_best largest = row_largest(partials, view.n_chunks, best_scratch);
     struct select_row scale = {};
-    scale.largest = row_largest(partials, view.n_chunks, best_scratch).value;
+    scale.largest = largest.value;
     scale.temperature = p.temperature;
     if (sample_is_filtered(&p, op.vocab)) {
         const int64_t bins = (int64_t)row * SELECT_BINS;
@@ -254,11 +255,11 @@ static __global__ void __launch_bounds__(SAMPLE_THREADS)
         return;
     }
     const uint64_t key = sample_key(&p);
-    struct sample_best best = {-INFINITY, partials[chunk].max_token};
+    struct sample_best best = sample_first(key, largest);
 #pragma unroll
     for (int i = 0; i < SAMPLE_HELD; i++) {
         const int32_t token = first + quad_offset<SAMPLE_THREADS>(i);
-        if (token < end) best = better(best, {sample_score(key, token, select_scaled(&scale, x[i])), token});
+        if (token < end) best = sample_next(best, key, token, select_scaled(&scale, x[i]));
     }
     best = block_best(best, best_scratch);
     if (threadIdx.x == 0) partials[chunk].score = best.value, partials[chunk].score_token = best.token;
@@ -271,11 +272,11 @@ static __device__ int32_t draw_filtered(const struct select_row *row, const stru
     struct select_list list;
     const struct select_cut cut = select_kept(row, p, &list, scratch);
     const uint64_t key = sample_key(p);
-    struct sample_best best = {-INFINITY, largest.token};
+    struct sample_best best = sample_first(key, largest);
     for (int32_t i = threadIdx.x; i < list.n; i += SAMPLE_ROW_THREADS) {
         const int32_t token = select_token(&list, i);
         const float x = list.values[i];
-        if (select_keeps(cut, x, token)) best = better(best, {sample_score(key, token, select_scaled(row, x)), token});
+        if (select_keeps(cut, x, token)) best = sample_next(best, key, token, select_scaled(row, x));
     }
     return block_best(best, scratch->best).token;
 }

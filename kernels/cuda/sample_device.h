@@ -64,12 +64,29 @@ static __device__ __forceinline__ bool sample_has_logprobs(const struct sample_p
     return p->n_top_logprobs >= 0 || p->forced_token >= 0;
 }
 
+static __device__ __forceinline__ uint64_t sample_key(const struct sample_params *p) {
+    return rng_key(p->seed, (uint64_t)p->choice_index, (uint64_t)p->position);
+}
+
 // The score by which Gumbel-max chooses: `scaled` is (logit - largest) / temperature.
 static __device__ __forceinline__ float sample_score(uint64_t key, int32_t token, float scaled) {
     return scaled - logf(rng_exponential(key, (uint64_t)token));
 }
-static __device__ __forceinline__ uint64_t sample_key(const struct sample_params *p) {
-    return rng_key(p->seed, (uint64_t)p->choice_index, (uint64_t)p->position);
+
+// The draw before any other token has been looked at. No token wins that scores less than the most probable one.
+static __device__ __forceinline__ struct sample_best sample_first(uint64_t key, struct sample_best largest) {
+    return {sample_score(key, largest.token, 0), largest.token};
+}
+
+// The better of `best` and a token. Most tokens are too improbable for the noise that their random number allows, which
+// costs no logarithm to see: -log1p(-u) >= u >= 2^-(1 + leading zeros), and 0.694 is more than log(2).
+static __device__ __forceinline__ struct sample_best sample_next(struct sample_best best, uint64_t key, int32_t token,
+                                                                 float scaled) {
+    const float most_zeros = 32;
+    if (!(scaled + (most_zeros + 1) * 0.694f >= best.value)) return best;
+    const int zeros = __clz((int)rng_u32(key, (uint64_t)token));
+    if (scaled + (float)(zeros + 1) * 0.694f < best.value) return best;
+    return better(best, {sample_score(key, token, scaled), token});
 }
 
 // Unsigned integers in the order of the floats, and back; both zeros are one.

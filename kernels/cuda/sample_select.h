@@ -38,7 +38,9 @@ static __device__ __forceinline__ float select_scaled(const struct select_row *r
 // Below 2^SELECT_MASS_BITS, so that a chunk's sums of either half fit into 32 bits.
 static __device__ __forceinline__ select_sum_t select_mass(const struct select_row *row, float logit) {
     const select_sum_t one = 1ull << SELECT_MASS_BITS;
-    const select_sum_t mass = (select_sum_t)(expf(select_scaled(row, logit)) * (float)one);
+    const float scaled = select_scaled(row, logit);
+    if (scaled < -28) return 0; // less than one
+    const select_sum_t mass = (select_sum_t)(expf(scaled) * (float)one);
     return mass < one ? mass : one - 1;
 }
 

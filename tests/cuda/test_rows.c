@@ -148,8 +148,8 @@ static void check_norm(int32_t n, bool logit_rows, bool weighted, enum operand_f
 
 static void rows_are_normed(void **state) {
     (void)state;
-    static const int32_t widths[] = {1, 64, 255, 1030};
-    for (int w = 0; w < 4; w++)
+    static const int32_t widths[] = {1, 64, 255, 1030, 8192, 8196, 8201}; // around what a block holds, too
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
         for (enum operand_format format = OPERAND_F32; format <= OPERAND_BF16; format++) {
             check_norm(widths[w], false, true, format);
             check_norm(widths[w], true, true, format);
@@ -186,6 +186,8 @@ static void rows_are_added(void **state) {
     (void)state;
     check_add(64, false);
     check_add(333, true);
+    check_add(8192, true);
+    check_add(8200, true);
 }
 
 static void logits_are_scaled_and_capped(void **state) {
