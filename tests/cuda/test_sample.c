@@ -71,7 +71,8 @@ static void random_edits(struct world *world, int row, uint64_t *state) {
                                                              .n_generated = (int32_t)dice(state, 4)};
 }
 
-static void random_world(struct world *world, int32_t vocab, uint64_t *state) {
+// SPREADS: a spread for each row.
+static void random_world(struct world *world, int32_t vocab, enum spread all, uint64_t *state) {
     static const float temperatures[] = {0, 1e-6f, 0.3f, 1, 1, 2.5f},
                        top_ps[] = {1, 1, 1, 0.999f, 0.9f, 0.5f, 0.01f, 0}, min_ps[] = {0, 0, 0, 0.001f, 0.1f, 0.9f},
                        penalties[] = {1, 1, 1.3f, 0.7f};
@@ -79,7 +80,8 @@ static void random_world(struct world *world, int32_t vocab, uint64_t *state) {
     world->vocab = vocab;
     world->stride = vocab + (int32_t)dice(state, 3);
     for (int row = 0; row < BUCKET; row++) {
-        enum spread spread = dice(state, 2) ? FINE : (enum spread)dice(state, SPREADS);
+        enum spread spread = all;
+        if (all == SPREADS) spread = dice(state, 2) ? FINE : (enum spread)dice(state, SPREADS);
         for (int32_t i = 0; i < world->stride; i++)
             world->logits[row * world->stride + i] = i < vocab ? random_logit(state, spread) : 1e9f;
         world->logits[row * world->stride + (int32_t)dice(state, (uint32_t)vocab)] = 3; // never all impossible
@@ -172,25 +174,107 @@ static void check_world(struct world *world, struct sample_scratch *scratch) {
     free(results), free(drawn);
 }
 
+// What worlds and the reference compute in.
+struct room {
+    struct world world;
+    struct sample_scratch scratch;
+};
+
+static int open_room(void **state) {
+    struct room *room = calloc(1, sizeof *room);
+    assert_non_null(room);
+    room->world.logits = malloc((size_t)BUCKET * (VOCAB_MAX + 3) * sizeof(float));
+    room->scratch = (struct sample_scratch){.logits = malloc(VOCAB_MAX * sizeof(float)),
+                                            .block_largest = malloc(VOCAB_MAX * sizeof(float)),
+                                            .candidates = malloc(VOCAB_MAX * sizeof *room->scratch.candidates)};
+    *state = room;
+    return 0;
+}
+
+static int close_room(void **state) {
+    struct room *room = *state;
+    free(room->world.logits), free(room->scratch.logits), free(room->scratch.block_largest);
+    free(room->scratch.candidates), free(room);
+    return 0;
+}
+
 static void draws_are_those_of_the_reference(void **state) {
-    (void)state;
+    struct room *room = *state;
     // One chunk, several, their edges.
     static const struct {
         int32_t vocab;
         int n;
     } sizes[] = {{5, 45}, {97, 100}, {512, 60}, {4096, 10}, {4097, 10}, {9001, 30}, {VOCAB_MAX, 2}};
-    struct world world = {.logits = malloc((size_t)BUCKET * (VOCAB_MAX + 3) * sizeof(float))};
-    struct sample_scratch scratch = {.logits = malloc(VOCAB_MAX * sizeof(float)),
-                                     .block_largest = malloc(VOCAB_MAX * sizeof(float)),
-                                     .candidates = malloc(VOCAB_MAX * sizeof *scratch.candidates)};
     uint64_t dice_state = 1;
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (int i = 0; i < sizes[s].n; i++) {
             order_threads((uint64_t)i);
-            random_world(&world, sizes[s].vocab, &dice_state);
-            check_world(&world, &scratch);
+            random_world(&room->world, sizes[s].vocab, SPREADS, &dice_state);
+            check_world(&room->world, &room->scratch);
         }
-    free(world.logits), free(scratch.logits), free(scratch.block_largest), free(scratch.candidates);
+}
+
+// More tokens stay than a block lists, and more lie in one bin.
+static void large_selections_are_exact(void **state) {
+    struct room *room = *state;
+    static const struct {
+        float temperature;
+        int32_t top_k;
+        float top_p, min_p;
+    } filters[ROWS] = {
+        {1, 6000, 1, 0},  {2.5f, 0, 0.99f, 0},  {2.5f, 7000, 0.98f, 0},   {1, 5000, 0.5f, 0},
+        {1, 0, 1, 1e-4f}, {5, 0, 0.95f, 1e-3f}, {1, 4100, 0.999f, 1e-5f}, {50, 0, 0.7f, 0},
+    };
+    uint64_t dice_state = 7;
+    for (int i = 0; i < 3 * SPREADS; i++) {
+        order_threads((uint64_t)i);
+        random_world(&room->world, 9001, (enum spread)(i % SPREADS), &dice_state);
+        for (int row = 0; row < ROWS; row++) {
+            struct sample_params *p = &room->world.params[row];
+            p->temperature = filters[row].temperature, p->top_k = filters[row].top_k;
+            p->top_p = filters[row].top_p, p->min_p = filters[row].min_p;
+            p->forced_token = -1, p->n_top_logprobs = -1;
+        }
+        check_world(&room->world, &room->scratch);
+    }
+}
+
+// Cuts a row just behind the token that would win the whole row, or just before it, by number or by mass.
+static void cut_at_winner(struct sample_params *p, const float *logits, int32_t vocab, bool keep, bool by_mass,
+                          struct sample_scratch *scratch) {
+    const struct step_input nothing = {0};
+    struct sample_result winner;
+    ref_sample(&winner, logits, vocab, p, &nothing, scratch);
+    double before = 0, total = 0, own = exp((double)logits[winner.token] / (double)p->temperature);
+    for (int32_t i = 0; i < vocab; i++) {
+        double mass = exp((double)logits[i] / (double)p->temperature);
+        total += mass;
+        if (logits[i] > logits[winner.token] || (logits[i] == logits[winner.token] && i < winner.token)) before += mass;
+    }
+    if (by_mass)
+        p->top_p = (float)((keep ? before + own / 2 : before - own / 2) / total);
+    else
+        p->top_k = keep ? winner.rank : winner.rank - 1;
+}
+
+static void cuts_are_exact_to_a_token(void **state) {
+    struct room *room = *state;
+    struct world *world = &room->world;
+    uint64_t dice_state = 3;
+    for (int i = 0; i < 3 * WIDE; i++) {
+        order_threads((uint64_t)i);
+        random_world(world, i % 2 ? 9001 : 97, (enum spread)(i % WIDE), &dice_state);
+        for (int row = 0; row < ROWS; row++) {
+            struct sample_params *p = &world->params[row];
+            *p = (struct sample_params){.temperature = 50, // noise decides
+                                        .top_p = 1,
+                                        .repetition_penalty = 1,
+                                        .seed = dice(&dice_state, 1000),
+                                        .forced_token = -1};
+            cut_at_winner(p, world->logits + row * world->stride, world->vocab, row % 2, row / 2 % 2, &room->scratch);
+        }
+        check_world(world, &room->scratch);
+    }
 }
 
 // 1 - 2 - 4 - 8 as probabilities; 8 x 500 draws. chi-square with 3 degrees of freedom stays below 16.3 with 99.9 %.
@@ -226,7 +310,9 @@ static void draws_follow_the_distribution(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(draws_are_those_of_the_reference),
+        cmocka_unit_test_setup_teardown(draws_are_those_of_the_reference, open_room, close_room),
+        cmocka_unit_test_setup_teardown(cuts_are_exact_to_a_token, open_room, close_room),
+        cmocka_unit_test_setup_teardown(large_selections_are_exact, open_room, close_room),
         cmocka_unit_test(draws_follow_the_distribution),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
