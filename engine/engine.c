@@ -117,7 +117,7 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
                           "%.1f M parameters, from %s, %s", n_millions, model->source_format,
                           holds    ? "on the device"
                           : random ? "drawn at the start"
-                                   : "rounded to bf16");
+                                   : "rounded or quantised");
     if (!holds && !random)
         memory_ledger_add(ledger, "weights", engine->spec->weight_bytes, engine->spec->weight_bytes,
                           "%.1f M parameters, from %s", n_millions, model->source_format);

@@ -51,7 +51,7 @@ bool backend_holds_weights(const struct backend *backend);
 uint64_t backend_memory_available(const struct backend *backend); // free for weights, KV cache and activations
 
 // The form in which a device keeps a weight. AS_IS: as the model has it. FP8 (E4M3, one scale an output), INT8 and INT4
-// (groups of 128 inputs) are quantised at load, with scales that minimise the error.
+// (groups of 128 inputs; on the CPU 32) are quantised at load, with scales that minimise the error.
 enum weight_format { WEIGHT_AS_IS, WEIGHT_BF16, WEIGHT_FP8, WEIGHT_INT8, WEIGHT_INT4 };
 const char *weight_format_name(enum weight_format format); // "auto", "bf16", ...: as the option --weights takes it
 

@@ -1,6 +1,7 @@
 #include "kernels/cpu/amx.h"
 
 // What AMX does not change.
+#define amx_weight_pack avx512_weight_pack
 #define amx_norm_rms avx512_norm_rms
 #define amx_embed_row avx512_embed_row
 #define amx_add_scaled avx512_add_scaled

@@ -71,7 +71,7 @@ struct cpu_program {
     float *rope_sine[2];
     float *residual;                    // [R, H]
     float *normed;                      // [R, H]
-    char *rounded;                      // [R] rows prepared for BF16 weights, as wide as the widest input
+    char *prepared;                     // [R] rows as weights in BF16, INT8 or INT4 need them, of the widest input
     float *query;                       // [R, A*D]
     float *key, *value;                 // [R, G*D]
     float *attention;                   // [R, A*D]

@@ -28,7 +28,7 @@ VEC_INLINE vec load_weights(const struct tensor *table, size_t at, int32_t left)
         return left >= VEC_N ? vec_load_f16(half) : vec_load_f16_n(half, left);
     case TENSOR_BF16:
         return left >= VEC_N ? vec_load_bf16(half) : vec_load_bf16_n(half, left);
-    case TENSOR_F32:
+    default:
         break;
     }
     return vec_load_part((const float *)(const void *)p, left);

@@ -4,6 +4,7 @@
 // tile shape. Tiles of TILE_WEIGHTS x TILE_ROWS elements keep the multipliers busy when there are many rows. When all
 // rows fit into one tile the weights come from memory: then a tile takes its weight rows from as many places of the
 // range, long streams which the processor fetches ahead better than short rows side by side.
+#include "kernels/cpu/packed.h"
 
 enum { GEMV_WEIGHTS = 8, TILE_MAX = 24, CACHE_LINE_BYTES = 64, BLOCK_BYTES = 128 * 1024, AHEAD_BYTES = 512 };
 
@@ -165,16 +166,24 @@ void KERNEL(matmul)(const struct matmul *m) {
     case TENSOR_BF16:
         matmul_bf16(m);
         break;
+    default:
+        KERNEL(matmul_packed)(m);
+        break;
     }
 }
 
 size_t KERNEL(activation_bytes)(enum tensor_format format, int32_t n) {
+    if (format == TENSOR_INT8 || format == TENSOR_INT4) return packed_activation_bytes(n);
     size_t n_bytes = (size_t)n * dot_activation_bytes(format);
     return (n_bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES;
 }
 
 void KERNEL(activation_prepare)(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
     char *to = (char *)out + (size_t)row * KERNEL(activation_bytes)(format, n);
+    if (format == TENSOR_INT8 || format == TENSOR_INT4) {
+        KERNEL(activation_pack)(to, x, format, n);
+        return;
+    }
     if (format != TENSOR_BF16) {
         memcpy(to, x, (size_t)n * sizeof *x);
         return;

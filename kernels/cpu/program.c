@@ -1,6 +1,7 @@
 // A program: recorded operations, and the memory of their activations in one mapping.
 #include "base/mem.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/packed.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -33,7 +34,9 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
     p->residual = place(layout, rows * (size_t)shape->hidden, sizeof(float));
     p->normed = place(layout, rows * (size_t)shape->hidden, sizeof(float));
     size_t grouped = (rows + ACTIVATION_ROWS - 1) / ACTIVATION_ROWS * ACTIVATION_ROWS;
-    p->rounded = place(layout, grouped, p->backend->kernels->activation_bytes(TENSOR_BF16, widest));
+    size_t rounded = p->backend->kernels->activation_bytes(TENSOR_BF16, widest);
+    size_t packed = p->backend->kernels->activation_bytes(TENSOR_INT8, widest);
+    p->prepared = place(layout, grouped, rounded > packed ? rounded : packed);
     p->query = place(layout, rows * (size_t)shape->q_width, sizeof(float));
     p->key = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
     p->value = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
@@ -114,7 +117,7 @@ void cpu_program_close(struct program *program) {
 // Puts the weight that the backend made in the place of the model's.
 static void take_weight(struct cpu_program *p, struct tensor *weight) {
     *weight = *(const struct tensor *)weight->handle;
-    p->weight_bytes += (double)tensor_bytes(weight);
+    p->weight_bytes += (double)(weight->format >= TENSOR_FP8 ? packed_bytes(weight) : tensor_bytes(weight));
     p->row_flops += 2.0 * weight->n_rows * weight->n_cols;
 }
 

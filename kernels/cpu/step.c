@@ -73,9 +73,20 @@ struct operand {
     const float *norm_weight;
     float norm_eps;
     int32_t n_rows, n;
-    bool rounded;       // some matrix is BF16
-    const float *exact; // result: F32 rows, contiguous
+    enum tensor_format form; // beside F32, what some matrix needs; F32: nothing
+    const float *exact;      // result: F32 rows, contiguous
 };
+
+static bool is_prepared(enum tensor_format format) {
+    return format == TENSOR_BF16 || format == TENSOR_INT8 || format == TENSOR_INT4;
+}
+
+// Matrices of an operation that need more than F32 rows are of one format: the backend quantises all or none.
+static void operand_serve(struct operand *operand, const struct tensor *weight) {
+    if (!is_prepared(weight->format)) return;
+    assert(operand->form == TENSOR_F32 || operand->form == weight->format);
+    operand->form = weight->format;
+}
 
 static void operand_row(const struct run *run, const struct operand *operand, int32_t r) {
     const struct cpu_program *p = run->program;
@@ -87,13 +98,13 @@ static void operand_row(const struct run *run, const struct operand *operand, in
     else if (operand->rows)
         memcpy(normed, from, n * sizeof *normed);
     if (operand->norm_weight || operand->rows) from = normed;
-    if (operand->rounded) run->kernels->activation_prepare(p->rounded, r, from, TENSOR_BF16, operand->n);
+    if (is_prepared(operand->form)) run->kernels->activation_prepare(p->prepared, r, from, operand->form, operand->n);
 }
 
 static void operand_make(struct run *run, struct operand *operand) {
     bool copies = operand->norm_weight || operand->rows;
     operand->exact = copies ? run->program->normed : operand->source;
-    if (!copies && !operand->rounded) return;
+    if (!copies && !is_prepared(operand->form)) return;
     int32_t first, count;
     while (take(run, operand->n_rows, chunk_rows(run, operand->n_rows), &first, &count))
         for (int32_t r = first; r < first + count; r++) operand_row(run, operand, r);
@@ -109,12 +120,13 @@ struct output {
 
 static void multiply(const struct run *run, const struct operand *operand, const struct output *output, int32_t first,
                      int32_t count) {
-    bool rounded = output->weight->format == TENSOR_BF16;
+    const enum tensor_format format = output->weight->format;
+    const bool prepared = is_prepared(format);
     struct matmul m = {.weight = output->weight,
                        .bias = output->bias,
-                       .activations = rounded ? (const void *)run->program->rounded : (const void *)operand->exact,
-                       .activation_stride = rounded ? run->kernels->activation_bytes(TENSOR_BF16, operand->n)
-                                                    : (size_t)operand->n * sizeof(float),
+                       .activations = prepared ? (const void *)run->program->prepared : (const void *)operand->exact,
+                       .activation_stride = prepared ? run->kernels->activation_bytes(format, operand->n)
+                                                     : (size_t)operand->n * sizeof(float),
                        .out = output->to,
                        .out_stride = (size_t)(output->stride ? output->stride : output->weight->n_rows),
                        .n_rows = operand->n_rows,
@@ -195,7 +207,7 @@ static void run_attention_in(struct run *run, const struct op_attention_in *op) 
                               .norm_eps = op->norm_eps,
                               .n_rows = n_rows,
                               .n = p->common.shape.hidden};
-    for (int i = 0; i < 3; i++) operand.rounded |= outputs[i].weight->format == TENSOR_BF16;
+    for (int i = 0; i < 3; i++) operand_serve(&operand, outputs[i].weight);
     operand_make(run, &operand);
     int32_t chunk = chunk_outputs(run, n_out);
     while (take(run, n_out, chunk, &first, &count)) {
@@ -294,10 +306,9 @@ static void run_attention(struct run *run, const struct op_attention *op) {
 static void run_linear_add(struct run *run, const struct op_linear_add *op) {
     struct cpu_program *p = run->program;
     int32_t n_rows = run->input->n_rows, hidden = p->common.shape.hidden, first, count;
-    struct operand operand = {.source = op->source == SOURCE_MLP ? p->gate : p->attention,
-                              .n_rows = n_rows,
-                              .n = op->weight.n_cols,
-                              .rounded = op->weight.format == TENSOR_BF16};
+    struct operand operand = {
+        .source = op->source == SOURCE_MLP ? p->gate : p->attention, .n_rows = n_rows, .n = op->weight.n_cols};
+    operand_serve(&operand, &op->weight);
     operand_make(run, &operand);
     const struct output output = {&op->weight, op->bias, p->linear, 0};
     const bool at_once = !op->post_norm_weight && !p->common.shape.comm;
@@ -328,8 +339,9 @@ static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
                               .norm_weight = op->norm_weight,
                               .norm_eps = op->norm_eps,
                               .n_rows = n_rows,
-                              .n = p->common.shape.hidden,
-                              .rounded = op->gate.format == TENSOR_BF16 || op->up.format == TENSOR_BF16};
+                              .n = p->common.shape.hidden};
+    operand_serve(&operand, &op->gate);
+    operand_serve(&operand, &op->up);
     operand_make(run, &operand);
     const struct output gate = {&op->gate, op->gate_bias, p->gate, 0}, up = {&op->up, op->up_bias, p->up, 0};
     int32_t chunk = chunk_outputs(run, width);
@@ -379,8 +391,8 @@ static void run_head(struct run *run, const struct op_head *op) {
                               .norm_weight = op->norm_weight,
                               .norm_eps = op->norm_eps,
                               .n_rows = n_rows,
-                              .n = p->common.shape.hidden,
-                              .rounded = op->weight.format == TENSOR_BF16};
+                              .n = p->common.shape.hidden};
+    operand_serve(&operand, &op->weight);
     operand_make(run, &operand);
     const struct output output = {.weight = &op->weight, .to = p->own_logits, .stride = stride};
     while (take(run, n_out, chunk_outputs(run, n_out), &first, &count)) {

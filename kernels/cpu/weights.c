@@ -1,7 +1,9 @@
-// Weights on the CPU: used where the model mapped them, or, rounded to BF16 or drawn, in memory of the backend.
+// Weights on the CPU: used where the model mapped them, or, drawn, rounded to BF16 or quantised, in memory of the
+// backend.
 #include "base/mem.h"
 #include "base/number.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/packed.h"
 #include "kernels/random_weights.h"
 
 #include <stdlib.h>
@@ -17,8 +19,9 @@ struct cpu_weights {
     size_t copy_bytes;
 };
 
-// Values of a copy in the making: `from` in another format, or random.
+// A copy in the making: `from` in another format, or random.
 struct making {
+    const struct kernel_table *kernels;
     const struct random_quantiles *quantiles;
     struct tensor from;
     enum tensor_format format;
@@ -55,11 +58,49 @@ static void make_values(void *argument, int worker, int n_workers) {
     }
 }
 
+// One output's weights as the model has them, in F32; zeros beyond the last.
+static void read_row(const struct making *making, int32_t row, float *out, char *drawn) {
+    const struct tensor *from = &making->from;
+    const size_t n = (size_t)from->n_cols, first = (size_t)row * n;
+    if (row >= from->n_rows) {
+        memset(out, 0, n * sizeof *out);
+        return;
+    }
+    const char *at = drawn;
+    if (from->random_key)
+        random_weights_draw(making->quantiles, from->random_key, from->format, first, n, drawn);
+    else
+        at = (const char *)from->data + first * tensor_format_bytes(from->format);
+    if (from->format == TENSOR_F32) {
+        memcpy(out, at, n * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, at + 2 * i, sizeof half);
+        out[i] = from->format == TENSOR_F16 ? f32_from_f16(half) : f32_from_bf16(half);
+    }
+}
+
+static void make_blocks(void *argument, int worker, int n_workers) {
+    const struct making *making = argument;
+    const struct tensor *from = &making->from;
+    const size_t n = (size_t)from->n_cols, block_bytes = packed_block_bytes(making->format, from->n_cols);
+    float *rows = mem_alloc(PACKED_OUTPUTS * n * sizeof *rows), *drawn = mem_alloc((n + 1) * sizeof *drawn);
+    for (int32_t first = worker * PACKED_OUTPUTS; first < from->n_rows; first += n_workers * PACKED_OUTPUTS) {
+        for (int32_t i = 0; i < PACKED_OUTPUTS; i++) read_row(making, first + i, rows + (size_t)i * n, (char *)drawn);
+        char *block = making->to + (size_t)(first / PACKED_OUTPUTS) * block_bytes;
+        making->kernels->weight_pack(block, rows, making->format, from->n_cols);
+    }
+    free(rows), free(drawn);
+}
+
 static int make_copy(struct cpu_backend *backend, struct cpu_weights *weight, enum tensor_format format,
                      struct err *err) {
-    struct making making = {.from = weight->tensor, .format = format};
+    struct making making = {.kernels = backend->kernels, .from = weight->tensor, .format = format};
+    const bool packed = format >= TENSOR_FP8;
     weight->tensor.format = format;
-    size_t n_bytes = tensor_bytes(&weight->tensor);
+    size_t n_bytes = packed ? packed_bytes(&weight->tensor) : tensor_bytes(&weight->tensor);
     void *copy = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (copy == MAP_FAILED) return err_set(err, ERR_LIMIT, "no memory for %zu MB of weights", n_bytes >> 20);
     madvise(copy, n_bytes, MADV_HUGEPAGE);
@@ -69,7 +110,7 @@ static int make_copy(struct cpu_backend *backend, struct cpu_weights *weight, en
     }
     making.quantiles = backend->quantiles;
     making.to = copy;
-    pool_run(backend->pool, pool_size(backend->pool), make_values, &making);
+    pool_run(backend->pool, pool_size(backend->pool), packed ? make_blocks : make_values, &making);
     weight->tensor.data = weight->copy = copy;
     weight->copy_bytes = n_bytes;
     backend->weights_bytes += n_bytes;
@@ -78,13 +119,15 @@ static int make_copy(struct cpu_backend *backend, struct cpu_weights *weight, en
 
 int cpu_weight_load(struct backend *common, struct tensor *tensor, enum weight_format format, struct err *err) {
     struct cpu_backend *backend = (struct cpu_backend *)common;
-    if (format != WEIGHT_AS_IS && format != WEIGHT_BF16)
-        return err_set(err, ERR_INVALID, "weights in %s do not exist on this device", weight_format_name(format));
+    const enum tensor_format formats[] = {[WEIGHT_AS_IS] = tensor->format,
+                                          [WEIGHT_BF16] = TENSOR_BF16,
+                                          [WEIGHT_FP8] = TENSOR_FP8,
+                                          [WEIGHT_INT8] = TENSOR_INT8,
+                                          [WEIGHT_INT4] = TENSOR_INT4};
     struct cpu_weights *weight = mem_alloc_zero(1, sizeof *weight);
     weight->tensor = *tensor;
-    enum tensor_format kept = format == WEIGHT_BF16 ? TENSOR_BF16 : tensor->format;
-    if (tensor->random_key || kept != tensor->format) {
-        int rc = make_copy(backend, weight, kept, err);
+    if (tensor->random_key || formats[format] != tensor->format) {
+        int rc = make_copy(backend, weight, formats[format], err);
         if (rc) {
             free(weight);
             return rc;

@@ -285,8 +285,9 @@ cudaError_t device_weight_make(struct device_weight *out, enum device_format for
         return make<TENSOR_F16>(out, format, from, n_out, n_in, memory, stream);
     case TENSOR_BF16:
         return make<TENSOR_BF16>(out, format, from, n_out, n_in, memory, stream);
+    default:
+        return cudaErrorInvalidValue;
     }
-    return cudaErrorInvalidValue;
 }
 
 cudaError_t device_weight_random(struct device_weight *out, enum device_format format, int32_t n_out, int32_t n_in,

@@ -18,6 +18,7 @@ static inline float ref_weight(const struct tensor *weight, size_t index) {
     case TENSOR_BF16:
         memcpy(&half, at, sizeof half);
         return f32_from_bf16(half);
+    default:
+        return 0;
     }
-    return 0;
 }

@@ -1,21 +1,32 @@
 // Matrix products, norms and the preparation of activations: the plain definitions.
 #include "kernels/kernel_table.h"
+#include "kernels/packed_make.h"
 #include "kernels/ref/ref_load.h"
+#include "kernels/ref/ref_packed.h"
 
 #include <math.h>
 
 size_t ref_activation_bytes(enum tensor_format format, int32_t n) {
-    (void)format;
+    if (format == TENSOR_INT8 || format == TENSOR_INT4) return packed_activation_bytes(n);
     return ((size_t)n * sizeof(float) + 63) / 64 * 64;
 }
 
 // BF16 activations stay floats here, rounded.
 void ref_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
-    float *rounded = (float *)(void *)((char *)out + (size_t)row * ref_activation_bytes(format, n));
+    char *to = (char *)out + (size_t)row * ref_activation_bytes(format, n);
+    if (format == TENSOR_INT8 || format == TENSOR_INT4) {
+        packed_activation(to, x, n, packed_zero(format));
+        return;
+    }
+    float *rounded = (float *)(void *)to;
     for (int32_t i = 0; i < n; i++) rounded[i] = format == TENSOR_BF16 ? f32_from_bf16(bf16_from_f32(x[i])) : x[i];
 }
 
 void ref_matmul(const struct matmul *m) {
+    if (m->weight->format >= TENSOR_FP8) {
+        ref_matmul_packed(m);
+        return;
+    }
     int32_t n_in = m->weight->n_cols;
     for (int32_t r = 0; r < m->n_rows; r++) {
         const float *x = (const float *)((const char *)m->activations + (size_t)r * m->activation_stride);

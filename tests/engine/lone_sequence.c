@@ -15,6 +15,7 @@ bool lone_open(struct lone_engine *lone, const struct lone_options *options) {
                                       .n_threads = options->n_threads};
     struct engine_options engine = {.kv_bytes = 64 << 20,
                                     .kv_format = options->kv_format ? options->kv_format : "f32",
+                                    .weights = options->weights,
                                     .comm = options->comm,
                                     .steps_in_flight = options->steps_in_flight ? options->steps_in_flight : 1};
     int rc = backend_open(&lone->backend, &backend, &err);

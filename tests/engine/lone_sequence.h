@@ -15,6 +15,7 @@ struct lone_options {
     const char *instruction_set; // NULL: auto
     int n_threads;               // 0: auto
     const char *kv_format;       // NULL: f32
+    const char *weights;         // NULL: auto
     int32_t steps_in_flight;     // 0: 1
     struct comm *comm;           // NULL: one rank
 };

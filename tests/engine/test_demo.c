@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "models/tokenizer.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { TOKENS_MAX = 512 };
@@ -40,14 +41,20 @@ static void check_case(struct lone_engine *lone, const cJSON *golden) {
     }
 }
 
-static void the_demo_answers_as_transformers_does(void **state) {
-    (void)state;
+static cJSON *read_goldens(void) {
     struct file_map map;
     struct err err = {0};
     if (file_map_open(&map, TEST_SOURCE_DIR "/tests/golden/demo_greedy.json", &err)) fail_msg("%s", err.text);
     struct json_limits limits = JSON_LIMITS_FILE;
-    cJSON *tree, *golden;
+    cJSON *tree;
     if (json_parse(&tree, map.data, map.n_bytes, &limits, &err)) fail_msg("%s", err.text);
+    file_map_close(&map);
+    return tree;
+}
+
+static void the_demo_answers_as_transformers_does(void **state) {
+    (void)state;
+    cJSON *tree = read_goldens(), *golden;
     static const char *const instruction_sets[] = {"ref", "avx2", "avx512", "auto"};
     for (size_t i = 0; i < sizeof instruction_sets / sizeof *instruction_sets; i++) {
         struct lone_engine lone;
@@ -56,10 +63,69 @@ static void the_demo_answers_as_transformers_does(void **state) {
         lone_close(&lone);
     }
     cJSON_Delete(tree);
-    file_map_close(&map);
+}
+
+// Divergence from `exact` [vocab] to `other`, in nats; *agrees: both have the same largest.
+static double divergence(const float *exact, const float *other, int32_t vocab, bool *agrees) {
+    int32_t a = 0, b = 0;
+    double sum_a = 0, sum_b = 0, result = 0;
+    for (int32_t i = 0; i < vocab; i++) {
+        if (exact[i] > exact[a]) a = i;
+        if (other[i] > other[b]) b = i;
+    }
+    for (int32_t i = 0; i < vocab; i++) {
+        sum_a += exp((double)(exact[i] - exact[a]));
+        sum_b += exp((double)(other[i] - other[b]));
+    }
+    for (int32_t i = 0; i < vocab; i++) {
+        double log_a = (double)(exact[i] - exact[a]) - log(sum_a), log_b = (double)(other[i] - other[b]) - log(sum_b);
+        result += exp(log_a) * (log_a - log_b);
+    }
+    *agrees = a == b;
+    return result;
+}
+
+// Over the questions and answers above.
+static void quantised_weights_say_nearly_the_same(void **state) {
+    (void)state;
+    static const struct {
+        const char *weights;
+        double divergence, agreement; // at most, at least; means over tokens
+    } cases[] = {{"int8", 1e-4, 0.99}, {"fp8", 1e-3, 0.98}, {"int4", 2e-2, 0.95}};
+    cJSON *tree = read_goldens(), *golden;
+    struct lone_engine exact;
+    assert_true(lone_open(&exact, &(struct lone_options){0}));
+    const int32_t vocab = engine_limits(exact.engine)->vocab;
+    float *logits[2];
+    for (int i = 0; i < 2; i++) logits[i] = calloc((size_t)TOKENS_MAX * (size_t)vocab, sizeof(float));
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct lone_engine lone;
+        assert_true(lone_open(&lone, &(struct lone_options){.weights = cases[c].weights}));
+        double sum = 0;
+        int n_agree = 0, n_tokens = 0;
+        cJSON_ArrayForEach(golden, cJSON_GetObjectItemCaseSensitive(tree, "cases")) {
+            int32_t ids[TOKENS_MAX];
+            int n = golden_read_ids(golden, "prompt_ids", ids, TOKENS_MAX);
+            n += golden_read_ids(golden, "greedy_ids", ids + n, TOKENS_MAX - n);
+            lone_compute(&exact, ids, 0, n, logits[0]), lone_compute(&lone, ids, 0, n, logits[1]);
+            for (int i = 0; i < n; i++, n_tokens++) {
+                bool agrees;
+                sum += divergence(logits[0] + i * vocab, logits[1] + i * vocab, vocab, &agrees);
+                n_agree += agrees;
+            }
+        }
+        printf("%s: divergence %.2g, %d of %d tokens agree\n", cases[c].weights, sum / n_tokens, n_agree, n_tokens);
+        assert_true(sum / n_tokens <= cases[c].divergence);
+        assert_true(n_agree >= cases[c].agreement * n_tokens);
+        lone_close(&lone);
+    }
+    lone_close(&exact);
+    free(logits[0]), free(logits[1]);
+    cJSON_Delete(tree);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_demo_answers_as_transformers_does)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_demo_answers_as_transformers_does),
+                                       cmocka_unit_test(quantised_weights_say_nearly_the_same)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,158 @@
+// Quantises weights and activations, in plain C that compilers turn into vectors: included once for each instruction
+// set, with the same bits everywhere.
+#pragma once
+
+#include "base/number.h"
+#include "kernels/packed.h"
+
+#include <float.h>
+#include <math.h>
+
+enum { PACK_LANES = 16, PACK_CANDIDATES = 8 };
+
+// To the nearest whole number, ties to even, for |x| < 2^22.
+static inline int32_t packed_round(float x) {
+    uint32_t bits;
+    x += 0x1.8p23f;
+    memcpy(&bits, &x, sizeof bits);
+    return (int32_t)(bits - 0x4b400000u);
+}
+
+// The largest magnitude of a group; what is not finite is larger than all numbers.
+static inline float packed_largest(const float *x) {
+    uint32_t most[PACK_LANES] = {0}, all = 0;
+    for (int k = 0; k < PACKED_GROUP; k += PACK_LANES)
+        for (int j = 0; j < PACK_LANES; j++) {
+            uint32_t bits;
+            memcpy(&bits, &x[k + j], sizeof bits);
+            bits &= 0x7fffffff;
+            most[j] = bits > most[j] ? bits : most[j];
+        }
+    for (int j = 0; j < PACK_LANES; j++) all = most[j] > all ? most[j] : all;
+    return f32_from_bits(all);
+}
+
+static inline void packed_activation_group(int8_t *numbers, float *scale, int32_t *start, const float *x,
+                                           int32_t zero) {
+    float largest = packed_largest(x);
+    bool finite = largest <= FLT_MAX;
+    float factor = finite && largest > 0x1p-120f ? 127 / largest : 0;
+    int32_t sum = 0;
+    *scale = finite ? largest / 127 : NAN;
+    for (int k = 0; k < PACKED_GROUP; k++) {
+        int32_t number = finite ? packed_round(x[k] * factor) : 0;
+        numbers[k] = (int8_t)number;
+        sum += number;
+    }
+    *start = -zero * sum;
+}
+
+static inline void packed_activation(char *row, const float *x, int32_t n, int32_t zero) {
+    int32_t n_groups = packed_groups(n);
+    int8_t *numbers = (int8_t *)row;
+    float *scales = (float *)(void *)(row + (size_t)n_groups * PACKED_GROUP);
+    int32_t *starts = (int32_t *)(void *)(scales + n_groups);
+    for (int32_t g = 0; g < n_groups; g++) {
+        const int32_t k = g * PACKED_GROUP, left = n - k;
+        float padded[PACKED_GROUP] = {0};
+        if (left < PACKED_GROUP) memcpy(padded, x + k, (size_t)left * sizeof *x);
+        packed_activation_group(numbers + k, &scales[g], &starts[g], left < PACKED_GROUP ? padded : x + k, zero);
+    }
+}
+
+// x * factor as whole numbers in [least, most]; *products and *squares: sums of x * number and number^2.
+static inline void pack_try(const float *x, float factor, float least, float most, float *products, float *squares) {
+    float xq[PACK_LANES] = {0}, qq[PACK_LANES] = {0};
+    for (int k = 0; k < PACKED_GROUP; k += PACK_LANES)
+        for (int j = 0; j < PACK_LANES; j++) {
+            float q = x[k + j] * factor;
+            q = q < least ? least : q;
+            q = q > most ? most : q;
+            q = (q + 0x1.8p23f) - 0x1.8p23f;
+            xq[j] += x[k + j] * q;
+            qq[j] += q * q;
+        }
+    *products = *squares = 0;
+    for (int j = 0; j < PACK_LANES; j++) *products += xq[j], *squares += qq[j];
+}
+
+// The scale, as F16, with which a group's squared error is the least of some: candidates give whole numbers, and these
+// their best scale. Candidates lie around the one that maps the largest value to the end of the range; the negative end
+// is one farther, so the sign of a scale says which end of the group is there.
+static inline uint16_t pack_scale(const float *x, float least, float most) {
+    float largest = packed_largest(x), signed_largest = largest, best = 0, scale = 0;
+    if (largest == 0) return f16_from_f32(0);
+    if (!(largest <= FLT_MAX)) return f16_from_f32(NAN);
+    for (int k = 0; k < PACKED_GROUP; k++)
+        if (x[k] == -largest) signed_largest = -largest;
+    const bool narrow = most < 100;
+    for (int c = 0; c < (narrow ? PACK_CANDIDATES : 2); c++) {
+        float end = narrow ? least - 0.25f * (float)(c - 4) : least + 0.5f * (float)c, products, squares;
+        pack_try(x, end / signed_largest, least, most, &products, &squares);
+        if (squares > 0 && products * (products / squares) > best)
+            best = products * (products / squares), scale = products / squares;
+    }
+    return f16_from_f32(fmaxf(fminf(scale, 65504), -65504));
+}
+
+static inline void pack_group(char *group, int output, const float *x, uint16_t scale, enum tensor_format format) {
+    const float step = f32_from_f16(scale), factor = step != 0 ? 1 / step : 0;
+    const float least = format == TENSOR_INT8 ? -127 : -8, most = format == TENSOR_INT8 ? 127 : 7;
+    const int32_t zero = packed_zero(format);
+    uint8_t numbers[PACKED_GROUP];
+    for (int k = 0; k < PACKED_GROUP; k++) {
+        float q = x[k] * factor;
+        q = q < least ? least : q;
+        q = q > most ? most : q;
+        numbers[k] = (uint8_t)((packed_round(q) + zero) & (2 * zero - 1));
+    }
+    for (int quad = 0; quad < PACKED_GROUP / PACKED_QUAD; quad++)
+        for (int i = 0; i < PACKED_QUAD; i++) {
+            uint8_t number = numbers[quad * PACKED_QUAD + i];
+            if (format == TENSOR_INT8)
+                group[quad * PACKED_LINE + output * PACKED_QUAD + i] = (char)number;
+            else if (quad % 2 == 0)
+                group[quad / 2 * PACKED_LINE + output * PACKED_QUAD + i] = (char)number;
+            else
+                group[quad / 2 * PACKED_LINE + output * PACKED_QUAD + i] |= (char)(number << 4);
+        }
+}
+
+static inline void pack_integers(char *block, const float *rows, enum tensor_format format, int32_t n) {
+    uint16_t *scales = (uint16_t *)(void *)(block + packed_scales_at(format, n));
+    for (int32_t g = 0; g < packed_groups(n); g++)
+        for (int output = 0; output < PACKED_OUTPUTS; output++) {
+            const int32_t k = g * PACKED_GROUP, left = n - k;
+            const float *x = rows + (size_t)output * (size_t)n + k;
+            float padded[PACKED_GROUP] = {0};
+            memcpy(padded, x, (size_t)(left < PACKED_GROUP ? left : PACKED_GROUP) * sizeof *x);
+            uint16_t scale = format == TENSOR_INT8 ? pack_scale(padded, -127, 127) : pack_scale(padded, -8, 7);
+            scales[g * PACKED_OUTPUTS + output] = scale;
+            pack_group(block + (size_t)g * packed_group_bytes(format), output, padded, scale, format);
+        }
+}
+
+// FP8's steps grow with the number, so that the largest value at the end of the range is near the best for any row.
+static inline void pack_fp8(char *block, const float *rows, int32_t n) {
+    float *scales = (float *)(void *)(block + packed_scales_at(TENSOR_FP8, n));
+    for (int output = 0; output < PACKED_OUTPUTS; output++) {
+        const float *x = rows + (size_t)output * (size_t)n;
+        float largest = 0;
+        for (int32_t k = 0; k < n; k++) largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
+        scales[output] = largest / 448;
+        const float factor = largest > 0x1p-110f ? 448 / largest : 0;
+        for (int32_t k = 0; k < n; k++)
+            block[(size_t)k * PACKED_OUTPUTS + (size_t)output] = (char)e4m3_from_f32(x[k] * factor);
+    }
+}
+
+// Rows [16, n] to a block.
+static inline void pack_block(char *block, const float *rows, enum tensor_format format, int32_t n) {
+    memset(block, 0, packed_block_bytes(format, n));
+    if (format == TENSOR_FP8)
+        pack_fp8(block, rows, n);
+    else if (format == TENSOR_INT8) // each with its constants
+        pack_integers(block, rows, TENSOR_INT8, n);
+    else
+        pack_integers(block, rows, TENSOR_INT4, n);
+}
