@@ -130,7 +130,7 @@ class Bench(unittest.TestCase):
             (("-b", "0"), "-b"),
             (("-p", "0"), "-p"),
             (("-p", "100000"), "context"),
-            (("--weights", "int4"), "int4"),
+            (("--weights", "int3"), "int3"),
         ]:
             status, _, err = run("bench-model", "demo", "--device", "cpu", *arguments)
             self.assertNotEqual(status, 0, arguments)
