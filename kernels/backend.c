@@ -138,7 +138,7 @@ int backend_kv_open(struct backend *backend, const struct kv_shape *shape, struc
 
 const char *op_kind_name(enum op_kind kind) {
     static const char *const names[OP_KINDS] = {"embed",  "attention_in", "attention", "linear_add",
-                                                "mlp_in", "head",         "sample"};
+                                                "mlp_in", "moe",          "head",      "sample"};
     return names[kind];
 }
 
@@ -147,6 +147,7 @@ int program_open(struct program **out, struct backend *backend, const struct pro
     assert(shape->rows_max > 0 && shape->sequences_max > 0 && shape->logit_rows_max > 0);
     struct program_shape own = *shape;
     if (!own.comm) own.vocab_first = 0, own.vocab_rows = own.vocab;
+    assert(own.n_experts >= 0 && own.n_experts <= EXPERTS_MAX && own.n_hit >= 0 && own.n_hit <= own.n_experts);
     assert(own.vocab_first >= 0 && own.vocab_rows > 0 && own.vocab_first + own.vocab_rows <= own.vocab);
     int rc = backend->driver->program_open(out, backend, &own, err);
     assert(rc || ((*out)->backend == backend && (*out)->shape.ropes == (*out)->ropes));
@@ -179,6 +180,20 @@ static void check_attention(const struct program *program, const struct op_atten
     assert(op->n_heads * op->head_dim == program->shape.q_width);
 }
 
+static void check_moe(const struct program *program, const struct op_moe *op) {
+    const struct program_shape *shape = &program->shape;
+    assert(op->n_experts == shape->n_experts && op->n_hit == shape->n_hit && op->n_hit > 0);
+    check_weight(&op->router, op->n_experts, shape->hidden);
+    for (int32_t e = 0; e < op->n_experts; e++) {
+        const struct expert *expert = &op->experts[e], *first = &op->experts[0];
+        check_weight(&expert->gate, shape->expert_width, shape->hidden);
+        check_weight(&expert->up, shape->expert_width, shape->hidden);
+        check_weight(&expert->down, shape->hidden, shape->expert_width);
+        assert(expert->gate.format == first->gate.format && expert->up.format == first->gate.format);
+        assert(expert->down.format == first->down.format);
+    }
+}
+
 static void check_op(const struct program *program, const struct op *op) {
     const struct program_shape *shape = &program->shape;
     switch (op->kind) {
@@ -198,6 +213,9 @@ static void check_op(const struct program *program, const struct op *op) {
     case OP_MLP_IN:
         check_weight(&op->mlp_in.gate, shape->mlp_width, shape->hidden);
         check_weight(&op->mlp_in.up, shape->mlp_width, shape->hidden);
+        break;
+    case OP_MOE:
+        check_moe(program, &op->moe);
         break;
     case OP_HEAD:
         check_weight(&op->head.weight, shape->vocab_rows, shape->hidden);

@@ -8,7 +8,8 @@
 // Thread: all calls come from one thread, the step thread, which is also worker 0 of the CPU backend's pool.
 //
 // Letters in shapes: R rows of the step, S sequences of the step, L rows with logits, H hidden width, A query heads,
-// G key/value heads, D head width, F feed-forward width, V vocabulary, B tokens in a KV block.
+// G key/value heads, D head width, F feed-forward width (of an expert where there are experts), E experts, V
+// vocabulary, B tokens in a KV block.
 #pragma once
 
 #include "base/err.h"
@@ -115,7 +116,8 @@ struct rope_spec {
 
 struct program_shape {
     int32_t rows_max, sequences_max, logit_rows_max;
-    int32_t hidden, q_width, kv_width, mlp_width, vocab; // H, A*D, G*D, F, V
+    int32_t hidden, q_width, kv_width, mlp_width, vocab; // H, A*D, G*D, F, V; mlp_width 0: no op_mlp_in
+    int32_t n_experts, n_hit, expert_width;              // of every op_moe: E, experts a row hits, F; 0: no op_moe
     int32_t n_ropes;                                     // 0..2
     const struct rope_spec *ropes;                       // [n_ropes], copied
     int32_t context, edits_max, seen_max; // of the longest sequence, in tokens (0: what the cache holds); of one step
@@ -173,6 +175,27 @@ struct op_mlp_in {
     enum activation activation;
 };
 
+enum { EXPERTS_MAX = 1024 };
+
+struct expert {
+    struct tensor gate, up, down; // [F, H], [F, H], [H, F]
+};
+
+// n = norm(RESIDUAL); p = softmax(n Wrouter^T) over all experts. A row hits the n_hit experts with the largest p, the
+// lowest number first among equals; their weights are these p, divided by their sum when `renormalised` (which is the
+// softmax over the logits of these experts alone).
+// RESIDUAL += sum over the experts hit, in order of their numbers, of weight * (activation(n Wgate^T) * (n Wup^T))
+// Wdown^T.
+struct op_moe {
+    const float *norm_weight; // [H] or NULL
+    float norm_eps;
+    struct tensor router; // [E, H]
+    int32_t n_experts, n_hit;
+    bool renormalised;
+    const struct expert *experts; // [E], read by program_add; all gate and up in one format, all down in one
+    enum activation activation;
+};
+
 // LOGITS[l] = softcap(norm(RESIDUAL[logit_row[l]]) W^T * scale).
 struct op_head {
     const float *norm_weight; // [H]
@@ -187,7 +210,17 @@ struct op_sample {
     int32_t vocab; // ids at and beyond it (padding rows of the head) are never drawn and have no probability
 };
 
-enum op_kind { OP_EMBED, OP_ATTENTION_IN, OP_ATTENTION, OP_LINEAR_ADD, OP_MLP_IN, OP_HEAD, OP_SAMPLE, OP_KINDS };
+enum op_kind {
+    OP_EMBED,
+    OP_ATTENTION_IN,
+    OP_ATTENTION,
+    OP_LINEAR_ADD,
+    OP_MLP_IN,
+    OP_MOE,
+    OP_HEAD,
+    OP_SAMPLE,
+    OP_KINDS
+};
 
 struct op {
     enum op_kind kind;
@@ -197,6 +230,7 @@ struct op {
         struct op_attention attention;
         struct op_linear_add linear_add;
         struct op_mlp_in mlp_in;
+        struct op_moe moe;
         struct op_head head;
         struct op_sample sample;
     };

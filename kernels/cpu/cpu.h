@@ -53,6 +53,18 @@ struct attention_tile {
     int32_t sequence, row_first, n_rows;
 };
 
+// What op_moe needs, of the running operation. Slots: a row at one expert it hits, sorted by expert.
+struct cpu_moe {
+    float *router;          // [R, E] logits, then probabilities
+    int32_t *expert;        // [R, n_hit] ascending
+    float *weight;          // [R, n_hit]
+    int32_t *slot;          // [R, n_hit]
+    int32_t *first, *count; // [E] slots of an expert that is hit
+    int32_t *hit, n_hit;    // [E] experts that some row hits
+    char *input, *middle;   // [slots] rows prepared for gate and up, for down
+    float *gate, *up, *out; // [slots, F], [slots, F], [slots, H]
+};
+
 // A program's operations, activations and scratch. Activation rows are contiguous.
 struct cpu_program {
     struct program common;
@@ -69,13 +81,14 @@ struct cpu_program {
     int32_t *token;        // [R] references resolved
     float *rope_cosine[2]; // [R, n_dims/2]
     float *rope_sine[2];
-    float *residual;                    // [R, H]
-    float *normed;                      // [R, H]
-    char *prepared;                     // [R] rows as weights in BF16, INT8 or INT4 need them, of the widest input
-    float *query;                       // [R, A*D]
-    float *key, *value;                 // [R, G*D]
-    float *attention;                   // [R, A*D]
-    float *gate, *up;                   // [R, F]; gate becomes the activations
+    float *residual;    // [R, H]
+    float *normed;      // [R, H]
+    char *prepared;     // [R] rows as weights in BF16, INT8 or INT4 need them, of the widest input
+    float *query;       // [R, A*D]
+    float *key, *value; // [R, G*D]
+    float *attention;   // [R, A*D]
+    float *gate, *up;   // [R, F]; gate becomes the activations
+    struct cpu_moe moe;
     float *linear;                      // [R, H] before it is added to the residual
     float *logits;                      // [L, V]
     float *own_logits, *all_logits;     // with ranks: [L, ceil(V / ranks)] and [ranks, L, ceil(V / ranks)]
@@ -90,7 +103,7 @@ struct cpu_program {
 };
 
 // Operations have at most this many stages with a barrier behind each.
-enum { STAGES_MAX = 5 };
+enum { STAGES_MAX = 11 };
 
 int cpu_program_open(struct program **out, struct backend *backend, const struct program_shape *shape, struct err *err);
 void cpu_program_add(struct program *program, const struct op *op);

@@ -54,6 +54,33 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
     p->results = place(layout, logit_rows, sizeof *p->results);
 }
 
+static size_t prepared_bytes(const struct cpu_program *p, int32_t n) {
+    size_t exact = p->backend->kernels->activation_bytes(TENSOR_F32, n);
+    size_t rounded = p->backend->kernels->activation_bytes(TENSOR_BF16, n);
+    return exact > rounded ? exact : rounded;
+}
+
+static void place_moe(struct cpu_program *p, struct layout *layout) {
+    const struct program_shape *shape = &p->common.shape;
+    struct cpu_moe *moe = &p->moe;
+    size_t rows = (size_t)shape->rows_max, n_experts = (size_t)shape->n_experts, n_hits = rows * (size_t)shape->n_hit;
+    // Each expert may waste all but one slot of a group.
+    size_t n_groups = n_experts < n_hits ? n_experts : n_hits, width = (size_t)shape->expert_width;
+    size_t n_slots = n_hits + n_groups * (ACTIVATION_ROWS - 1);
+    moe->router = place(layout, rows * n_experts, sizeof *moe->router);
+    moe->expert = place(layout, n_hits, sizeof *moe->expert);
+    moe->weight = place(layout, n_hits, sizeof *moe->weight);
+    moe->slot = place(layout, n_hits, sizeof *moe->slot);
+    moe->first = place(layout, n_experts, sizeof *moe->first);
+    moe->count = place(layout, n_experts, sizeof *moe->count);
+    moe->hit = place(layout, n_experts, sizeof *moe->hit);
+    moe->input = place(layout, n_slots, prepared_bytes(p, shape->hidden));
+    moe->middle = place(layout, n_slots, prepared_bytes(p, shape->expert_width));
+    moe->gate = place(layout, n_slots * width, sizeof *moe->gate);
+    moe->up = place(layout, n_slots * width, sizeof *moe->up);
+    moe->out = place(layout, n_slots * (size_t)shape->hidden, sizeof *moe->out);
+}
+
 static void place_scratch(struct cpu_program *p, struct layout *layout) {
     size_t n_threads = (size_t)pool_size(p->backend->pool), vocab = (size_t)p->common.shape.vocab;
     size_t partial_floats = (size_t)ATTENTION_QUERIES_MAX * (size_t)p->backend->common.kv.head_dim;
@@ -84,6 +111,7 @@ int cpu_program_open(struct program **out, struct backend *backend, const struct
     p->group_max = 1;
     struct layout layout = {0};
     place_activations(p, &layout);
+    if (shape->n_experts) place_moe(p, &layout);
     p->activation_bytes = layout.used;
     place_scratch(p, &layout);
     p->memory_bytes = layout.used;
@@ -94,6 +122,7 @@ int cpu_program_open(struct program **out, struct backend *backend, const struct
     }
     layout = (struct layout){.base = p->memory};
     place_activations(p, &layout);
+    if (shape->n_experts) place_moe(p, &layout);
     place_scratch(p, &layout);
     if (shape->comm) comm_reserve(shape->comm, (size_t)shape->rows_max * (size_t)shape->hidden);
     p->backend->activation_bytes += p->activation_bytes;
@@ -109,6 +138,8 @@ void cpu_program_close(struct program *program) {
     backend->activation_bytes -= p->activation_bytes;
     backend->workspace_bytes -= p->memory_bytes - p->activation_bytes;
     munmap(p->memory, p->memory_bytes);
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == OP_MOE) free((void *)(uintptr_t)p->ops[i].moe.experts);
     free(p->ops);
     free((void *)p->taken);
     free(p);
@@ -119,6 +150,22 @@ static void take_weight(struct cpu_program *p, struct tensor *weight) {
     *weight = *(const struct tensor *)weight->handle;
     p->weight_bytes += (double)(weight->format >= TENSOR_FP8 ? packed_bytes(weight) : tensor_bytes(weight));
     p->row_flops += 2.0 * weight->n_rows * weight->n_cols;
+}
+
+// A row reads some of the experts: their cost is that of one row.
+static void take_experts(struct cpu_program *p, struct op_moe *op) {
+    struct expert *experts = mem_alloc((size_t)op->n_experts * sizeof *experts);
+    double bytes = p->weight_bytes, flops = p->row_flops, share = (double)op->n_hit / op->n_experts;
+    for (int32_t e = 0; e < op->n_experts; e++) {
+        experts[e] = op->experts[e];
+        take_weight(p, &experts[e].gate);
+        take_weight(p, &experts[e].up);
+        take_weight(p, &experts[e].down);
+    }
+    p->weight_bytes = bytes + share * (p->weight_bytes - bytes);
+    p->row_flops = flops + share * (p->row_flops - flops);
+    op->experts = experts;
+    take_weight(p, &op->router);
 }
 
 static void take_weights(struct cpu_program *p, struct op *op) {
@@ -137,6 +184,9 @@ static void take_weights(struct cpu_program *p, struct op *op) {
     case OP_MLP_IN:
         take_weight(p, &op->mlp_in.gate);
         take_weight(p, &op->mlp_in.up);
+        break;
+    case OP_MOE:
+        take_experts(p, &op->moe);
         break;
     case OP_HEAD:
         take_weight(p, &op->head.weight);

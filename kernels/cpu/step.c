@@ -1,88 +1,32 @@
 // One step on the CPU: the workers go through the program together, with a barrier behind each stage. In a stage they
 // take items (output rows, heads, tiles of attention) from a shared counter; who computes an item changes nothing.
 #include "base/clock.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/step.h"
 
 #include <assert.h>
 #include <math.h>
 #include <string.h>
 
 enum {
-    MATMUL_ROUND = 16, // matrix rows are taken in multiples of this
-    TIMES_EVERY = 16,  // small steps report the time of operations this often
+    TIMES_EVERY = 16, // small steps report the time of operations this often
 };
 static const double SMALL_STEP_NS = 200e3;
 
-struct step {
-    struct cpu_program *program;
-    const struct step_input *input;
-    const struct sample_result *before;
-    struct step_times *times; // NULL: not sampled
-    int32_t n_tiles;          // of rows that attend together
-    int32_t n_splits;         // 1, or ranges of positions that workers share out
-};
-
-// One worker's way through a step.
-struct run {
-    const struct step *step;
-    struct cpu_program *program;
-    const struct kernel_table *kernels;
-    const struct step_input *input;
-    int worker, n_workers;
-    int32_t stage;
-};
-
-// Takes up to `chunk` of n items: true and [*first, *first + *count), or false when none are left in this stage.
-static bool take(const struct run *run, int32_t n, int32_t chunk, int32_t *first, int32_t *count) {
-    int32_t taken = atomic_fetch_add_explicit(&run->program->taken[run->stage], chunk, memory_order_relaxed);
-    *first = taken;
-    *count = taken + chunk <= n ? chunk : n - taken;
-    return taken < n;
-}
-
-static void stage_end(struct run *run) {
-    pool_barrier(run->program->backend->pool, run->n_workers);
-    run->stage++;
-}
-
-// Adds up what all ranks have in values[n], between two barriers. After a failure the step only runs to its end.
-static void meet_sum(struct run *run, float *values, size_t n) {
+// After a failure the step only runs to its end.
+void meet_sum(struct run *run, float *values, size_t n) {
     struct cpu_program *p = run->program;
     if (run->worker == 0 && !p->comm_err.code)
         p->comm_err.code = comm_sum(p->common.shape.comm, values, n, &p->comm_err);
     stage_end(run);
 }
 
-static int32_t chunk_rows(const struct run *run, int32_t n) {
-    int32_t chunk = n / (4 * run->n_workers);
-    return chunk < 1 ? 1 : chunk;
-}
-
-// How many rows of a matrix a worker takes at once.
-static int32_t chunk_outputs(const struct run *run, int32_t n) {
-    int32_t chunk = run->n_workers == 1 ? n : n / (4 * run->n_workers);
-    return chunk / MATMUL_ROUND * MATMUL_ROUND + MATMUL_ROUND;
-}
-
 // ------------------------------------------------------------------------------------------------ inputs of products
-
-// Rows that matrices multiply, optionally normed, in the forms that their formats need.
-struct operand {
-    const float *source; // F32 rows
-    const int32_t *rows; // which, NULL: 0 .. n_rows-1
-    const float *norm_weight;
-    float norm_eps;
-    int32_t n_rows, n;
-    enum tensor_format form; // beside F32, what some matrix needs; F32: nothing
-    const float *exact;      // result: F32 rows, contiguous
-};
 
 static bool is_prepared(enum tensor_format format) {
     return format == TENSOR_BF16 || format == TENSOR_INT8 || format == TENSOR_INT4;
 }
 
-// Matrices of an operation that need more than F32 rows are of one format: the backend quantises all or none.
-static void operand_serve(struct operand *operand, const struct tensor *weight) {
+void operand_serve(struct operand *operand, const struct tensor *weight) {
     if (!is_prepared(weight->format)) return;
     assert(operand->form == TENSOR_F32 || operand->form == weight->format);
     operand->form = weight->format;
@@ -101,7 +45,7 @@ static void operand_row(const struct run *run, const struct operand *operand, in
     if (is_prepared(operand->form)) run->kernels->activation_prepare(p->prepared, r, from, operand->form, operand->n);
 }
 
-static void operand_make(struct run *run, struct operand *operand) {
+void operand_make(struct run *run, struct operand *operand) {
     bool copies = operand->norm_weight || operand->rows;
     operand->exact = copies ? run->program->normed : operand->source;
     if (!copies && !is_prepared(operand->form)) return;
@@ -111,15 +55,8 @@ static void operand_make(struct run *run, struct operand *operand) {
     stage_end(run);
 }
 
-struct output {
-    const struct tensor *weight;
-    const float *bias;
-    float *to;      // [n_rows, stride]
-    int32_t stride; // 0: n_out
-};
-
-static void multiply(const struct run *run, const struct operand *operand, const struct output *output, int32_t first,
-                     int32_t count) {
+void multiply(const struct run *run, const struct operand *operand, const struct output *output, int32_t first,
+              int32_t count) {
     const enum tensor_format format = output->weight->format;
     const bool prepared = is_prepared(format);
     struct matmul m = {.weight = output->weight,
@@ -430,6 +367,9 @@ static void run_op(struct run *run, const struct op *op) {
     case OP_MLP_IN:
         run_mlp_in(run, &op->mlp_in);
         break;
+    case OP_MOE:
+        run_moe(run, &op->moe);
+        break;
     case OP_HEAD:
         run_head(run, &op->head);
         break;
@@ -457,6 +397,7 @@ static void step_worker(void *argument, int worker, int n_workers) {
     for (int32_t i = 0; i < p->n_ops; i++) {
         run.stage = i * STAGES_MAX;
         run_op(&run, &p->ops[i]);
+        assert(run.stage <= (i + 1) * STAGES_MAX);
         if (!timed) continue;
         uint64_t now = clock_now_ns();
         step->times->op_ns[p->ops[i].kind] += now - before;

@@ -118,6 +118,7 @@ static bool product_of(const struct cuda_program *p, const struct cuda_op *op, c
         return true;
     case OP_EMBED:
     case OP_ATTENTION:
+    case OP_MOE:
     case OP_SAMPLE:
     case OP_KINDS:
         break;
@@ -232,6 +233,7 @@ cudaError_t cuda_op_run(struct cuda_program *p, int i, const struct bucket *buck
         return bucket->n_logit_rows ? run_head(p, op, bucket) : cudaSuccess;
     case OP_SAMPLE:
         return bucket->n_logit_rows ? run_sample(p, op, bucket) : cudaSuccess;
+    case OP_MOE: // program_open refused it
     case OP_KINDS:
         break;
     }

@@ -15,6 +15,7 @@ int cuda_program_open(struct program **out, struct backend *backend, const struc
         return err_set(err, ERR_LIMIT, "at most %d rows of a step can have logits on this device", DRAWN_MAX);
     if (comm_n_ranks(shape->comm) > 1)
         return err_set(err, ERR_UNSUPPORTED, "a model cannot be shared by ranks on this device");
+    if (shape->n_experts) return err_set(err, ERR_UNSUPPORTED, "models with experts do not run on this device");
     struct cuda_program *p = mem_alloc_zero(1, sizeof *p);
     program_begin(&p->common, backend, shape);
     p->backend = (struct cuda_backend *)backend;
@@ -149,6 +150,7 @@ void cuda_program_add(struct program *program, const struct op *op) {
         resolved.norm = take_vector(p, op->head.norm_weight, p->common.shape.hidden);
         break;
     case OP_ATTENTION:
+    case OP_MOE:
     case OP_SAMPLE:
     case OP_KINDS:
         break;

@@ -4,12 +4,21 @@
 #include "tests/kernels/tiny_model.h"
 
 static const struct tiny_shape tiny_shapes[] = {
-    {64, 8, 4, 8, 172, 96, TENSOR_F32, KV_F32, ACTIVATION_SILU, false, false, false, true, 8, 0, 0},
-    {48, 4, 2, 16, 80, 61, TENSOR_F16, KV_F32, ACTIVATION_GELU_TANH, true, true, false, false, 12, 20, 30},
-    {72, 3, 1, 48, 50, 77, TENSOR_BF16, KV_F32, ACTIVATION_SILU, true, false, true, false, 48, 0, 0},
-    {96, 4, 4, 80, 100, 33, TENSOR_BF16, KV_BF16, ACTIVATION_SILU, false, false, true, true, 80, 33, 0},
-    {31, 5, 1, 128, 17, 40, TENSOR_F32, KV_BF16, ACTIVATION_GELU_TANH, false, true, true, false, 64, 0, 50},
+    {64, 8, 4, 8, 172, 96, TENSOR_F32, KV_F32, ACTIVATION_SILU, false, false, false, true, 8, 0, 0, 0, 0, false},
+    {48, 4, 2, 16, 80, 61, TENSOR_F16, KV_F32, ACTIVATION_GELU_TANH, true, true, false, false, 12, 20, 30, 0, 0, false},
+    {72, 3, 1, 48, 50, 77, TENSOR_BF16, KV_F32, ACTIVATION_SILU, true, false, true, false, 48, 0, 0, 0, 0, false},
+    {96, 4, 4, 80, 100, 33, TENSOR_BF16, KV_BF16, ACTIVATION_SILU, false, false, true, true, 80, 33, 0, 0, 0, false},
+    {31, 5, 1, 128, 17, 40, TENSOR_F32, KV_BF16, ACTIVATION_GELU_TANH, false, true, true, false, 64, 0, 50, 0, 0,
+     false},
 };
+// With experts in layer 1.
+static const struct tiny_shape tiny_expert_shapes[] = {
+    {64, 8, 4, 8, 172, 96, TENSOR_F32, KV_F32, ACTIVATION_SILU, false, false, false, true, 8, 0, 0, 9, 4, false},
+    {48, 4, 2, 16, 80, 61, TENSOR_F16, KV_F32, ACTIVATION_GELU_TANH, true, true, false, false, 12, 20, 30, 5, 2, true},
+    {72, 3, 1, 48, 50, 77, TENSOR_BF16, KV_F32, ACTIVATION_SILU, true, false, true, false, 48, 0, 0, 6, 1, true},
+    {96, 4, 4, 80, 100, 33, TENSOR_BF16, KV_BF16, ACTIVATION_SILU, false, false, true, true, 80, 33, 0, 8, 8, false},
+};
+enum { N_TINY_EXPERT_SHAPES = sizeof tiny_expert_shapes / sizeof *tiny_expert_shapes };
 enum { N_TINY_SHAPES = sizeof tiny_shapes / sizeof *tiny_shapes };
 
 static inline void make_tokens(int32_t *tokens, int32_t n, int32_t vocab, uint64_t seed) {

@@ -32,12 +32,31 @@ static void rows_do_not_depend_on_their_step(void **state) {
                        strcmp(instruction_sets[i], "ref") == 0 ? 20 : 70);
 }
 
+static void steps_with_experts_agree_with_plain_arithmetic(void **state) {
+    (void)state;
+    for (size_t s = 0; s < N_TINY_EXPERT_SHAPES; s++)
+        for (size_t i = 0; i < N_SETS; i++)
+            if (have(instruction_sets[i]))
+                check_agreement_with_plain(
+                    &tiny_expert_shapes[s],
+                    &(struct tiny_device){.instruction_set = instruction_sets[i], .n_threads = 1});
+}
+
+static void rows_with_experts_do_not_depend_on_their_step(void **state) {
+    (void)state;
+    for (size_t i = 0; i < N_SETS; i++)
+        for (size_t s = 0; s < N_TINY_EXPERT_SHAPES && have(instruction_sets[i]); s++)
+            check_bits(&tiny_expert_shapes[s],
+                       &(struct tiny_device){.instruction_set = instruction_sets[i], .n_threads = 1},
+                       strcmp(instruction_sets[i], "ref") == 0 ? 20 : 70);
+}
+
 // Long enough for several ranges of positions that workers share out.
 static void long_sequences_do_not_depend_on_their_step(void **state) {
     (void)state;
     enum { N = 1300 };
-    struct tiny_shape shape = {16,    8,     1,     128,  16, 24,   TENSOR_F32, KV_BF16, ACTIVATION_SILU,
-                               false, false, false, true, 8,  1100, 0};
+    struct tiny_shape shape = {16,    8,    1, 128,  16, 24, TENSOR_F32, KV_BF16, ACTIVATION_SILU, false, false,
+                               false, true, 8, 1100, 0,  0,  0,          false};
     struct tiny_model *model = tiny_open(&shape, 13);
     int32_t tokens[N];
     make_tokens(tokens, N, shape.vocab, 3);
@@ -148,6 +167,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_agree_with_plain_arithmetic),
         cmocka_unit_test(rows_do_not_depend_on_their_step),
+        cmocka_unit_test(steps_with_experts_agree_with_plain_arithmetic),
+        cmocka_unit_test(rows_with_experts_do_not_depend_on_their_step),
         cmocka_unit_test(long_sequences_do_not_depend_on_their_step),
         cmocka_unit_test(references_stand_for_drawn_tokens),
         cmocka_unit_test(weights_loaded_as_bf16_are_those_stored_as_bf16),

@@ -2,6 +2,7 @@
 #include "tests/test.h"
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/route.h"
 #include "tests/kernels/guarded.h"
 
 #define OPS "data/expected/ops/"
@@ -26,15 +27,21 @@ static const float *golden_load(struct golden *g, const char *array, size_t n) {
     memcpy(&header_bytes, header + 8, 2);
     assert_true(header_bytes < sizeof header);
     assert_int_equal(fread(header, 1, header_bytes, file), header_bytes);
-    size_t width = strstr(header, "<f4") ? 4 : strstr(header, "<u2") ? 2 : strstr(header, "<i8") ? 8 : 0;
+    size_t width = strstr(header, "<f4") || strstr(header, "<i4") ? 4
+                   : strstr(header, "<u2")                        ? 2
+                   : strstr(header, "<i8")                        ? 8
+                                                                  : 0;
     assert_true(width);
     float *out = g->arrays[g->n++] = malloc(n * sizeof *out);
     for (size_t i = 0; i < n; i++) {
         unsigned char bytes[8];
         uint16_t half;
+        int32_t number;
         int64_t whole;
         assert_int_equal(fread(bytes, 1, width, file), width);
-        if (width == 4)
+        if (width == 4 && strstr(header, "<i4"))
+            memcpy(&number, bytes, 4), out[i] = (float)number;
+        else if (width == 4)
             memcpy(&out[i], bytes, 4);
         else if (width == 2)
             memcpy(&half, bytes, 2), out[i] = f32_from_bf16(half);
@@ -96,6 +103,43 @@ static void gemma_norm_and_silu_match_in_bf16(void **state) {
         }
     }
     golden_free(&g), golden_free(&s);
+}
+
+static void routers_match(void **state) {
+    (void)state;
+    SKIP_WITHOUT_SHARED(OPS "moe_router_topk_f32_small");
+    enum { ROWS = 6, EXPERTS = 8, HIT = 2 };
+    struct golden g = {.name = "moe_router_topk_f32_small"};
+    const float *logits = golden_load(&g, "logits", ROWS * EXPERTS);
+    const float *ids = golden_load(&g, "topk_ids", ROWS * HIT), *weights = golden_load(&g, "topk_weights", ROWS * HIT);
+    for (int r = 0; r < ROWS; r++) {
+        float row[EXPERTS], weight[HIT];
+        int32_t expert[HIT];
+        memcpy(row, logits + r * EXPERTS, sizeof row);
+        route_row(expert, weight, row, EXPERTS, HIT, true);
+        for (int i = 0; i < HIT; i++) {
+            int at = 0; // theirs are in order of weight
+            while (at < HIT && (int32_t)ids[r * HIT + at] != expert[i]) at++;
+            assert_true(at < HIT && (i == 0 || expert[i] > expert[i - 1]));
+            expect_close("router", &weight[i], &weights[r * HIT + at], 1, 1e-5f, 1e-6f);
+        }
+    }
+    golden_free(&g);
+}
+
+// By hand: of equals the lowest numbers are hit; NaN loses against everything.
+static void ties_go_to_the_lowest_expert(void **state) {
+    (void)state;
+    float logits[] = {1, 3, 3, 1, 3, 0}, weight[4];
+    int32_t expert[4];
+    route_row(expert, weight, logits, 6, 4, true);
+    static const int32_t expected[] = {0, 1, 2, 4};
+    assert_memory_equal(expert, expected, sizeof expected);
+    assert_true(weight[1] == weight[2] && weight[2] == weight[3] && weight[0] < weight[1]);
+    assert_true(fabsf(weight[0] + 3 * weight[1] - 1) < 1e-6f);
+    float equal[] = {0, 0, 0, 0};
+    route_row(expert, weight, equal, 4, 2, false);
+    assert_true(expert[0] == 0 && expert[1] == 1 && weight[0] == 0.25f && weight[1] == 0.25f);
 }
 
 // Heads of q and k are rotated in place by cosine and sine [n_dims/2].
@@ -205,6 +249,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms_match),
         cmocka_unit_test(gemma_norm_and_silu_match_in_bf16),
+        cmocka_unit_test(routers_match),
+        cmocka_unit_test(ties_go_to_the_lowest_expert),
         cmocka_unit_test(rotary_embedding_matches),
         cmocka_unit_test(rotary_tables_with_a_scale_match),
         cmocka_unit_test(attention_matches),

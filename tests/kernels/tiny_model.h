@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { TINY_LAYERS = 2, TINY_TOKENS_MAX = 2400 };
+enum { TINY_LAYERS = 2, TINY_TOKENS_MAX = 2400, TINY_EXPERTS_MAX = 9 };
 
 struct tiny_shape {
     int32_t hidden, n_heads, n_kv_heads, head_dim, mlp_width, vocab;
@@ -19,10 +19,14 @@ struct tiny_shape {
     bool head_norms, post_norms, biases, interleaved;
     int32_t rope_dims, window; // window: of layer 1; 0: none
     float soft_cap;            // of attention and logits
+    int32_t n_experts, n_hit;  // of layer 1, as wide as mlp_width; 0: none
+    bool renormalised;
 };
 
 struct tiny_layer {
-    struct tensor wq, wk, wv, wo, gate, up, down;
+    struct tensor wq, wk, wv, wo, gate, up, down, router;
+    struct expert experts[TINY_EXPERTS_MAX];
+    int32_t n_experts;
     float *attention_norm, *mlp_norm, *q_norm, *k_norm, *attention_post_norm, *mlp_post_norm;
     float *bq, *bk, *bv, *bo;
 };
@@ -34,7 +38,7 @@ struct tiny_model {
     struct tensor embed;
     float *final_norm, *inverse_frequency;
     struct tiny_layer layers[TINY_LAYERS];
-    void *allocated[64];
+    void *allocated[128];
     int n_allocated;
 };
 
@@ -70,6 +74,16 @@ static inline struct tensor tiny_matrix(struct tiny_model *m, int32_t n_rows, in
     return t;
 }
 
+static inline void tiny_experts_make(struct tiny_model *m, struct tiny_layer *l) {
+    const struct tiny_shape *s = &m->shape;
+    l->n_experts = s->n_experts;
+    l->router = tiny_matrix(m, s->n_experts, s->hidden);
+    for (int32_t e = 0; e < s->n_experts; e++)
+        l->experts[e] =
+            (struct expert){tiny_matrix(m, s->mlp_width, s->hidden), tiny_matrix(m, s->mlp_width, s->hidden),
+                            tiny_matrix(m, s->hidden, s->mlp_width)};
+}
+
 static inline void tiny_layer_make(struct tiny_model *m, struct tiny_layer *l) {
     const struct tiny_shape *s = &m->shape;
     int32_t q = s->n_heads * s->head_dim, kv = s->n_kv_heads * s->head_dim;
@@ -103,6 +117,7 @@ static inline struct tiny_model *tiny_open(const struct tiny_shape *shape, uint6
     for (int32_t i = 0; i < shape->rope_dims / 2; i++)
         m->inverse_frequency[i] = powf(100, -2.0f * (float)i / (float)shape->rope_dims);
     for (int i = 0; i < TINY_LAYERS; i++) tiny_layer_make(m, &m->layers[i]);
+    if (shape->n_experts) tiny_experts_make(m, &m->layers[1]);
     return m;
 }
 
@@ -129,6 +144,11 @@ static inline int tiny_load(const struct tiny_engine *e, struct err *err) {
         struct tiny_layer *l = &m->layers[i];
         struct tensor *all[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
         for (int w = 0; !rc && w < 7; w++) rc = backend_weight_load(e->backend, all[w], m->weights, err);
+        if (!rc && l->n_experts) rc = backend_weight_load(e->backend, &l->router, outer, err);
+        for (int32_t x = 0; !rc && x < l->n_experts; x++) {
+            struct tensor *of_expert[] = {&l->experts[x].gate, &l->experts[x].up, &l->experts[x].down};
+            for (int w = 0; !rc && w < 3; w++) rc = backend_weight_load(e->backend, of_expert[w], m->weights, err);
+        }
     }
     return rc;
 }
@@ -149,6 +169,12 @@ static inline void tiny_record(struct tiny_engine *e) {
                                                   1 / sqrtf((float)s->head_dim), i == 1 ? s->window : 0, s->soft_cap}});
         program_add(p, &(struct op){.kind = OP_LINEAR_ADD,
                                     .linear_add = {SOURCE_ATTENTION, l->wo, l->bo, l->attention_post_norm, 1e-5f, 1}});
+        if (l->n_experts) {
+            program_add(p, &(struct op){.kind = OP_MOE,
+                                        .moe = {l->mlp_norm, 1e-5f, l->router, s->n_experts, s->n_hit, s->renormalised,
+                                                l->experts, s->activation}});
+            continue;
+        }
         program_add(p, &(struct op){.kind = OP_MLP_IN,
                                     .mlp_in = {l->mlp_norm, 1e-5f, l->gate, l->up, NULL, NULL, s->activation}});
         program_add(p, &(struct op){.kind = OP_LINEAR_ADD,
@@ -197,6 +223,9 @@ static inline int tiny_engine_try_open(struct tiny_engine *e, struct tiny_model 
                                   .q_width = s->n_heads * s->head_dim,
                                   .kv_width = s->n_kv_heads * s->head_dim,
                                   .mlp_width = s->mlp_width,
+                                  .n_experts = s->n_experts,
+                                  .n_hit = s->n_hit,
+                                  .expert_width = s->n_experts ? s->mlp_width : 0,
                                   .vocab = s->vocab,
                                   .comm = device->comm,
                                   .vocab_rows = s->vocab,
@@ -356,13 +385,43 @@ static inline void tiny_plain_add(double *x, double *y, const float *post_norm, 
     for (int32_t i = 0; i < n; i++) x[i] += y[i];
 }
 
+static inline void tiny_plain_mlp(const struct tiny_model *m, const struct expert *w, const double *n, double *y) {
+    const struct tiny_shape *s = &m->shape;
+    double *gate = calloc((size_t)(2 * s->mlp_width), sizeof *gate), *up = gate + s->mlp_width;
+    tiny_multiply(gate, &w->gate, n, NULL), tiny_multiply(up, &w->up, n, NULL);
+    for (int32_t i = 0; i < s->mlp_width; i++) gate[i] = tiny_activate(s->activation, gate[i]) * up[i];
+    tiny_multiply(y, &w->down, gate, NULL);
+    free(gate);
+}
+
+// An expert is hit when fewer than n_hit others have a larger probability.
+static inline void tiny_plain_experts(const struct tiny_model *m, const struct tiny_layer *w, const double *n,
+                                      double *x) {
+    const struct tiny_shape *s = &m->shape;
+    double p[TINY_EXPERTS_MAX], total = 0, of_hit = 0, *y = calloc((size_t)s->hidden, sizeof *y);
+    bool is_hit[TINY_EXPERTS_MAX];
+    tiny_multiply(p, &w->router, n, NULL);
+    for (int32_t e = 0; e < s->n_experts; e++) total += p[e] = exp(p[e]);
+    for (int32_t e = 0; e < s->n_experts; e++) {
+        int32_t n_larger = 0;
+        for (int32_t other = 0; other < s->n_experts; other++) n_larger += p[other] > p[e];
+        is_hit[e] = n_larger < s->n_hit;
+        if (is_hit[e]) of_hit += p[e];
+    }
+    for (int32_t e = 0; e < s->n_experts; e++) {
+        if (!is_hit[e]) continue;
+        tiny_plain_mlp(m, &w->experts[e], n, y);
+        for (int32_t i = 0; i < s->hidden; i++) x[i] += y[i] * p[e] / (s->renormalised ? of_hit : total);
+    }
+    free(y);
+}
+
 // Logits [vocab] of the token at `position`, whose predecessors were given before.
 static inline void tiny_plain_step(const struct tiny_model *m, struct tiny_plain *plain, int32_t token,
                                    int32_t position, double *logits) {
     const struct tiny_shape *s = &m->shape;
     int32_t h = s->hidden, qw = s->n_heads * s->head_dim, kw = s->n_kv_heads * s->head_dim;
-    double *x = calloc((size_t)(3 * h + 2 * qw + 2 * s->mlp_width), sizeof *x), *n = x + h, *y = n + h, *q = y + h;
-    double *a = q + qw, *gate = a + qw, *up = gate + s->mlp_width;
+    double *x = calloc((size_t)(3 * h + 2 * qw), sizeof *x), *n = x + h, *y = n + h, *q = y + h, *a = q + qw;
     for (int32_t i = 0; i < h; i++) x[i] = tiny_weight(&m->embed, (size_t)token * (size_t)h + (size_t)i);
     for (int l = 0; l < TINY_LAYERS; l++) {
         const struct tiny_layer *w = &m->layers[l];
@@ -382,9 +441,11 @@ static inline void tiny_plain_step(const struct tiny_model *m, struct tiny_plain
         tiny_multiply(y, &w->wo, a, w->bo);
         tiny_plain_add(x, y, w->attention_post_norm, h);
         tiny_norm(n, x, w->mlp_norm, h);
-        tiny_multiply(gate, &w->gate, n, NULL), tiny_multiply(up, &w->up, n, NULL);
-        for (int32_t i = 0; i < s->mlp_width; i++) gate[i] = tiny_activate(s->activation, gate[i]) * up[i];
-        tiny_multiply(y, &w->down, gate, NULL);
+        if (w->n_experts) {
+            tiny_plain_experts(m, w, n, x);
+            continue;
+        }
+        tiny_plain_mlp(m, &(struct expert){w->gate, w->up, w->down}, n, y);
         tiny_plain_add(x, y, w->mlp_post_norm, h);
     }
     tiny_norm(n, x, m->final_norm, h);
