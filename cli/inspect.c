@@ -74,8 +74,16 @@ static double mib(uint64_t n_bytes) {
 static void print_architecture(const struct model *model) {
     const struct model_spec *s = &model->spec;
     printf("model         %s (%s, %s)\n", model->name, model->source_format, model->path);
-    printf("architecture  %s: %d layers, width %d, %d heads of %d on %d key-value heads, feed-forward %d\n", s->family,
-           s->n_layers, s->hidden, s->n_heads, s->head_dim, s->n_kv_heads, s->mlp_width);
+    printf("architecture  %s: %d layers, width %d, %d heads of %d on %d key-value heads", s->family, s->n_layers,
+           s->hidden, s->n_heads, s->head_dim, s->n_kv_heads);
+    if (s->mlp_width) printf(", feed-forward %d", s->mlp_width);
+    printf("\n");
+    if (s->n_experts) {
+        int32_t n_sparse = 0;
+        for (int32_t i = 0; i < s->n_layers; i++) n_sparse += s->layers[i].experts != NULL;
+        printf("experts       %d of width %d in %d of %d layers, %d a token%s\n", s->n_experts, s->expert_width,
+               n_sparse, s->n_layers, s->n_hit, s->is_renormalised ? ", weights normalised again" : "");
+    }
     printf("vocabulary    %d, %s head\n", s->vocab, s->tied ? "tied" : "untied");
     printf("context       %d tokens\n", s->context_max);
     int32_t n_windows = 0, window = 0;
@@ -95,6 +103,21 @@ static void print_shape(const char *name, const struct tensor *tensor, const cha
     if (tensor_present(tensor)) printf("  %-12s [%d, %d] %s\n", name, tensor->n_rows, tensor->n_cols, format);
 }
 
+// The matrix of the first layer that has it, with its format in all layers.
+static void print_layers_shape(const char *name, const struct model_spec *spec, size_t offset) {
+    const struct tensor *first = NULL;
+    const char *format = "";
+    for (int32_t i = 0; i < spec->n_layers; i++) {
+        const struct tensor *tensor = (const void *)((const char *)&spec->layers[i] + offset);
+        if (!tensor_present(tensor)) continue;
+        if (!first)
+            first = tensor, format = tensor_format_name(tensor->format);
+        else if (tensor->format != first->format)
+            format = "mixed";
+    }
+    if (first) print_shape(name, first, format);
+}
+
 static void print_shapes(const struct model_spec *spec) {
     static const struct {
         const char *name;
@@ -103,18 +126,19 @@ static void print_shapes(const struct model_spec *spec) {
         {"q", offsetof(struct layer_spec, wq)},      {"k", offsetof(struct layer_spec, wk)},
         {"v", offsetof(struct layer_spec, wv)},      {"o", offsetof(struct layer_spec, wo)},
         {"gate", offsetof(struct layer_spec, gate)}, {"up", offsetof(struct layer_spec, up)},
-        {"down", offsetof(struct layer_spec, down)},
+        {"down", offsetof(struct layer_spec, down)}, {"router", offsetof(struct layer_spec, router)},
     };
     printf("\nmatrices\n");
     print_shape("embedding", &spec->embed, tensor_format_name(spec->embed.format));
-    for (size_t m = 0; m < sizeof matrices / sizeof *matrices; m++) {
-        const struct tensor *first = (const void *)((const char *)&spec->layers[0] + matrices[m].offset);
-        const char *format = tensor_format_name(first->format);
-        for (int32_t i = 1; i < spec->n_layers; i++) {
-            const struct tensor *other = (const void *)((const char *)&spec->layers[i] + matrices[m].offset);
-            if (other->format != first->format) format = "mixed";
-        }
-        print_shape(matrices[m].name, first, format);
+    for (size_t m = 0; m < sizeof matrices / sizeof *matrices; m++)
+        print_layers_shape(matrices[m].name, spec, matrices[m].offset);
+    for (int32_t i = 0; i < spec->n_layers; i++) {
+        const struct expert *expert = spec->layers[i].experts;
+        if (!expert) continue;
+        print_shape("expert gate", &expert->gate, tensor_format_name(expert->gate.format));
+        print_shape("expert up", &expert->up, tensor_format_name(expert->up.format));
+        print_shape("expert down", &expert->down, tensor_format_name(expert->down.format));
+        break;
     }
     if (!spec->tied) print_shape("head", &spec->head, tensor_format_name(spec->head.format));
 }
@@ -162,6 +186,16 @@ static int print_memory(const struct model *model, const struct backend *backend
     return 0;
 }
 
+static uint64_t passed_over_bytes(const struct model_spec *spec) {
+    uint64_t n_bytes = 0, n = (uint64_t)(spec->n_experts - spec->n_hit);
+    for (int32_t i = 0; i < spec->n_layers; i++) {
+        const struct expert *expert = spec->layers[i].experts;
+        if (expert)
+            n_bytes += n * (tensor_bytes(&expert->gate) + tensor_bytes(&expert->up) + tensor_bytes(&expert->down));
+    }
+    return n_bytes;
+}
+
 static void print_hardware(const struct model *model, struct backend *backend) {
     struct backend_peaks peaks;
     backend_measure_peaks(backend, &peaks);
@@ -171,8 +205,8 @@ static void print_hardware(const struct model *model, struct backend *backend) {
     if (peaks.int8_ops_per_s > 0) printf("  int8         %.1f GOP/s\n", peaks.int8_ops_per_s / 1e9);
     if (model) {
         const struct model_spec *spec = &model->spec;
-        // Of an embedding table that is not the head, a token reads one row.
-        uint64_t read = spec->weight_bytes - (spec->tied ? 0 : tensor_bytes(&spec->embed));
+        // Of an embedding table that is not the head, a token reads one row; of experts, those it hits.
+        uint64_t read = spec->weight_bytes - (spec->tied ? 0 : tensor_bytes(&spec->embed)) - passed_over_bytes(spec);
         printf("  one stream   at most %.1f tokens/s (modelled: each token reads %.1f MiB of weights)\n",
                peaks.read_bytes_per_s / (double)read, mib(read));
     }

@@ -71,9 +71,9 @@ static int load_weights(struct engine *engine, enum weight_format format, struct
         rc = backend_weight_load(engine->backend, &spec->head, outer, err);
     for (int32_t i = 0; !rc && i < spec->n_layers; i++) {
         struct layer_spec *l = &spec->layers[i];
-        struct tensor *const weights[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
-        for (size_t w = 0; !rc && w < sizeof weights / sizeof *weights; w++)
-            rc = backend_weight_load(engine->backend, weights[w], format, err);
+        struct tensor *matrix;
+        for (size_t m = 0; !rc && (matrix = layer_matrix(spec, l, m)); m++)
+            rc = backend_weight_load(engine->backend, matrix, memory_plan_matrix_format(l, matrix, format), err);
     }
     return rc;
 }
@@ -88,6 +88,9 @@ static int open_program(struct engine *engine, struct err *err) {
                                   .q_width = spec->n_heads * spec->head_dim,
                                   .kv_width = spec->n_kv_heads * spec->head_dim,
                                   .mlp_width = spec->mlp_width,
+                                  .n_experts = spec->n_experts,
+                                  .n_hit = spec->n_hit,
+                                  .expert_width = spec->expert_width,
                                   .vocab = spec->vocab,
                                   .n_ropes = spec->n_ropes,
                                   .ropes = spec->ropes,

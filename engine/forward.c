@@ -54,11 +54,27 @@ static void record_mlp(struct program *program, const struct model_spec *spec, i
                                                      .scale = 1}});
 }
 
+static void record_experts(struct program *program, const struct model_spec *spec, int32_t layer) {
+    const struct layer_spec *l = &spec->layers[layer];
+    program_add(program, &(struct op){.kind = OP_MOE,
+                                      .moe = {.norm_weight = l->mlp_norm,
+                                              .norm_eps = spec->norm_eps,
+                                              .router = l->router,
+                                              .n_experts = spec->n_experts,
+                                              .n_hit = spec->n_hit,
+                                              .renormalised = spec->is_renormalised,
+                                              .experts = l->experts,
+                                              .activation = spec->activation}});
+}
+
 void forward_record(struct program *program, const struct model_spec *spec, int32_t n_token_ids) {
     program_add(program, &(struct op){.kind = OP_EMBED, .embed = {.table = spec->embed, .scale = spec->embed_scale}});
     for (int32_t layer = 0; layer < spec->n_layers; layer++) {
         record_attention(program, spec, layer);
-        record_mlp(program, spec, layer);
+        if (spec->layers[layer].experts)
+            record_experts(program, spec, layer);
+        else
+            record_mlp(program, spec, layer);
     }
     program_add(program, &(struct op){.kind = OP_HEAD,
                                       .head = {.norm_weight = spec->final_norm,

@@ -32,6 +32,11 @@ enum weight_format memory_plan_outer_format(enum weight_format format) {
     return format > WEIGHT_BF16 ? WEIGHT_BF16 : format;
 }
 
+enum weight_format memory_plan_matrix_format(const struct layer_spec *layer, const struct tensor *matrix,
+                                             enum weight_format format) {
+    return matrix == &layer->router ? memory_plan_outer_format(format) : format;
+}
+
 uint64_t memory_plan_tensor_bytes(const struct tensor *tensor, enum weight_format format) {
     uint64_t n_out = (uint64_t)tensor->n_rows, n_values = n_out * (uint64_t)tensor->n_cols;
     uint64_t n_groups = n_out * (((uint64_t)tensor->n_cols + WEIGHT_GROUP - 1) / WEIGHT_GROUP);
@@ -55,10 +60,10 @@ uint64_t memory_plan_weight_bytes(const struct model_spec *spec, enum weight_for
     uint64_t n_bytes = memory_plan_tensor_bytes(&spec->embed, outer);
     if (!spec->tied) n_bytes += memory_plan_tensor_bytes(&spec->head, outer);
     for (int32_t i = 0; i < spec->n_layers; i++) {
-        const struct layer_spec *l = &spec->layers[i];
-        const struct tensor *const weights[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
-        for (size_t w = 0; w < sizeof weights / sizeof *weights; w++)
-            n_bytes += memory_plan_tensor_bytes(weights[w], format);
+        struct layer_spec *l = &spec->layers[i];
+        const struct tensor *matrix;
+        for (size_t m = 0; (matrix = layer_matrix(spec, l, m)); m++)
+            n_bytes += memory_plan_tensor_bytes(matrix, memory_plan_matrix_format(l, matrix, format));
     }
     return n_bytes;
 }

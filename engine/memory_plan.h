@@ -18,6 +18,9 @@ int memory_plan_weight_format(enum weight_format *out, const char *name, struct 
 // The form that embedding and head take beside layers in `format`: at most BF16 is saved there, because they decide
 // what is said.
 enum weight_format memory_plan_outer_format(enum weight_format format);
+// The format of a layer's matrix: that of the others, but routers are kept like embeddings.
+enum weight_format memory_plan_matrix_format(const struct layer_spec *layer, const struct tensor *matrix,
+                                             enum weight_format format);
 
 // What a matrix, or all weights, take on a device that keeps them in `format`.
 uint64_t memory_plan_tensor_bytes(const struct tensor *tensor, enum weight_format format);

@@ -2,19 +2,39 @@
 
 #include "engine/memory_plan.h"
 
+#include <math.h>
+
 static double values_of(const struct tensor *tensor) {
     return (double)tensor->n_rows * (double)tensor->n_cols;
+}
+
+// Experts that at least one of n rows hits, if rows hit them evenly and independently.
+static double experts_hit(const struct model_spec *spec, int32_t n_rows) {
+    return spec->n_experts * (1 - pow(1 - (double)spec->n_hit / spec->n_experts, n_rows));
+}
+
+static void count_experts(struct step_cost *out, const struct model_spec *spec, const struct layer_spec *layer,
+                          enum weight_format weights, int32_t n_rows) {
+    const struct expert *first = &layer->experts[0];
+    const struct tensor *const matrices[] = {&first->gate, &first->up, &first->down};
+    for (size_t m = 0; m < 3; m++) {
+        out->weight_bytes += experts_hit(spec, n_rows) * (double)memory_plan_tensor_bytes(matrices[m], weights);
+        out->flops += 2 * values_of(matrices[m]) * n_rows * spec->n_hit;
+    }
 }
 
 static void count_weights(struct step_cost *out, const struct model_spec *spec, enum weight_format weights,
                           const struct step_input *input) {
     for (int32_t i = 0; i < spec->n_layers; i++) {
         const struct layer_spec *l = &spec->layers[i];
-        const struct tensor *const matrices[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
+        const struct tensor *const matrices[] = {&l->wq,     &l->wk,   &l->wv, &l->wo,
+                                                 &l->router, &l->gate, &l->up, &l->down}; // of 0 values: absent
         for (size_t m = 0; m < sizeof matrices / sizeof *matrices; m++) {
-            out->weight_bytes += (double)memory_plan_tensor_bytes(matrices[m], weights);
+            enum weight_format format = memory_plan_matrix_format(l, matrices[m], weights);
+            out->weight_bytes += (double)memory_plan_tensor_bytes(matrices[m], format);
             out->flops += 2 * values_of(matrices[m]) * input->n_rows;
         }
+        if (l->experts) count_experts(out, spec, l, weights, input->n_rows);
     }
     const struct tensor *head = spec->tied ? &spec->embed : &spec->head;
     if (input->n_logit_rows == 0) return;

@@ -6,7 +6,7 @@
 #include "models/model.h"
 
 struct step_cost {
-    double weight_bytes; // every matrix once; the head only where a row has logits
+    double weight_bytes; // every matrix once; the head only where a row has logits; experts as rows hit evenly
     double kv_bytes;     // every visible key and value once a sequence
     double flops;        // multiply and add count as two
 };

@@ -171,30 +171,31 @@ static void print_shape(struct str *out, const struct stored_tensor *tensor) {
     str_append_char(out, ']');
 }
 
-// Finds a tensor and holds it to the expectation; n_rows 0 means a vector.
-static int find_tensor(struct checkpoint *checkpoint, const char *name, int32_t n_rows, int32_t n_cols,
+// Finds a tensor and holds it to the expectation, without the leading dimensions that are 0.
+static int find_tensor(struct checkpoint *checkpoint, const char *name, const int32_t shape[3],
                        const struct stored_tensor **out, struct err *err) {
     uint64_t index = 0;
-    char expected[64];
-    if (n_rows)
-        snprintf(expected, sizeof expected, "[%d, %d]", n_rows, n_cols);
-    else
-        snprintf(expected, sizeof expected, "[%d]", n_cols);
-    if (!map_get(&checkpoint->names, name, strlen(name), &index))
-        return err_set(err, ERR_FORMAT, "%s: expected a tensor \"%s\" %s, there is none", checkpoint->path, name,
-                       expected);
-    const struct stored_tensor *tensor = &checkpoint->tensors.items[index];
-    checkpoint->used[index] = true;
-    bool fits = n_rows ? tensor->n_dims == 2 && tensor->shape[0] == n_rows && tensor->shape[1] == n_cols
-                       : tensor->n_dims == 1 && tensor->shape[0] == n_cols;
-    if (!fits) {
-        struct str shape = STR_INIT;
-        print_shape(&shape, tensor);
-        int rc = err_set(err, ERR_FORMAT, "%s: tensor \"%s\": expected %s, found %s", checkpoint->path, name, expected,
-                         str_text(&shape));
-        str_close(&shape);
-        return rc;
+    struct stored_tensor wanted = {0};
+    for (int i = 0; i < 3; i++)
+        if (shape[i]) wanted.shape[wanted.n_dims++] = shape[i];
+    struct str expected = STR_INIT, found = STR_INIT;
+    print_shape(&expected, &wanted);
+    int rc = 0;
+    const struct stored_tensor *tensor = NULL;
+    if (map_get(&checkpoint->names, name, strlen(name), &index)) {
+        tensor = &checkpoint->tensors.items[index];
+        checkpoint->used[index] = true;
+        print_shape(&found, tensor);
+        if (strcmp(str_text(&found), str_text(&expected)) != 0)
+            rc = err_set(err, ERR_FORMAT, "%s: tensor \"%s\": expected %s, found %s", checkpoint->path, name,
+                         str_text(&expected), str_text(&found));
+    } else {
+        rc = err_set(err, ERR_FORMAT, "%s: expected a tensor \"%s\" %s, there is none", checkpoint->path, name,
+                     str_text(&expected));
     }
+    str_close(&expected);
+    str_close(&found);
+    if (rc) return rc;
     if (tensor->format == STORED_OTHER)
         return err_set(err, ERR_UNSUPPORTED, "%s: tensor \"%s\": the format %s is not supported (F32, F16, BF16, %s)",
                        checkpoint->path, name, tensor->format_name,
@@ -208,29 +209,57 @@ static void count(struct checkpoint *checkpoint, size_t n_elements, size_t eleme
     checkpoint->n_bytes += n_elements * element_bytes;
 }
 
+static enum tensor_format tensor_format_of(enum stored_format format) {
+    return format == STORED_F32 ? TENSOR_F32 : format == STORED_F16 ? TENSOR_F16 : TENSOR_BF16;
+}
+
+// The values of a tensor as kernels take them: where they are mapped, or memory that is filled later.
+static int bind_values(struct checkpoint *checkpoint, const char *name, const int32_t shape[3], struct tensor *out,
+                       struct err *err) {
+    const struct stored_tensor *tensor = NULL;
+    int rc = find_tensor(checkpoint, name, shape, &tensor, err);
+    if (rc) return rc;
+    size_t n_elements = (size_t)(shape[0] ? shape[0] : 1) * (size_t)shape[1] * (size_t)shape[2];
+    out->data = tensor->data;
+    if (dequant_knows(tensor->format))
+        out->data = fill_dequant(&checkpoint->fill, tensor->format, tensor->data, n_elements, err);
+    else
+        out->format = tensor_format_of(tensor->format);
+    if (!out->data) return err_prefix(err, "%s", checkpoint->path);
+    count(checkpoint, n_elements, tensor_format_bytes(out->format));
+    return 0;
+}
+
+static void bind_random(struct checkpoint *checkpoint, struct tensor *out) {
+    out->format = checkpoint->random_format;
+    out->random_key = rng_key(checkpoint->random_seed, checkpoint->n_random++, 0);
+    count(checkpoint, (size_t)out->n_rows * (size_t)out->n_cols, tensor_format_bytes(out->format));
+}
+
 int checkpoint_matrix(struct checkpoint *checkpoint, const char *name, int32_t n_rows, int32_t n_cols,
                       struct tensor *out, struct err *err) {
     *out = (struct tensor){.format = TENSOR_F32, .n_rows = n_rows, .n_cols = n_cols};
-    size_t n_elements = (size_t)n_rows * (size_t)n_cols;
-    if (checkpoint->kind == SOURCE_RANDOM) {
-        out->format = checkpoint->random_format;
-        out->random_key = rng_key(checkpoint->random_seed, checkpoint->n_random++, 0);
-    } else {
-        const struct stored_tensor *tensor = NULL;
-        int rc = find_tensor(checkpoint, name, n_rows, n_cols, &tensor, err);
-        if (rc) return rc;
-        if (dequant_knows(tensor->format)) {
-            out->data = fill_dequant(&checkpoint->fill, tensor->format, tensor->data, n_elements, err);
-        } else {
-            out->data = tensor->data;
-            out->format = tensor->format == STORED_F32   ? TENSOR_F32
-                          : tensor->format == STORED_F16 ? TENSOR_F16
-                                                         : TENSOR_BF16;
-        }
-    }
-    if (!tensor_present(out)) return err_prefix(err, "%s", checkpoint->path);
-    count(checkpoint, n_elements, tensor_format_bytes(out->format));
+    if (checkpoint->kind != SOURCE_RANDOM)
+        return bind_values(checkpoint, name, (const int32_t[]){0, n_rows, n_cols}, out, err);
+    bind_random(checkpoint, out);
     return 0;
+}
+
+int checkpoint_matrices(struct checkpoint *checkpoint, const char *name, int32_t n, int32_t n_rows, int32_t n_cols,
+                        struct tensor *out, size_t stride, struct err *err) {
+    struct tensor first = {.format = TENSOR_F32, .n_rows = n_rows, .n_cols = n_cols};
+    int rc = 0;
+    if (checkpoint->kind != SOURCE_RANDOM)
+        rc = bind_values(checkpoint, name, (const int32_t[]){n, n_rows, n_cols}, &first, err);
+    for (int32_t i = 0; !rc && i < n; i++) {
+        struct tensor *matrix = &out[(size_t)i * stride];
+        *matrix = first;
+        if (checkpoint->kind == SOURCE_RANDOM)
+            bind_random(checkpoint, matrix);
+        else
+            matrix->data = (const char *)first.data + (size_t)i * tensor_bytes(&first);
+    }
+    return rc;
 }
 
 static void convert_vector(const struct stored_tensor *tensor, int32_t n, float *out) {
@@ -257,7 +286,8 @@ static void draw_bias(uint64_t key, int32_t n, float *out) {
 
 int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n, const float **out, struct err *err) {
     const struct stored_tensor *tensor = NULL;
-    int rc = checkpoint->kind == SOURCE_RANDOM ? 0 : find_tensor(checkpoint, name, 0, n, &tensor, err);
+    int rc =
+        checkpoint->kind == SOURCE_RANDOM ? 0 : find_tensor(checkpoint, name, (const int32_t[]){0, 0, n}, &tensor, err);
     if (rc) return rc;
     float *values = arena_alloc(&checkpoint->arena, (size_t)n * sizeof *values);
     if (tensor)

@@ -33,6 +33,9 @@ bool checkpoint_has(const struct checkpoint *checkpoint, const char *name); // r
 // Matrices are [n_rows, n_cols]; their data may be filled only by checkpoint_load.
 int checkpoint_matrix(struct checkpoint *checkpoint, const char *name, int32_t n_rows, int32_t n_cols,
                       struct tensor *out, struct err *err) __attribute__((warn_unused_result));
+// n matrices of one shape in one tensor [n, n_rows, n_cols], into out[i * stride] for i < n.
+int checkpoint_matrices(struct checkpoint *checkpoint, const char *name, int32_t n, int32_t n_rows, int32_t n_cols,
+                        struct tensor *out, size_t stride, struct err *err) __attribute__((warn_unused_result));
 // [n], converted to F32 in the checkpoint's memory.
 int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n, const float **out, struct err *err)
     __attribute__((warn_unused_result));

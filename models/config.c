@@ -51,6 +51,10 @@ void config_use_optional_window(struct model_config *config) {
                                                       : WINDOW_FROM_LAYER;
 }
 
+bool config_has_experts(const struct model_config *config, int32_t layer) {
+    return config->n_experts > 0 && !(config->layer_is_dense && config->layer_is_dense[layer]);
+}
+
 static int check_range(const char *what, int64_t value, int64_t max, struct err *err) {
     if (value >= 1 && value <= max) return 0;
     return err_set(err, ERR_INVALID, "%s is %lld, not within 1 and %lld", what, (long long)value, (long long)max);
@@ -94,6 +98,12 @@ int config_check(struct model_config *config, struct err *err) {
     };
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
         int rc = check_range(ranges[i].what, ranges[i].value, ranges[i].max, err);
+        if (rc) return rc;
+    }
+    if (config->n_experts) {
+        int rc = check_range("the number of experts", config->n_experts, EXPERTS_MAX, err);
+        if (!rc) rc = check_range("the number of experts a token hits", config->n_hit, config->n_experts, err);
+        if (!rc) rc = check_range("the feed-forward width of an expert", config->expert_width, MLP_WIDTH_MAX, err);
         if (rc) return rc;
     }
     if (config->n_heads % config->n_kv_heads)

@@ -33,6 +33,9 @@ struct model_config {
     const struct model_family *family;
     bool from_gguf;
     int32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, mlp_width, vocab, context_max;
+    int32_t n_experts, n_hit, expert_width; // 0 in families without experts, and in models that have none
+    bool is_renormalised;                   // norm_topk_prob; the family may decide
+    const bool *layer_is_dense;             // [n_layers] has no experts all the same; NULL: none
     double norm_eps;
     enum activation activation;
     bool tied;                        // the head is the embedding table, even if the file has another
@@ -72,6 +75,9 @@ void config_use_optional_window(struct model_config *config);
 
 // The window of a layer in tokens; 0: none.
 int32_t config_window(const struct model_config *config, int32_t layer);
+
+// Whether a layer has experts instead of one feed-forward.
+bool config_has_experts(const struct model_config *config, int32_t layer);
 
 // The checks that both readers share: dimensions, heads, rope.
 int config_check(struct model_config *config, struct err *err) __attribute__((warn_unused_result));

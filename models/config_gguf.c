@@ -80,16 +80,40 @@ static int read_ints(struct model_config *out, struct key_reader *reader, struct
     return 0;
 }
 
+// Softmax over all experts; Qwen's and Mixtral's files do not say that the weights are normalised again.
+static int read_experts(struct model_config *out, struct key_reader *reader, struct err *err) {
+    int32_t shared = 0, gating = 1;
+    out->is_renormalised = true;
+    int rc = read_int(reader, "expert_used_count", &out->n_hit, err);
+    if (!rc) rc = read_int(reader, "expert_feed_forward_length", &out->expert_width, err);
+    if (!rc) rc = gguf_get_bool(reader->gguf, key_of(reader, "expert_weights_norm"), &out->is_renormalised, err);
+    if (!rc) rc = read_int(reader, "expert_shared_count", &shared, err);
+    if (!rc && shared) return err_set(err, ERR_UNSUPPORTED, "%s is not supported", reader->key);
+    if (!rc) rc = read_int(reader, "expert_gating_func", &gating, err);
+    if (!rc && gating != 1) return err_set(err, ERR_UNSUPPORTED, "%s is not softmax", reader->key);
+    double scale = 1;
+    if (!rc) rc = read_double(reader, "expert_weights_scale", &scale, err);
+    if (!rc && scale != 0 && scale != 1) return err_set(err, ERR_UNSUPPORTED, "%s is not supported", reader->key);
+    if (!out->expert_width) out->expert_width = out->mlp_width;
+    return rc;
+}
+
 static int refuse_unknown(const struct model_config *config, struct key_reader *reader, struct err *err) {
-    static const char *const names[] = {
-        "expert_count",   "attn_logit_softcapping", "final_logit_softcapping",          "logit_scale",
-        "residual_scale", "embedding_scale",        "attention.sliding_window_pattern", "attention.temperature_scale"};
+    static const char *const names[] = {"attn_logit_softcapping",
+                                        "final_logit_softcapping",
+                                        "logit_scale",
+                                        "residual_scale",
+                                        "embedding_scale",
+                                        "attention.sliding_window_pattern",
+                                        "attention.temperature_scale"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         double value = 0;
         if (gguf_find(reader->gguf, key_of(reader, names[i])) &&
             (gguf_get_double(reader->gguf, reader->key, &value, NULL) != 0 || value != 0))
             return err_set(err, ERR_UNSUPPORTED, "%s is not supported", reader->key);
     }
+    if (!config->family->experts && config->n_experts)
+        return err_set(err, ERR_UNSUPPORTED, "%s is not supported", key_of(reader, "expert_count"));
     double scale = 0;
     int rc = read_double(reader, "attention.scale", &scale, err);
     if (rc) return rc;
@@ -180,15 +204,19 @@ int config_read_gguf(struct model_config *out, struct arena *arena, const struct
     int rc = gguf_get_string(gguf, "general.architecture", &architecture, err);
     if (!rc) rc = refuse_split(gguf, err);
     if (rc) return rc;
-    out->family = family_find_gguf(architecture);
+    out->family = family_find_gguf(architecture, false);
     if (!out->family)
         return err_set(err, ERR_UNSUPPORTED, "architecture \"%.*s\" is not supported",
                        (int)(architecture.n_bytes < 40 ? architecture.n_bytes : 40),
                        architecture.data ? architecture.data : "");
     struct key_reader reader = {.gguf = gguf, .prefix = out->family->gguf_architecture};
+    rc = read_int(&reader, "expert_count", &out->n_experts, err);
+    if (rc) return rc;
+    out->family = family_find_gguf(architecture, out->n_experts > 0);
     rc = read_tensor_facts(out, gguf, err);
     if (!rc) rc = read_ints(out, &reader, err);
     if (!rc) rc = refuse_unknown(out, &reader, err);
+    if (!rc && out->n_experts) rc = read_experts(out, &reader, err);
     if (!rc) rc = read_double(&reader, "attention.layer_norm_rms_epsilon", &out->norm_eps, err);
     if (!rc) rc = read_rope(out, arena, &reader, err);
     if (!rc) rc = out->family->configure(out, err);

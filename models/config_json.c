@@ -18,9 +18,9 @@ static const struct {
     const char *key;
     double neutral;
 } refused[] = {
-    {"num_experts", 0},
-    {"num_local_experts", 0},
     {"n_routed_experts", 0},
+    {"shared_expert_intermediate_size", 0},
+    {"num_shared_experts", 0},
     {"attn_logit_softcapping", 0},
     {"final_logit_softcapping", 0},
     {"logits_scaling", 1},
@@ -46,6 +46,15 @@ static int refuse_unknown(const cJSON *object, struct err *err) {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (!says_nothing(cJSON_GetObjectItemCaseSensitive(object, refused[i].key), refused[i].neutral))
             return err_set(err, ERR_UNSUPPORTED, "%s is not supported in this family", refused[i].key);
+    return 0;
+}
+
+static const char *const expert_keys[] = {"num_experts", "num_local_experts"};
+
+static int refuse_experts(const cJSON *object, struct err *err) {
+    for (size_t i = 0; i < 2; i++)
+        if (!says_nothing(cJSON_GetObjectItemCaseSensitive(object, expert_keys[i]), 0))
+            return err_set(err, ERR_UNSUPPORTED, "%s is not supported in this family", expert_keys[i]);
     return 0;
 }
 
@@ -115,6 +124,41 @@ static int read_ints(struct model_config *out, const cJSON *text, struct err *er
             return err_set(err, ERR_INVALID, "hidden_size %d is not a multiple of %d heads", out->hidden, out->n_heads);
         out->head_dim = out->hidden / out->n_heads;
     }
+    return 0;
+}
+
+// A layer has experts unless mlp_only_layers lists it or decoder_sparse_step passes it over.
+static int read_dense_layers(struct model_config *out, struct arena *arena, const cJSON *text, struct err *err) {
+    int64_t step = 1;
+    int rc = json_get_int(text, "decoder_sparse_step", 1, INT_MAX_32, &step, err);
+    if (rc) return rc;
+    bool *is_dense = arena_alloc_zero(arena, (size_t)out->n_layers, sizeof *is_dense);
+    for (int32_t i = 0; i < out->n_layers; i++) is_dense[i] = (i + 1) % step != 0;
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(text, "mlp_only_layers"), *item;
+    cJSON_ArrayForEach(item, list) {
+        double index = cJSON_IsNumber(item) ? item->valuedouble : -1;
+        if (!(index >= 0 && index < out->n_layers) || index != floor(index))
+            return err_set(err, ERR_INVALID, "mlp_only_layers names something that is none of the %d layers",
+                           out->n_layers);
+        is_dense[(int)index] = true;
+    }
+    out->layer_is_dense = is_dense;
+    return 0;
+}
+
+// The width is intermediate_size where no other is written.
+static int read_experts(struct model_config *out, const cJSON *text, struct err *err) {
+    if (!out->family->experts) return refuse_experts(text, err);
+    int64_t n_experts = 0, n_hit = 0, width = out->mlp_width;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < 2; i++) rc = json_get_int(text, expert_keys[i], 0, INT_MAX_32, &n_experts, err);
+    if (!rc) rc = json_get_int(text, "num_experts_per_tok", 0, INT_MAX_32, &n_hit, err);
+    if (!rc) rc = json_get_int(text, "moe_intermediate_size", 0, INT_MAX_32, &width, err);
+    if (!rc) rc = json_get_bool(text, "norm_topk_prob", &out->is_renormalised, err);
+    if (rc || n_experts == 0) return rc;
+    out->n_experts = (int32_t)n_experts;
+    out->n_hit = (int32_t)n_hit;
+    out->expert_width = (int32_t)width;
     return 0;
 }
 
@@ -241,6 +285,7 @@ static int read_root(struct model_config *out, struct arena *arena, const cJSON 
     if (!rc) rc = refuse_quantised(root, err);
     if (!rc) rc = refuse_unknown(text, err);
     if (!rc) rc = read_ints(out, text, err);
+    if (!rc) rc = read_experts(out, text, err);
     if (!rc) rc = read_activation(out, text, err);
     if (!rc) rc = json_get_double(text, "rms_norm_eps", &out->norm_eps, err);
     if (!rc) rc = json_get_bool(root, "tie_word_embeddings", &out->tied, err);
@@ -252,6 +297,7 @@ static int read_root(struct model_config *out, struct arena *arena, const cJSON 
     if (!rc) rc = config_check(out, err);
     // Behind the check: the number of layers is within bounds.
     if (!rc) rc = read_layer_types(out, arena, text, err);
+    if (!rc && out->n_experts) rc = read_dense_layers(out, arena, text, err);
     if (!rc) rc = out->family->configure(out, err);
     if (rc) return rc;
     read_weight_format(out, root);

@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-static const struct model_family *const families[] = {&family_llama, &family_mistral, &family_qwen2, &family_qwen3};
+static const struct model_family *const families[] = {&family_llama, &family_mistral, &family_mixtral,
+                                                      &family_qwen2, &family_qwen3,   &family_qwen3_moe};
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
 const struct model_family *family_find(const char *architecture, const char *model_type) {
@@ -14,12 +15,14 @@ const struct model_family *family_find(const char *architecture, const char *mod
     return NULL;
 }
 
-const struct model_family *family_find_gguf(struct str_view architecture) {
+const struct model_family *family_find_gguf(struct str_view architecture, bool has_experts) {
+    const struct model_family *found = NULL;
     for (size_t i = 0; i < N_FAMILIES; i++) {
         const char *name = families[i]->gguf_architecture;
-        if (name && str_view_equal(architecture, str_view_of(name))) return families[i];
+        if (!name || !str_view_equal(architecture, str_view_of(name))) continue;
+        if (!found || (families[i]->experts != NULL) == has_experts) found = families[i];
     }
-    return NULL;
+    return found;
 }
 
 void family_list(struct str *out) {

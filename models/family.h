@@ -17,6 +17,13 @@ struct layer_tensor {
     unsigned trait;            // enum model_trait: only when the model has it; 0: always
 };
 
+// How a family calls its experts. %d is the number of the expert; a name without it is one tensor of all of them.
+struct expert_tensors {
+    struct expert_names {
+        const char *router, *gate, *up, *down;
+    } hf, gguf;
+};
+
 struct model_family {
     const char *name;
     const char *const *architectures; // names in config.json's "architectures", NULL at the end
@@ -25,18 +32,24 @@ struct model_family {
     bool gguf_interleaved;            // its GGUF files store q and k rows permuted for pairs (2i, 2i+1)
     const struct layer_tensor *layer_tensors;
     size_t n_layer_tensors;
+    const struct expert_tensors *experts; // NULL: the family has none
     // Sets traits and window rule; refuses what the family cannot do.
     int (*configure)(struct model_config *config, struct err *err);
 };
 
-extern const struct model_family family_llama, family_mistral, family_qwen2, family_qwen3;
+extern const struct model_family family_llama, family_mistral, family_mixtral, family_qwen2, family_qwen3,
+    family_qwen3_moe;
 
 // The tensors of the block that Llama began and most families share: norms before, gated feed-forward.
 enum { N_LLAMA_LAYER_TENSORS = 18 };
 extern const struct layer_tensor llama_layer_tensors[N_LLAMA_LAYER_TENSORS];
 
+// What Qwen3's dense models and those with experts share.
+int qwen3_configure(struct model_config *config, struct err *err);
+
 // NULL when there is none. Either argument of the first may be NULL.
 const struct model_family *family_find(const char *architecture, const char *model_type);
-const struct model_family *family_find_gguf(struct str_view architecture);
+// Architectures with and without experts may share a name: those that fit are preferred.
+const struct model_family *family_find_gguf(struct str_view architecture, bool has_experts);
 // "LlamaForCausalLM, MistralForCausalLM, ...": for error texts.
 void family_list(struct str *out);

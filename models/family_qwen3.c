@@ -2,7 +2,7 @@
 // Windows as in Qwen2.
 #include "models/family.h"
 
-static int configure(struct model_config *config, struct err *err) {
+int qwen3_configure(struct model_config *config, struct err *err) {
     (void)err;
     config->traits |= TRAIT_QK_NORM;
     if (config->attention_bias) config->traits |= TRAIT_QKV_BIAS | TRAIT_O_BIAS;
@@ -17,5 +17,5 @@ const struct model_family family_qwen3 = {
     .gguf_architecture = "qwen3",
     .layer_tensors = llama_layer_tensors,
     .n_layer_tensors = N_LLAMA_LAYER_TENSORS,
-    .configure = configure,
+    .configure = qwen3_configure,
 };

@@ -183,6 +183,19 @@ int model_open(struct model **out, const struct model_options *options, struct e
     return rc;
 }
 
+struct tensor *layer_matrix(const struct model_spec *spec, struct layer_spec *layer, size_t i) {
+    struct tensor *const attention[] = {&layer->wq, &layer->wk, &layer->wv, &layer->wo};
+    struct tensor *const dense[] = {&layer->gate, &layer->up, &layer->down};
+    if (i < 4) return attention[i];
+    i -= 4;
+    if (!layer->experts) return i < 3 ? dense[i] : NULL;
+    if (i == 0) return &layer->router;
+    i--;
+    if (i / 3 >= (size_t)spec->n_experts) return NULL;
+    struct expert *expert = &layer->experts[i / 3];
+    return i % 3 == 0 ? &expert->gate : i % 3 == 1 ? &expert->up : &expert->down;
+}
+
 const struct stored_tensor *model_stored_tensors(const struct model *model, size_t *n) {
     const struct model_private *private = model->private_data;
     return checkpoint_tensors(private->checkpoint, n);

@@ -26,13 +26,18 @@ struct layer_spec {
     struct tensor gate, up, down;       // [F, H], [F, H], [H, F]
     const float *gate_bias, *up_bias, *down_bias; // or NULL
     const float *mlp_post_norm;         // [H] or NULL
+    struct tensor router;               // [E, H]; present in layers that have experts instead of gate, up and down
+    struct expert *experts;             // [E] or NULL; F is model_spec.expert_width
     int32_t window;                     // sliding window in tokens; 0: full attention
     int32_t rope;                       // index into model_spec.ropes; -1: none
 };
 
 struct model_spec {
     const char *family;       // "llama", "mistral", "qwen2", "qwen3"
-    int32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, mlp_width;
+    int32_t n_layers, hidden, n_heads, n_kv_heads, head_dim;
+    int32_t mlp_width;        // F; 0: every layer has experts
+    int32_t n_experts, n_hit, expert_width; // E, experts that a row hits, their F; 0: no layer has experts
+    bool is_renormalised;     // weights of the experts hit sum to 1
     int32_t vocab;            // rows of the embedding table, of all ranks
     int32_t vocab_first;      // the row with which this rank's tables begin; 0 without ranks
     int32_t context_max;      // positions that the model was made for
@@ -51,6 +56,10 @@ struct model_spec {
     uint64_t n_parameters;
     uint64_t weight_bytes;    // of all tensors, as held in memory
 };
+
+// Matrix i of a layer: those of attention, then gate, up and down, or the router and the matrices of each expert.
+// NULL: there are no more.
+struct tensor *layer_matrix(const struct model_spec *spec, struct layer_spec *layer, size_t i);
 
 // What generation_config.json (or the GGUF) asks for when the client says nothing.
 struct generation_defaults {

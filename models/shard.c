@@ -51,6 +51,18 @@ static const float *own_values(const struct cut *cut, const float *full, int32_t
     return full ? full + cut->rank * (n / cut->n_ranks) : NULL;
 }
 
+// Every rank has the whole router, and a part of every expert's width.
+static void cut_experts(struct layer_spec *part, const struct layer_spec *full, const struct model_spec *spec,
+                        struct cut *cut) {
+    cut->weight_bytes += tensor_bytes(&part->router);
+    part->experts = arena_alloc_zero(cut->arena, (size_t)spec->n_experts, sizeof *part->experts);
+    for (int32_t e = 0; e < spec->n_experts; e++) {
+        part->experts[e].gate = own_rows(cut, &full->experts[e].gate);
+        part->experts[e].up = own_rows(cut, &full->experts[e].up);
+        part->experts[e].down = own_columns(cut, &full->experts[e].down);
+    }
+}
+
 static void cut_layer(struct layer_spec *part, const struct layer_spec *full, const struct model_spec *spec,
                       struct cut *cut) {
     const int32_t q_width = spec->n_heads * spec->head_dim, kv_width = spec->n_kv_heads * spec->head_dim;
@@ -62,6 +74,7 @@ static void cut_layer(struct layer_spec *part, const struct layer_spec *full, co
     part->gate = own_rows(cut, &full->gate);
     part->up = own_rows(cut, &full->up);
     part->down = own_columns(cut, &full->down);
+    if (full->experts) cut_experts(part, full, spec, cut);
     part->bq = own_values(cut, full->bq, q_width);
     part->bk = own_values(cut, full->bk, kv_width);
     part->bv = own_values(cut, full->bv, kv_width);
@@ -79,15 +92,18 @@ int32_t shard_vocab_rows(int32_t vocab, int n_ranks) {
 int model_shard(struct model_spec *out, const struct model_spec *full, int rank, int n_ranks, struct arena *arena,
                 struct err *err) {
     assert(rank >= 0 && rank < n_ranks);
-    if (full->n_heads % n_ranks || full->n_kv_heads % n_ranks || full->mlp_width % n_ranks || full->vocab < n_ranks)
+    if (full->n_heads % n_ranks || full->n_kv_heads % n_ranks || full->mlp_width % n_ranks ||
+        full->expert_width % n_ranks || full->vocab < n_ranks)
         return err_set(err, ERR_INVALID,
                        "%d ranks cannot share %d heads, %d key/value heads and a feed-forward width of %d evenly",
-                       n_ranks, full->n_heads, full->n_kv_heads, full->mlp_width);
+                       n_ranks, full->n_heads, full->n_kv_heads,
+                       full->expert_width % n_ranks ? full->expert_width : full->mlp_width);
     struct cut cut = {.rank = rank, .n_ranks = n_ranks, .arena = arena};
     *out = *full;
     out->n_heads = full->n_heads / n_ranks;
     out->n_kv_heads = full->n_kv_heads / n_ranks;
     out->mlp_width = full->mlp_width / n_ranks;
+    out->expert_width = full->expert_width / n_ranks;
     int32_t rows = shard_vocab_rows(full->vocab, n_ranks), first = rank * rows;
     int32_t count = first + rows <= full->vocab ? rows : full->vocab - first;
     if (count < 1)

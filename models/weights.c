@@ -68,13 +68,56 @@ static int32_t dim_of(const struct model_config *c, enum model_dim dim) {
     return 0;
 }
 
-static int bind_layer(struct layer_spec *layer, int32_t index, const struct model_config *config,
+// One kind of matrix of all experts of a layer; `first` is that of expert 0.
+static int bind_experts(struct tensor *first, const struct model_config *config, const char *prefix, const char *name,
+                        int32_t n_rows, int32_t n_cols, struct checkpoint *checkpoint, struct err *err) {
+    const size_t stride = sizeof(struct expert) / sizeof(struct tensor);
+    char full[NAME_BYTES];
+    const char *number = strstr(name, "%d");
+    if (!number) {
+        snprintf(full, sizeof full, "%s%s", prefix, name);
+        return checkpoint_matrices(checkpoint, full, config->n_experts, n_rows, n_cols, first, stride, err);
+    }
+    for (int32_t e = 0; e < config->n_experts; e++) {
+        struct tensor *matrix = &first[(size_t)e * stride];
+        snprintf(full, sizeof full, "%s%.*s%d%s", prefix, (int)(number - name), name, e, number + strlen("%d"));
+        int rc = checkpoint_matrix(checkpoint, full, n_rows, n_cols, matrix, err);
+        if (rc) return rc;
+        if (matrix->format != first->format)
+            return err_set(err, ERR_UNSUPPORTED, "\"%s\" is in %s, that of the first expert in %s", full,
+                           tensor_format_name(matrix->format), tensor_format_name(first->format));
+    }
+    return 0;
+}
+
+static int bind_moe(struct layer_spec *layer, struct arena *arena, const struct model_config *config,
+                    const char *prefix, bool gguf, struct checkpoint *checkpoint, struct err *err) {
+    const struct expert_names *names = gguf ? &config->family->experts->gguf : &config->family->experts->hf;
+    const int32_t width = config->expert_width, hidden = config->hidden;
+    layer->experts = arena_alloc_zero(arena, (size_t)config->n_experts, sizeof *layer->experts);
+    struct expert *first = layer->experts;
+    char router[NAME_BYTES];
+    snprintf(router, sizeof router, "%s%s", prefix, names->router);
+    int rc = checkpoint_matrix(checkpoint, router, config->n_experts, hidden, &layer->router, err);
+    if (!rc) rc = bind_experts(&first->gate, config, prefix, names->gate, width, hidden, checkpoint, err);
+    if (!rc) rc = bind_experts(&first->up, config, prefix, names->up, width, hidden, checkpoint, err);
+    if (!rc) rc = bind_experts(&first->down, config, prefix, names->down, hidden, width, checkpoint, err);
+    if (!rc && first->gate.format != first->up.format)
+        rc = err_set(err, ERR_UNSUPPORTED, "%sexperts: gate in %s and up in %s", prefix,
+                     tensor_format_name(first->gate.format), tensor_format_name(first->up.format));
+    return rc;
+}
+
+static int bind_layer(struct layer_spec *layer, int32_t index, struct arena *arena, const struct model_config *config,
                       const struct naming *naming, struct checkpoint *checkpoint, struct err *err) {
+    const bool has_experts = config_has_experts(config, index);
+    char prefix[NAME_BYTES / 2], name[NAME_BYTES];
+    snprintf(prefix, sizeof prefix, "%s%d.", naming->layers, index);
     for (size_t i = 0; i < config->family->n_layer_tensors; i++) {
         const struct layer_tensor *row = &config->family->layer_tensors[i];
         if (row->trait && !(config->traits & row->trait)) continue;
-        char name[NAME_BYTES];
-        snprintf(name, sizeof name, "%s%d.%s", naming->layers, index, naming->gguf ? row->gguf : row->hf);
+        if (has_experts && (row->rows == DIM_MLP || row->cols == DIM_MLP)) continue;
+        snprintf(name, sizeof name, "%s%s", prefix, naming->gguf ? row->gguf : row->hf);
         void *field = (char *)layer + row->offset;
         int32_t n_rows = dim_of(config, row->rows), n_cols = dim_of(config, row->cols);
         int rc = row->rows == DIM_ONE ? checkpoint_vector(checkpoint, name, n_cols, field, err)
@@ -82,7 +125,7 @@ static int bind_layer(struct layer_spec *layer, int32_t index, const struct mode
         if (rc) return rc;
     }
     layer->window = config_window(config, index);
-    return 0;
+    return has_experts ? bind_moe(layer, arena, config, prefix, naming->gguf, checkpoint, err) : 0;
 }
 
 static int bind_head(struct model_spec *spec, const struct naming *naming, struct checkpoint *checkpoint,
@@ -105,7 +148,10 @@ int weights_bind(struct model_spec *out, struct arena *arena, const struct model
         .n_heads = config->n_heads,
         .n_kv_heads = config->n_kv_heads,
         .head_dim = config->head_dim,
-        .mlp_width = config->mlp_width,
+        .n_experts = config->n_experts,
+        .n_hit = config->n_hit,
+        .expert_width = config->expert_width,
+        .is_renormalised = config->is_renormalised,
         .vocab = config->vocab,
         .context_max = config->context_max,
         .norm_eps = (float)config->norm_eps,
@@ -117,12 +163,14 @@ int weights_bind(struct model_spec *out, struct arena *arena, const struct model
         .ropes = {rope_make(&config->rope, arena)},
         .layers = arena_alloc_zero(arena, (size_t)config->n_layers, sizeof *out->layers),
     };
+    for (int32_t i = 0; i < out->n_layers; i++)
+        if (!config_has_experts(config, i)) out->mlp_width = config->mlp_width;
     const struct naming *naming = find_naming(checkpoint, config->from_gguf);
     int rc = checkpoint_matrix(checkpoint, naming->embed, out->vocab, out->hidden, &out->embed, err);
     if (!rc) rc = bind_head(out, naming, checkpoint, err);
     if (!rc) rc = checkpoint_vector(checkpoint, naming->final_norm, out->hidden, &out->final_norm, err);
     for (int32_t i = 0; !rc && i < out->n_layers; i++)
-        rc = bind_layer(&out->layers[i], i, config, naming, checkpoint, err);
+        rc = bind_layer(&out->layers[i], i, arena, config, naming, checkpoint, err);
     if (!rc) rc = checkpoint_refuse_unused(checkpoint, naming->ignored, err);
     out->n_parameters = checkpoint_parameters(checkpoint);
     out->weight_bytes = checkpoint_bytes(checkpoint);

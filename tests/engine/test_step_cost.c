@@ -57,6 +57,28 @@ static void costs_are_those_by_hand(void **state) {
     }
 }
 
+// One layer of 4 experts of 16x8, 16x8 and 8x16 values, of which a row hits 1: n rows hit 4 (1 - (3/4)^n) of them.
+static void only_experts_hit_are_read(void **state) {
+    (void)state;
+    struct expert experts[4];
+    for (int e = 0; e < 4; e++)
+        experts[e] = (struct expert){{TENSOR_BF16, 16, 8, NULL, NULL, 0},
+                                     {TENSOR_BF16, 16, 8, NULL, NULL, 0},
+                                     {TENSOR_BF16, 8, 16, NULL, NULL, 0}};
+    struct layer_spec layer = {.router = {TENSOR_BF16, 4, 8, NULL, NULL, 0}, .experts = experts};
+    struct model_spec spec = {
+        .n_layers = 1, .hidden = 8, .n_heads = 1, .head_dim = 8, .n_experts = 4, .n_hit = 1, .layers = &layer};
+    const struct kv_shape kv = {1, 1, 8, 16, 8, KV_F32};
+    static const double hit[] = {1, 1.75, 2.3125};
+    for (int32_t n = 1; n <= 3; n++) {
+        struct step_input input = {.n_rows = n};
+        struct step_cost cost;
+        step_cost_count(&cost, &spec, WEIGHT_AS_IS, &kv, &input);
+        assert_true(fabs(cost.weight_bytes - (64 + hit[n - 1] * 768)) < 1e-9);
+        assert_true(cost.flops == n * 2 * (32 + 384));
+    }
+}
+
 static void the_slower_of_reading_and_computing_is_the_limit(void **state) {
     (void)state;
     struct model_spec spec = {.embed = {.format = TENSOR_BF16}};
@@ -84,6 +106,7 @@ static void the_slower_of_reading_and_computing_is_the_limit(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(costs_are_those_by_hand),
+        cmocka_unit_test(only_experts_hit_are_read),
         cmocka_unit_test(the_slower_of_reading_and_computing_is_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 """Tiny random models of every supported family, with the logits that Hugging Face transformers computes for them.
 
-    make.py [FOLDER]          needs torch and transformers (PyPI); writes one folder a model below FOLDER (default: here)
+    make.py [FOLDER [NAME...]] needs torch and transformers (PyPI); writes one folder a model below FOLDER (default: here)
 
 Each folder holds config.json as transformers 5 writes it, config_transformers4.json with the same content in the spelling
 of version 4, model.safetensors (float32), tokens.json (a list of ids) and logits.f32 (little-endian float32,
@@ -38,6 +38,15 @@ MODELS = {
     "qwen2_upper_window": ("Qwen2", dict(use_sliding_window=True, sliding_window=5, max_window_layers=1,
                                          rope_parameters=YARN)),
     "qwen3": ("Qwen3", dict(head_dim=12, rope_parameters=dict(rope_type="default", rope_theta=1e6))),
+    "mixtral": ("Mixtral", dict(num_local_experts=5, num_experts_per_tok=2)),
+    "mixtral_window": ("Mixtral", dict(num_local_experts=8, num_experts_per_tok=3, sliding_window=7)),
+    "qwen3_moe": ("Qwen3Moe", dict(num_hidden_layers=4, head_dim=12, moe_intermediate_size=20, num_experts=6,
+                                   num_experts_per_tok=2, norm_topk_prob=False, decoder_sparse_step=1,
+                                   mlp_only_layers=[0, 2])),
+    "qwen3_moe_sparse_step": ("Qwen3Moe", dict(num_hidden_layers=2, moe_intermediate_size=16, num_experts=9,
+                                               num_experts_per_tok=4, norm_topk_prob=True, decoder_sparse_step=2)),
+    "qwen3_moe_every_layer": ("Qwen3Moe", dict(moe_intermediate_size=32, num_experts=4, num_experts_per_tok=1,
+                                               norm_topk_prob=True, tie_word_embeddings=True)),
     "qwen3_tied_biases": ("Qwen3", dict(head_dim=8, tie_word_embeddings=True, attention_bias=True)),
 }
 
@@ -47,8 +56,8 @@ def randomise(model, generator):
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            if weight.ndim == 2:
-                weight.copy_(noise * 1.5 / weight.shape[1] ** 0.5)
+            if weight.ndim > 1:  # experts are stacked
+                weight.copy_(noise * 1.5 / weight.shape[-1] ** 0.5)
             elif name.endswith("bias"):
                 weight.copy_(noise * 0.4)
             else:
@@ -61,6 +70,8 @@ def spell_as_version_4(config):
     rope = dict(config.pop("rope_parameters"))
     config["rope_theta"] = rope.pop("rope_theta")
     config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
+    if config["model_type"] == "qwen3_moe":
+        config["num_experts"] = config.pop("num_local_experts")
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.51.3"
     if config["model_type"] != "ministral":  # there is nothing else that says which layers have the window
@@ -91,6 +102,8 @@ def main():
     root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent
     torch.set_num_threads(1)
     for name, (family, options) in MODELS.items():
+        if len(sys.argv) > 2 and name not in sys.argv[2:]:
+            continue
         make(name, family, options, root / name)
 
 

@@ -9,12 +9,13 @@ architecture are reordered for rotary pairs (2i, 2i+1), and the llama3 scaling b
 import json
 import math
 import pathlib
+import re
 
 import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
-MODELS = {"llama3_tied": "LLAMA", "qwen2_tied": "QWEN2", "qwen3": "QWEN3"}
+MODELS = {"llama3_tied": "LLAMA", "qwen2_tied": "QWEN2", "qwen3": "QWEN3", "mixtral": "LLAMA", "qwen3_moe_every_layer": "QWEN3MOE"}
 
 
 def interleave(rows, n_heads):
@@ -32,6 +33,18 @@ def llama3_divisors(rope, head_dim):
         smooth = min(max((turns - low) / (high - low), 0), 1)
         divisors.append(1 / ((1 - smooth) / factor + smooth))
     return np.array(divisors, np.float32)
+
+
+def stack_experts(tensors):
+    """The matrices of all experts of a layer become one tensor, as the converter names it: without the number."""
+    out, stacks = {}, {}
+    for name, tensor in tensors.items():
+        match = re.fullmatch(r"(.*\.experts)\.(\d+)\.(.*)", name)
+        if match:
+            stacks.setdefault(f"{match[1]}.{match[3]}", {})[int(match[2])] = tensor
+        else:
+            out[name] = tensor
+    return out | {name: np.stack([stack[i] for i in range(len(stack))]) for name, stack in stacks.items()}
 
 
 def make(folder, architecture):
@@ -55,8 +68,13 @@ def make(folder, architecture):
     writer.add_eos_token_id(config["eos_token_id"])
     if rope["rope_type"] == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_divisors(rope, head_dim))
+    if "num_local_experts" in config:
+        writer.add_expert_count(config["num_local_experts"])
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        if "moe_intermediate_size" in config:
+            writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
     names = gguf.get_tensor_name_map(kind, config["num_hidden_layers"])
-    for name, tensor in load_file(folder / "model.safetensors").items():
+    for name, tensor in stack_experts(load_file(folder / "model.safetensors")).items():
         base, suffix = name.rsplit(".", 1)
         if architecture == "LLAMA" and base.endswith(("q_proj", "k_proj")):
             tensor = interleave(tensor, heads if base.endswith("q_proj") else kv_heads)

@@ -84,6 +84,7 @@ static void both_spellings_mean_the_same(void **state) {
 #define SHAPE                                                                                                          \
     "\"vocab_size\":128,\"hidden_size\":32,\"intermediate_size\":48,\"num_hidden_layers\":2,\"num_attention_heads\":4"
 #define LLAMA "\"architectures\":[\"LlamaForCausalLM\"]," SHAPE
+#define EXPERTS "\"architectures\":[\"Qwen3MoeForCausalLM\"]," SHAPE
 
 static void unknown_things_are_refused_by_name(void **state) {
     (void)state;
@@ -95,7 +96,14 @@ static void unknown_things_are_refused_by_name(void **state) {
         {"{}", "architecture \"\" is not supported"},
         {"{\"architectures\":[\"GPT2LMHeadModel\"]," SHAPE "}",
          "\"GPT2LMHeadModel\" is not supported (supported: LlamaForCausalLM"},
-        {"{\"architectures\":[\"MixtralForCausalLM\"],\"model_type\":\"llama\"," SHAPE "}", "MixtralForCausalLM"},
+        {"{\"architectures\":[\"CohereForCausalLM\"],\"model_type\":\"llama\"," SHAPE "}", "CohereForCausalLM"},
+        {"{\"architectures\":[\"MixtralForCausalLM\"]," SHAPE "}", "num_local_experts is missing"},
+        {"{" EXPERTS ",\"num_experts\":8}", "the number of experts a token hits is 0"},
+        {"{" EXPERTS ",\"num_experts\":8,\"num_experts_per_tok\":9}", "hits is 9, not within 1 and 8"},
+        {"{" EXPERTS ",\"num_experts\":9999,\"num_experts_per_tok\":9}", "the number of experts is 9999"},
+        {"{" EXPERTS ",\"num_experts\":8,\"num_experts_per_tok\":2,\"mlp_only_layers\":[77]}", "mlp_only_layers"},
+        {"{" EXPERTS ",\"num_experts\":8,\"num_experts_per_tok\":2,\"decoder_sparse_step\":0}", "decoder_sparse_step"},
+        {"{" EXPERTS ",\"shared_expert_intermediate_size\":16}", "shared_expert_intermediate_size"},
         {"{\"architectures\":[\"LlamaForCausalLM\"]}", "vocab_size is missing"},
         {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4}}", "quantization_config: gptq"},
         {"{" LLAMA ",\"quantization\":{\"bits\":4}}", "quantised checkpoints"},

@@ -75,6 +75,30 @@ static void shards_are_the_model(void **state) {
     model_close(model);
 }
 
+// The router is everyone's; every expert's width is cut.
+static void experts_are_cut_like_the_feed_forward(void **state) {
+    (void)state;
+    struct model *model = NULL;
+    const struct model_spec *full = open_spec("qwen3_moe", &model);
+    for (int rank = 0; rank < 2; rank++) {
+        struct arena arena = ARENA_INIT;
+        struct model_spec part;
+        struct err err = {0};
+        assert_int_equal(model_shard(&part, full, rank, 2, &arena, &err), 0);
+        assert_int_equal(part.expert_width, 10);
+        assert_null(part.layers[0].experts);
+        assert_ptr_equal(part.layers[1].router.data, full->layers[1].router.data);
+        for (int32_t e = 0; e < 6; e++) {
+            const struct expert *own = &part.layers[1].experts[e], *all = &full->layers[1].experts[e];
+            check_rows(&own->gate, &all->gate, rank, 2);
+            check_rows(&own->up, &all->up, rank, 2);
+            check_columns(&own->down, &all->down, rank, 2);
+        }
+        arena_close(&arena);
+    }
+    model_close(model);
+}
+
 // A vocabulary of 128 on 3 ranks would be 43, 43 and 42 rows; 4 heads on 3 ranks cannot be.
 static void uneven_parts(void **state) {
     (void)state;
@@ -93,6 +117,7 @@ static void uneven_parts(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shards_are_the_model),
+        cmocka_unit_test(experts_are_cut_like_the_feed_forward),
         cmocka_unit_test(uneven_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
