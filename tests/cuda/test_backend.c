@@ -156,8 +156,8 @@ static void sampled_steps_tell_the_time_of_each_operation(void **state) {
 // Quantised weights change logits by little: root mean square of the difference over that of the logits.
 static double difference_by_weights(enum weight_format weights) {
     enum { N = 10 };
-    struct tiny_shape shape = {128,   4,     2,    64, 256, 96, TENSOR_BF16, KV_F32, ACTIVATION_SILU, false,
-                               false, false, true, 64, 0,   0};
+    struct tiny_shape shape = {128,   4,    2,  64, 256, 96, TENSOR_BF16, KV_F32, ACTIVATION_SILU, false, false,
+                               false, true, 64, 0,  0,   0,  0,           false};
     struct tiny_device device = device_of(true); // which kernels are faster changes bits
     int32_t tokens[N];
     make_tokens(tokens, N, shape.vocab, 1);
