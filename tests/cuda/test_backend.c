@@ -141,7 +141,7 @@ static void sampled_steps_tell_the_time_of_each_operation(void **state) {
         assert_int_equal(backend_collect(e.backend, &result, &times, NULL), 0);
         uint64_t sum = 0;
         for (int k = 0; k < OP_KINDS; k++) {
-            assert_true((times.op_ns[k] > 0) == (i == 0));
+            assert_true((times.op_ns[k] > 0) == (i == 0 && k != OP_MOE));
             sum += times.op_ns[k];
         }
         assert_true(sum <= times.total_ns + times.total_ns / 8);
