@@ -11,8 +11,9 @@
 
 struct serve_options {
     const char *host, *keys, *allowed_hosts, *name, *random_weights, *device, *instruction_set, *kv_format, *weights,
-        *log_level;
-    int64_t port, threads, context, rows, sequences, steps_in_flight, chunk, queue, choices, random_seed, connections;
+        *log_level, *speculate;
+    int64_t port, threads, context, rows, sequences, steps_in_flight, chunk, queue, choices, random_seed, connections,
+        draft_tokens;
     double kv_gib, drain;
     bool insecure, any_model, strict, no_prefix_cache, deterministic;
 };
@@ -50,6 +51,12 @@ static const struct option_row rows[] = {
      "compute every prompt anew instead of reusing cached prefixes"},
     {"steps-in-flight", OPTION_INT, FIELD(steps_in_flight), "N", NULL, 1, 2, true,
      "steps planned ahead (1 on a CPU, 2 where a device works beside the host)"},
+    {"speculate", OPTION_TEXT, FIELD(speculate), "HOW", NULL, 0, 0, false,
+     "guess tokens and check several in a step, which changes no answer: off, auto, ngram (what followed the same "
+     "words "
+     "before) (off)"},
+    {"draft-tokens", OPTION_INT, FIELD(draft_tokens), "N", NULL, 1, DRAFTS_MAX, true,
+     "tokens to guess for each sequence and step (as many as pay)"},
     {"threads", OPTION_INT, FIELD(threads), "N", NULL, 1, 1024, true, "compute threads (one a physical core)"},
     {"instruction-set", OPTION_CHOICE, FIELD(instruction_set), NULL, "auto|ref|avx2|avx512", 0, 0, false,
      "kernels to use (auto: the best that the processor has)"},
@@ -104,7 +111,8 @@ static struct serving_options serving_options_of(struct serve_options *o, const 
                    .weights = o->weights},
         .step_loop = {.queue_max = (int32_t)o->queue,
                       .no_prefix_cache = o->no_prefix_cache,
-                      .chunk_max = (int32_t)o->chunk},
+                      .chunk_max = (int32_t)o->chunk,
+                      .draft_tokens = (int32_t)o->draft_tokens},
         .server = {.http = {.host = o->host,
                             .port = (int)o->port,
                             .keys_path = o->keys,
@@ -128,6 +136,7 @@ int serve_main(int argc, char **argv) {
                                     .instruction_set = "auto",
                                     .kv_format = "auto",
                                     .weights = "auto",
+                                    .speculate = "off",
                                     .log_level = "info",
                                     .drain = 30};
     struct option_result result;
@@ -137,7 +146,8 @@ int serve_main(int argc, char **argv) {
     log_level_set(log_level_of(options.log_level));
     struct serving_options serving_options = serving_options_of(&options, result.positional[0]);
     struct serving serving;
-    int rc = serving_open(&serving, &serving_options, &err);
+    int rc = speculate_read(&serving_options.speculate, options.speculate, &err);
+    if (!rc) rc = serving_open(&serving, &serving_options, &err);
     if (!rc) {
         rc = serving_run(&serving, &err);
         serving_close(&serving);

@@ -43,6 +43,7 @@ static void print_ready(const struct serving *serving, uint64_t started_ns) {
 static int load_engine(struct serving *serving, struct err *err) {
     struct serving_options *options = &serving->options;
     options->engine.comm = serving->comm;
+    options->engine.speculates = options->speculate.kind != SPECULATE_OFF;
     options->backend.device_index = comm_local_rank(serving->comm);
     int rc = model_open(&serving->model, &options->model, err);
     if (!rc && !serving->model->tokenizer)
@@ -50,6 +51,7 @@ static int load_engine(struct serving *serving, struct err *err) {
                      serving->model->path);
     if (!rc) rc = backend_open(&serving->backend, &options->backend, err);
     if (!rc) rc = engine_open(&serving->engine, serving->model, serving->backend, &options->engine, err);
+    if (!rc && comm_rank(serving->comm) == 0) rc = speculate_open(&serving->proposer, &options->speculate, err);
     return rc;
 }
 
@@ -59,6 +61,7 @@ static int load(struct serving *serving, struct err *err) {
     int rc = load_engine(serving, err);
     if (rc) return rc;
     if (backend_holds_weights(serving->backend)) model_release_weights(serving->model);
+    options->step_loop.proposer = serving->proposer;
     options->step_loop.wake = server_wake;
     options->step_loop.wake_context = serving->server;
     return step_loop_open(&serving->step_loop, serving->engine, &options->step_loop, err);
@@ -116,6 +119,7 @@ int serving_run(struct serving *serving, struct err *err) {
 void serving_close(struct serving *serving) {
     if (serving->step_loop) step_loop_close(serving->step_loop);
     if (serving->server) server_close(serving->server);
+    proposer_close(serving->proposer);
     engine_close(serving->engine);
     if (serving->backend) backend_close(serving->backend);
     model_close(serving->model);

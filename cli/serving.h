@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "cli/speculate.h"
 #include "engine/engine.h"
 #include "kernels/backend.h"
 #include "kernels/comm.h"
@@ -16,6 +17,7 @@ struct serving_options {
     struct engine_options engine;
     struct step_loop_options step_loop; // wake is filled in here
     struct server_options server;
+    struct speculate_choice speculate;
     bool quiet; // no progress, ledger or hints on standard output
 };
 
@@ -26,6 +28,7 @@ struct serving {
     struct model *model;
     struct backend *backend;
     struct engine *engine;
+    struct proposer *proposer; // NULL: no speculation
     struct step_loop *step_loop;
     pthread_t loader;
     int load_rc; // 0, or why loading failed, with load_err; read after the server has stopped

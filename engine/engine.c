@@ -267,11 +267,17 @@ static int64_t count_kv_reads(const struct step_input *input) {
     return n;
 }
 
-static int32_t count_prompt_rows(const struct step_input *input) {
-    int32_t n = 0;
-    for (int32_t i = 0; i < input->n_sequences; i++)
-        if (input->sequences[i].row_count > 1) n += input->sequences[i].row_count;
-    return n;
+// Rows of prompts, and rows of drafts: those of a sequence that draws more than once in a step, but for the first.
+static void count_rows(struct step_record *record, const struct step_input *input) {
+    int32_t l = 0;
+    for (int32_t i = 0; i < input->n_sequences; i++) {
+        int32_t n_rows = input->sequences[i].row_count, end = input->sequences[i].row_first + n_rows, n_draws = 0;
+        for (; l < input->n_logit_rows && input->logit_row[l] < end; l++) n_draws += input->sample[l].forced_token < 0;
+        if (n_draws > 1)
+            record->n_draft_rows += n_rows - 1;
+        else if (n_rows > 1)
+            record->n_prompt_rows += n_rows;
+    }
 }
 
 uint64_t engine_submit(struct engine *engine) {
@@ -282,15 +288,16 @@ uint64_t engine_submit(struct engine *engine) {
     assert(input->n_logit_rows >= 0 && input->n_logit_rows <= limits->logit_rows_max);
     uint64_t now = clock_now_ns();
     bool idle = engine->n_submitted == engine->n_collected;
-    engine->records[engine->n_submitted % STEPS_IN_FLIGHT_MAX] =
+    struct step_record *record = &engine->records[engine->n_submitted % STEPS_IN_FLIGHT_MAX];
+    *record =
         (struct step_record){.ticket = engine->n_submitted + 1,
                              .submitted_ns = now,
                              .host_gap_ns = idle && engine->last_collected_ns ? now - engine->last_collected_ns : 0,
                              .n_rows = input->n_rows,
-                             .n_prompt_rows = count_prompt_rows(input),
                              .n_sequences = input->n_sequences,
                              .n_logit_rows = input->n_logit_rows,
                              .kv_tokens_read = count_kv_reads(input)};
+    count_rows(record, input);
     if (engine->comm && comm_rank(engine->comm) == 0 && !engine->send_err.code)
         engine->send_err.code = step_packet_send(engine->comm, PACKET_STEP, input, engine->packet, &engine->send_err);
     backend_submit(engine->backend, engine->program, input);

@@ -9,9 +9,10 @@ enum {
     SEQUENCES_AUTO = 128, // more wait in the queue
     ROWS_AUTO = 512,      // enough for the matrix products to be bound by arithmetic
     ROWS_AUTO_DEVICE = 2048,
-    LOGIT_ROWS_MIN = 32,   // prompt logprobs pass the head this many rows at a time, at least
-    EDITS_MAX = 64 * 1024, // logit_bias and bans of one step
-    SEEN_MIN = 256 * 1024, // tokens under penalties in one step
+    LOGIT_ROWS_MIN = 32,     // prompt logprobs pass the head this many rows at a time, at least
+    LOGIT_ROWS_DRAFTS = 256, // with drafts: eight for each of 32 sequences
+    EDITS_MAX = 64 * 1024,   // logit_bias and bans of one step
+    SEEN_MIN = 256 * 1024,   // tokens under penalties in one step
 };
 // Models below this many parameters keep K and V in F32: their cache is small and their arithmetic is not.
 static const uint64_t KV_F32_BELOW_PARAMETERS = 100u * 1000 * 1000;
@@ -150,7 +151,8 @@ int memory_plan_make(struct memory_plan *out, const struct model_spec *spec, int
     if (!rc) rc = choose_blocks(out, options, kv_budget, err);
     if (rc) return rc;
     if (limits->sequences_max > limits->rows_max) limits->sequences_max = limits->rows_max;
-    limits->logit_rows_max = limits->sequences_max > LOGIT_ROWS_MIN ? limits->sequences_max : LOGIT_ROWS_MIN;
+    int32_t n_logit_rows = options->speculates ? min_i32(LOGIT_ROWS_DRAFTS, limits->rows_max) : LOGIT_ROWS_MIN;
+    limits->logit_rows_max = limits->sequences_max > n_logit_rows ? limits->sequences_max : n_logit_rows;
     int64_t blocks_per_sequence = (limits->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
     limits->block_table_max = min_i32(blocks_per_sequence * limits->sequences_max, INT32_MAX);
     limits->edits_max = EDITS_MAX;

@@ -11,6 +11,8 @@ struct step_record {
     uint64_t host_gap_ns;  // time since the step before was collected, in which the device had nothing to do
     int32_t n_rows;        // all rows
     int32_t n_prompt_rows; // rows of prompts; the others decode
+    int32_t n_draft_rows;  // rows of drafts
+    int32_t n_accepted;    // drafts that became tokens; known when the step was committed
     int32_t n_sequences;
     int32_t n_logit_rows;
     int64_t kv_tokens_read; // sum over sequences of rows * tokens that each row attends to

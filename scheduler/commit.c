@@ -31,15 +31,35 @@ static enum finish_reason commit_draw(struct scheduler *scheduler, struct sequen
     return finish;
 }
 
+// The tokens that the rows of a sequence drew: a row behind a draft counts when that draft is what the row before drew.
+static enum finish_reason commit_draws(struct scheduler *scheduler, const struct planned_rows *planned,
+                                       const struct sample_result *drawn, uint64_t now_ns,
+                                       struct generation_events *events) {
+    struct sequence *sequence = planned->sequence;
+    int32_t n_drafts = planned->n_draws - 1, n_kept = 0;
+    enum finish_reason finish = commit_draw(scheduler, sequence, &drawn[0], now_ns, events);
+    while (n_kept < n_drafts && drawn[n_kept].token == planned->drafts[n_kept]) {
+        n_kept++;
+        if (finish != FINISH_NONE) break;
+        finish = commit_draw(scheduler, sequence, &drawn[n_kept], now_ns, events);
+    }
+    if (n_drafts == 0) return finish;
+    // The rows behind are as if they had never been: later ones take their places in the cache.
+    sequence->n_computed -= n_drafts - n_kept;
+    scheduler_trim_blocks(scheduler, sequence);
+    scheduler_learn_drafts(scheduler, sequence, planned, n_kept);
+    return finish;
+}
+
 static void commit_rows(struct scheduler *scheduler, const struct planned_rows *planned,
                         const struct sample_result *results, uint64_t now_ns, struct generation_events *events) {
     struct sequence *sequence = planned->sequence;
     const struct request *request = sequence->request;
     enum finish_reason finish = FINISH_NONE;
     if (planned->n_forced) commit_forced(scheduler, planned, results + planned->logit_first, now_ns, events);
-    if (planned->draws) {
+    if (planned->n_draws) {
         const struct sample_result *drawn = results + planned->logit_first + planned->n_forced;
-        finish = commit_draw(scheduler, sequence, drawn, now_ns, events);
+        finish = commit_draws(scheduler, planned, drawn, now_ns, events);
     } else if (request->generation.max_tokens == 0 && request->prompt_done) {
         finish = FINISH_LENGTH;
         scheduler_emit(events, sequence, EVENT_FINISHED, finish, NULL, now_ns);
@@ -56,7 +76,8 @@ void scheduler_commit(struct scheduler *scheduler, const struct sample_result *r
     for (int32_t i = 0; i < step->n_rows; i++) {
         struct sequence *sequence = step->rows[i].sequence;
         sequence->n_in_flight--;
-        sequence->n_drawing -= step->rows[i].draws;
+        sequence->n_drawing -= step->rows[i].n_draws > 0;
+        if (step->rows[i].n_draws > 1) sequence->n_drafting = 0;
         // What a cancelled, finished or preempted sequence drew is dropped; if it comes back, it draws the same again.
         if (sequence->state == SEQUENCE_RUNNING)
             commit_rows(scheduler, &step->rows[i], results, now_ns, events);

@@ -11,6 +11,19 @@ static void count_owned_blocks(const struct scheduler *scheduler, const struct s
     }
 }
 
+// What is computed beyond the known tokens are drafts or a token being drawn, and nobody else can find it.
+static void check_drafts(const struct scheduler *scheduler, const struct sequence *sequence) {
+    const struct generation *g = &sequence->request->generation;
+    int32_t n_known = sequence_n_known(sequence), n_drafting = sequence->n_drafting;
+    assert(n_drafting >= 0 && n_drafting <= DRAFTS_MAX && (!n_drafting || scheduler->speculation.proposer));
+    assert(sequence->n_published * scheduler->limits.block_tokens <= n_known);
+    if (sequence->state == SEQUENCE_RUNNING && n_drafting)
+        assert(sequence->n_drawing == 1 && sequence->n_in_flight >= 1 && sequence->n_computed == n_known + n_drafting &&
+               n_known + n_drafting < g->n_prompt + g->max_tokens);
+    else if (sequence->state == SEQUENCE_RUNNING)
+        assert(sequence->n_computed < n_known + sequence->n_drawing || g->max_tokens == 0);
+}
+
 static void check_sequence(const struct scheduler *scheduler, const struct sequence *sequence) {
     const struct generation *g = &sequence->request->generation;
     bool owns = sequence->state == SEQUENCE_RUNNING || sequence->state == SEQUENCE_DRAINING;
@@ -19,6 +32,7 @@ static void check_sequence(const struct scheduler *scheduler, const struct seque
     assert(sequence->n_published <= sequence->n_blocks);
     assert(sequence->n_generated >= 0 && sequence->n_generated <= g->max_tokens);
     assert(sequence->n_drawing >= 0 && sequence->n_drawing <= sequence->n_in_flight);
+    check_drafts(scheduler, sequence);
     assert(sequence->n_in_flight <= scheduler->n_in_flight);
     assert(sequence->state != SEQUENCE_DRAINING || sequence->n_in_flight > 0);
     // A block is shared only when it is full and the prefix cache knows it, because nobody may write to it.

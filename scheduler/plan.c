@@ -45,11 +45,14 @@ static int32_t count_forced(const struct sequence *sequence, int32_t n_rows) {
     return max_i32(end - first, 0);
 }
 
-static int32_t count_edits(const struct sequence *sequence) {
+int32_t scheduler_count_edits(const struct sequence *sequence, int32_t index) {
     const struct request *request = sequence->request;
     const struct generation *g = &request->generation;
-    return g->n_bias +
-           (request_bans_stops(request, sequence->n_generated + sequence->n_drawing) ? g->n_stop_tokens : 0);
+    return g->n_bias + (request_bans_stops(request, index) ? g->n_stop_tokens : 0);
+}
+
+static int32_t count_edits(const struct sequence *sequence) {
+    return scheduler_count_edits(sequence, sequence->n_generated + sequence->n_drawing);
 }
 
 static bool draws_after(const struct sequence *sequence, int32_t n_rows) {
@@ -91,10 +94,12 @@ static void add_forced(struct step_input *input, const struct sequence *sequence
     params->n_top_logprobs = g->n_prompt_top_logprobs;
 }
 
-static void add_draw(struct step_input *input, struct sequence *sequence, int32_t row) {
+// Draw i_draw of a step: behind drafts[i_draw - 1], which counts as drawn, and those before it.
+static void add_draw(struct step_input *input, struct sequence *sequence, int32_t row, int32_t i_draw,
+                     const int32_t *drafts) {
     const struct request *request = sequence->request;
     const struct generation *g = &request->generation;
-    int32_t n_edits = count_edits(sequence);
+    int32_t n_edits = scheduler_count_edits(sequence, sequence->n_generated + sequence->n_drawing + i_draw);
     sequence->draw_logit_row = input->n_logit_rows;
     struct sample_params *params = add_logit_row(input, sequence, row);
     if (n_edits) {
@@ -107,10 +112,12 @@ static void add_draw(struct step_input *input, struct sequence *sequence, int32_
         input->n_edits += n_edits;
     }
     if (sequence->n_seen) {
+        struct seen_token *seen = input->seen + input->n_seen;
         params->seen_first = input->n_seen;
         params->seen_count = sequence->n_seen;
-        memcpy(input->seen + input->n_seen, sequence->seen, (size_t)sequence->n_seen * sizeof *sequence->seen);
-        input->n_seen += sequence->n_seen;
+        memcpy(seen, sequence->seen, (size_t)sequence->n_seen * sizeof *sequence->seen);
+        for (int32_t i = 0; i < i_draw; i++) params->seen_count = seen_count(seen, params->seen_count, drafts[i]);
+        input->n_seen += params->seen_count;
     }
 }
 
@@ -122,38 +129,41 @@ static void add_block_table(const struct scheduler *scheduler, struct step_input
     input->n_block_table += n;
 }
 
-// Writes the next n_rows rows of a sequence into the step.
+// Writes the next n_rows rows of a sequence into the step, those of its drafts behind the row of its last token.
 static void add_rows(struct scheduler *scheduler, struct step_input *input, struct sequence *sequence, int32_t n_rows,
-                     uint64_t now_ns) {
+                     const struct draft_query *draft, uint64_t now_ns) {
     struct planned_step *step = &scheduler->steps[(scheduler->first_step + scheduler->n_in_flight) % STEPS_PLANNED_MAX];
     struct planned_rows *planned = &step->rows[step->n_rows++];
     int32_t first = sequence->n_computed, n_known = sequence_n_known(sequence);
     int32_t n_forced = count_forced(sequence, n_rows);
     int32_t forced_first = max_i32(first, sequence->request->n_prompt_reported) + 1;
-    *planned =
-        (struct planned_rows){sequence, input->n_logit_rows, n_forced, forced_first, draws_after(sequence, n_rows)};
+    int32_t n_drafts = draft ? draft->n : 0, n_draws = n_drafts + draws_after(sequence, n_rows - n_drafts);
+    *planned = (struct planned_rows){sequence, input->n_logit_rows, n_forced, forced_first, n_draws, {0}};
+    for (int32_t i = 0; i < n_drafts; i++) planned->drafts[i] = draft->tokens[i];
     input->sequences[input->n_sequences] =
         (struct step_sequence){input->n_rows, n_rows, first + n_rows, input->n_block_table};
     add_block_table(scheduler, input, sequence, first + n_rows);
     for (int32_t i = 0; i < n_rows; i++) {
         int32_t row = input->n_rows++, position = first + i;
-        input->token[row] =
-            position < n_known ? sequence_token(sequence, position) : STEP_TOKEN_REF(sequence->draw_logit_row);
+        if (position < n_known)
+            input->token[row] = sequence_token(sequence, position);
+        else
+            input->token[row] = draft ? draft->tokens[position - n_known] : STEP_TOKEN_REF(sequence->draw_logit_row);
         input->position[row] = position;
         input->sequence[row] = input->n_sequences;
         if (position + 1 >= forced_first && position + 1 < forced_first + n_forced) add_forced(input, sequence, row);
     }
-    if (planned->draws) {
-        add_draw(input, sequence, input->n_rows - 1);
-        sequence->n_drawing++;
-    }
+    for (int32_t i = 0; i < n_draws; i++) add_draw(input, sequence, input->n_rows - n_draws + i, i, planned->drafts);
+    sequence->n_drawing += n_draws > 0;
+    sequence->n_drafting = n_drafts;
     input->n_sequences++;
     sequence->n_computed += n_rows;
     sequence->n_in_flight++;
     if (!sequence->scheduled_ns) sequence->scheduled_ns = now_ns;
 }
 
-// One row for every sequence that needs just one. Who finds no room for its draw comes first the next time.
+// One row for every sequence that needs just one, and its drafts. Who finds no room for its draw comes first the next
+// time.
 static void add_decodes(struct scheduler *scheduler, struct step_input *input, uint64_t now_ns) {
     int32_t n = scheduler->n_running, first = 0;
     for (int32_t i = 0; i < n; i++)
@@ -163,8 +173,11 @@ static void add_decodes(struct scheduler *scheduler, struct step_input *input, u
         struct sequence *sequence = scheduler->running[(first + i) % n];
         if (sequence_rows_left(sequence) != 1) continue;
         if (sequence->n_computed >= sequence->n_blocks * scheduler->limits.block_tokens) continue;
+        // Drafts follow tokens that the host knows: this one's next token is drawn by the step in flight.
+        if (sequence->n_drawing && scheduler->speculation.awake) continue;
+        const struct draft_query *draft = scheduler_draft_of(scheduler, sequence);
         if (fit_rows(scheduler, input, sequence, 1) == 1)
-            add_rows(scheduler, input, sequence, 1, now_ns);
+            add_rows(scheduler, input, sequence, 1 + (draft ? draft->n : 0), draft, now_ns);
         else if (!scheduler->turn)
             scheduler->turn = sequence;
     }
@@ -208,7 +221,7 @@ static int32_t add_chunk(struct scheduler *scheduler, struct step_input *input, 
         (sequence->n_computed + n_rows) / scheduler->limits.block_tokens * scheduler->limits.block_tokens;
     if (n_rows < n_left && aligned_end > sequence->n_computed) n_rows = aligned_end - sequence->n_computed;
     n_rows = fit_rows(scheduler, input, sequence, n_rows);
-    if (n_rows > 0) add_rows(scheduler, input, sequence, n_rows, now_ns);
+    if (n_rows > 0) add_rows(scheduler, input, sequence, n_rows, NULL, now_ns);
     return n_rows;
 }
 
@@ -245,6 +258,7 @@ bool scheduler_plan(struct scheduler *scheduler, struct step_input *input, uint6
     step->n_rows = 0;
     reserve_blocks(scheduler);
     scheduler_admit(scheduler);
+    scheduler_speculate(scheduler);
     add_decodes(scheduler, input, now_ns);
     add_chunks(scheduler, input, now_ns);
     if (input->n_rows == 0) return false;

@@ -34,6 +34,7 @@ struct scheduler *scheduler_open(const struct scheduler_options *options) {
     for (int i = 0; i < STEPS_PLANNED_MAX; i++)
         scheduler->steps[i].rows = mem_alloc_zero(n_sequences, sizeof(struct planned_rows));
     scheduler->refs_expected = mem_alloc_zero((size_t)limits->n_blocks, sizeof(int32_t));
+    speculation_open(&scheduler->speculation, options->proposer, options->draft_tokens, limits->sequences_max);
     scheduler->n_changes = 1;
     return scheduler;
 }
@@ -50,6 +51,7 @@ void scheduler_close(struct scheduler *scheduler) {
     free(scheduler->preempted);
     free(scheduler->candidates);
     free(scheduler->refs_expected);
+    speculation_close(&scheduler->speculation);
     queue_close(&scheduler->queue);
     map_close(&scheduler->by_id);
     prefix_cache_close(&scheduler->cache);
@@ -62,7 +64,8 @@ size_t scheduler_bytes(const struct scheduler *scheduler) {
     size_t of_sequence = 3 * sizeof(struct sequence *) + STEPS_PLANNED_MAX * sizeof(struct planned_rows);
     return sizeof *scheduler + block_pool_bytes(&scheduler->pool) + prefix_cache_bytes(&scheduler->cache) +
            map_bytes(&scheduler->by_id) + scheduler->queue.capacity * sizeof *scheduler->queue.items +
-           n_sequences * of_sequence + (size_t)scheduler->limits.n_blocks * sizeof *scheduler->refs_expected;
+           speculation_bytes(&scheduler->speculation, scheduler->limits.sequences_max) + n_sequences * of_sequence +
+           (size_t)scheduler->limits.n_blocks * sizeof *scheduler->refs_expected;
 }
 
 void scheduler_emit(struct generation_events *events, const struct sequence *sequence, enum generation_event_kind kind,
@@ -151,6 +154,7 @@ static void close_choice(struct scheduler *scheduler, struct request *request) {
 }
 
 static void end_sequence(struct scheduler *scheduler, struct sequence *sequence) {
+    speculation_end(&scheduler->speculation, sequence);
     sequence->state = SEQUENCE_ENDED;
     scheduler->counters.n_finished++;
     scheduler->n_changes++;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "engine/engine.h"
+#include "engine/proposer.h"
 #include "scheduler/generation.h"
 #include "scheduler/sequence.h"
 #include <stdbool.h>
@@ -18,6 +19,8 @@ struct scheduler_options {
     const struct engine_limits *limits; // copied
     int32_t chunk_max;                  // rows of one prompt in one step; 0: no limit but rows_max
     bool no_prefix_cache;               // prefixes are shared within a request only
+    struct proposer *proposer;          // guesses tokens; NULL: nobody does. Outlives the scheduler
+    int32_t draft_tokens;               // guesses for each sequence and step; 0: as many as pay
 };
 
 struct scheduler *scheduler_open(const struct scheduler_options *options);
@@ -55,6 +58,9 @@ struct scheduler_counters {
     uint64_t n_prompt_tokens_cached;
     uint64_t n_generated_tokens;
     uint64_t n_prefix_queries, n_prefix_hits; // tokens looked up, once a sequence, and found
+    uint64_t n_drafts;                        // times that a sequence had drafts in a step
+    uint64_t n_draft_tokens, n_draft_tokens_accepted;
+    uint64_t n_accepted_at[DRAFTS_MAX]; // of the first draft of a step, of the second, ...
 };
 void scheduler_counters(const struct scheduler *scheduler, struct scheduler_counters *out);
 

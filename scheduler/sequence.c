@@ -120,34 +120,35 @@ int32_t sequence_rows_left(const struct sequence *sequence) {
     const struct generation *g = &sequence->request->generation;
     // Without a token to draw only prompt logprobs are asked for, and the last row reports none.
     if (g->max_tokens == 0) return g->n_prompt - 1 - sequence->n_computed;
-    if (sequence->n_generated + sequence->n_drawing >= g->max_tokens) return 0;
+    if (sequence->n_drafting || sequence->n_generated + sequence->n_drawing >= g->max_tokens) return 0;
     if (sequence->n_drawing && sequence_has_penalties(sequence)) return 0;
     return sequence_n_known(sequence) + sequence->n_drawing - sequence->n_computed;
 }
 
-static void count_seen(struct sequence *sequence, int32_t token) {
-    int32_t low = 0, high = sequence->n_seen;
+int32_t seen_count(struct seen_token *seen, int32_t n_seen, int32_t token) {
+    int32_t low = 0, high = n_seen;
     while (low < high) {
         int32_t middle = low + (high - low) / 2;
-        if (sequence->seen[middle].token < token)
+        if (seen[middle].token < token)
             low = middle + 1;
         else
             high = middle;
     }
-    struct seen_token *at = &sequence->seen[low];
-    if (low == sequence->n_seen || at->token != token) {
-        memmove(at + 1, at, (size_t)(sequence->n_seen - low) * sizeof *at);
+    struct seen_token *at = &seen[low];
+    if (low == n_seen || at->token != token) {
+        memmove(at + 1, at, (size_t)(n_seen - low) * sizeof *at);
         *at = (struct seen_token){token, 0};
-        sequence->n_seen++;
+        n_seen++;
     }
     at->n_generated++;
+    return n_seen;
 }
 
 enum finish_reason sequence_append(struct sequence *sequence, int32_t token) {
     const struct generation *g = &sequence->request->generation;
     assert(sequence->n_generated < g->max_tokens);
     sequence->generated[sequence->n_generated++] = token;
-    if (sequence->seen) count_seen(sequence, token);
+    if (sequence->seen) sequence->n_seen = seen_count(sequence->seen, sequence->n_seen, token);
     for (int32_t i = 0; !g->ignore_eos && i < g->n_stop_tokens; i++)
         if (g->stop_tokens[i] == token) return FINISH_STOP;
     return sequence->n_generated == g->max_tokens ? FINISH_LENGTH : FINISH_NONE;

@@ -28,9 +28,10 @@ struct sequence {
     uint64_t age;       // order of first admission, from 1; 0: never admitted
     int32_t *generated; // [max_tokens] tokens drawn and collected
     int32_t n_generated;
-    int32_t n_drawing;      // draws in flight
+    int32_t n_drawing;      // tokens that the steps in flight draw at least
+    int32_t n_drafting;     // drafts in flight: until they are collected, nobody knows where it goes on
     int32_t draw_logit_row; // where the last planned step draws its token
-    int32_t n_computed;     // positions whose rows were planned since it got its blocks
+    int32_t n_computed;     // positions whose rows were planned since it got its blocks, those of drafts in flight too
     int32_t n_in_flight;    // steps in flight that have rows of it
     bool resumes;           // draining because it was preempted
     bool was_preempted;
@@ -81,6 +82,9 @@ int32_t sequence_rows_left(const struct sequence *sequence);
 static inline bool sequence_has_penalties(const struct sequence *sequence) {
     return sequence->seen != NULL;
 }
+
+// Counts a token among n_seen ascending ones, with room for one more; returns how many they are then.
+int32_t seen_count(struct seen_token *seen, int32_t n_seen, int32_t token);
 
 // Appends a drawn token; FINISH_STOP or FINISH_LENGTH when it is the last one.
 enum finish_reason sequence_append(struct sequence *sequence, int32_t token);

@@ -6,6 +6,7 @@
 #include "scheduler/prefix_cache.h"
 #include "scheduler/queue.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/speculation.h"
 
 enum { STEPS_PLANNED_MAX = 2, BLOCK_TOKENS_MAX = 256 };
 
@@ -15,7 +16,8 @@ struct planned_rows {
     int32_t logit_first; // its first result
     int32_t n_forced;    // results that report prompt[forced_first ..]
     int32_t forced_first;
-    bool draws; // one more result: the next token
+    int32_t n_draws;            // results behind these: the next token, and one more behind each draft
+    int32_t drafts[DRAFTS_MAX]; // [n_draws - 1]
 };
 
 struct planned_step {
@@ -44,6 +46,7 @@ struct scheduler {
     uint64_t n_changes;         // of anything that may let a waiting sequence in
     uint64_t n_changes_refused; // when admission last found no room
     bool blocks_short;          // it was for lack of blocks
+    struct speculation speculation;
     struct scheduler_counters counters;
     int32_t *refs_expected; // [n_blocks] scratch of the integrity check
 };
@@ -62,6 +65,23 @@ int32_t scheduler_take_block(struct scheduler *scheduler);
 
 // Lets waiting sequences in while blocks and places last.
 void scheduler_admit(struct scheduler *scheduler);
+
+// Chooses which running sequences get how many drafts in the step that is being planned, and makes room for them.
+void scheduler_speculate(struct scheduler *scheduler);
+
+// The draft of a sequence in that step; NULL: none.
+const struct draft_query *scheduler_draft_of(const struct scheduler *scheduler, const struct sequence *sequence);
+
+// Says what became of the drafts of a committed step, n_kept of them.
+void scheduler_learn_drafts(struct scheduler *scheduler, struct sequence *sequence, const struct planned_rows *planned,
+                            int32_t n_kept);
+
+// Gives back the blocks behind those that the known tokens need.
+void scheduler_trim_blocks(struct scheduler *scheduler, struct sequence *sequence);
+
+// The next draw, and those behind it, must not take a stop token: how many are banned, biases included, for the
+// generated token with this index.
+int32_t scheduler_count_edits(const struct sequence *sequence, int32_t index);
 
 // Takes a sequence out of the running ones; its blocks go when no step in flight uses them. resumes: it was preempted.
 void scheduler_stop(struct scheduler *scheduler, struct sequence *sequence, bool resumes);

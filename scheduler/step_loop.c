@@ -86,6 +86,10 @@ static bool exchange(struct step_loop *loop) {
     stats->n_generated_tokens = counters.n_generated_tokens;
     stats->n_prefix_queries = counters.n_prefix_queries;
     stats->n_prefix_hits = counters.n_prefix_hits;
+    stats->n_drafts = counters.n_drafts;
+    stats->n_draft_tokens = counters.n_draft_tokens;
+    stats->n_draft_tokens_accepted = counters.n_draft_tokens_accepted;
+    memcpy(stats->n_accepted_at, counters.n_accepted_at, sizeof stats->n_accepted_at);
 
     pthread_mutex_lock(&loop->mutex);
     bool wake = loop->ready.count == 0 && loop->made.count > 0;
@@ -171,6 +175,10 @@ static void collect_step(struct step_loop *loop) {
     scheduler_set_prompt_rows_max(loop->scheduler,
                                   step_time_prompt_rows(&loop->time, engine_limits(loop->engine)->rows_max));
     scheduler_commit(loop->scheduler, results, loop->last_record.collected_ns, &loop->made);
+    struct scheduler_counters counters;
+    scheduler_counters(loop->scheduler, &counters);
+    loop->last_record.n_accepted = (int32_t)(counters.n_draft_tokens_accepted - loop->counted.n_draft_tokens_accepted);
+    loop->counted.n_draft_tokens_accepted = counters.n_draft_tokens_accepted;
 }
 
 static bool has_mail(const struct mail *mail) {
@@ -259,6 +267,9 @@ int step_loop_open(struct step_loop **out, struct engine *engine, const struct s
     const struct engine_limits *limits = engine_limits(engine);
     if (options->queue_max < 0 || options->chunk_max < 0)
         return err_set(err, ERR_INVALID, "the queue's and the chunk's limits cannot be negative");
+    if (options->draft_tokens < 0 || options->draft_tokens > DRAFTS_MAX)
+        return err_set(err, ERR_INVALID, "%d drafts in a step; at most %d are possible", options->draft_tokens,
+                       DRAFTS_MAX);
     struct step_loop *loop = mem_alloc_zero(1, sizeof *loop);
     loop->engine = engine;
     loop->options = *options;
@@ -266,9 +277,13 @@ int step_loop_open(struct step_loop **out, struct engine *engine, const struct s
     loop->n_places = limits->sequences_max;
     loop->counted.n_blocks = limits->n_blocks;
     loop->counted.block_tokens = limits->block_tokens;
+    loop->counted.draft_tokens_max = options->proposer ? DRAFTS_MAX : 0;
     loop->stats = loop->counted;
-    loop->scheduler = scheduler_open(&(struct scheduler_options){
-        .limits = limits, .chunk_max = options->chunk_max, .no_prefix_cache = options->no_prefix_cache});
+    loop->scheduler = scheduler_open(&(struct scheduler_options){.limits = limits,
+                                                                 .chunk_max = options->chunk_max,
+                                                                 .no_prefix_cache = options->no_prefix_cache,
+                                                                 .proposer = options->proposer,
+                                                                 .draft_tokens = options->draft_tokens});
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);

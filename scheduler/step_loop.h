@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "engine/engine.h"
+#include "engine/proposer.h"
 #include "scheduler/generation.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +16,9 @@ struct step_loop;
 struct step_loop_options {
     int32_t queue_max; // sequences waiting; 0: auto
     bool no_prefix_cache;
-    int32_t chunk_max; // rows of one prompt in one step; 0: auto
+    int32_t chunk_max;         // rows of one prompt in one step; 0: auto
+    struct proposer *proposer; // guesses tokens; NULL: nobody does. Outlives the loop, whose thread alone calls it
+    int32_t draft_tokens;      // guesses for each sequence and step; 0: as many as pay
     void (*wake)(void *context);
     void *wake_context;
 };
@@ -53,7 +56,10 @@ struct step_loop_stats {
     uint64_t n_steps, n_preemptions;
     uint64_t n_prompt_tokens, n_prompt_tokens_cached, n_generated_tokens; // counted when scheduled or drawn
     uint64_t n_prefix_queries, n_prefix_hits;                             // tokens
-    uint64_t iteration_rows[ITERATION_BUCKETS + 1];                       // steps by number of rows, not cumulative
+    uint64_t n_drafts, n_draft_tokens, n_draft_tokens_accepted;           // as in struct scheduler_counters
+    uint64_t n_accepted_at[DRAFTS_MAX];
+    int32_t draft_tokens_max;                       // 0: no speculation
+    uint64_t iteration_rows[ITERATION_BUCKETS + 1]; // steps by number of rows, not cumulative
     uint64_t iteration_rows_sum;
     uint64_t last_step_ns; // clock_now_ns of the last collected step; 0: none yet
     uint64_t busy_ns;      // time in which a step was in flight

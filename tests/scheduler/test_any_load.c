@@ -1,6 +1,6 @@
 // Through the real engine, a request gets the same tokens and the same logprobs, bit for bit, whatever else runs: alone
 // or in a crowd, in chunks of any size, after prefix hits, after preemption, with one or two threads and steps in
-// flight.
+// flight, with right and wrong drafts.
 #include "tests/test.h"
 
 #include "base/mem.h"
@@ -28,10 +28,22 @@ struct load {
     bool one_by_one, no_prefix_cache;
     int32_t chunk_max, rows_max, sequences_max, steps_in_flight, n_blocks;
     int n_threads;
-    bool preempts, hits; // what must happen under this load
+    bool preempts, hits;                 // what must happen under this load
+    int32_t draft_tokens, wrong_percent; // drafts of what the request gets, so many of them spoiled; 0: none
+    bool ngram;                          // drafts by prompt lookup instead
+};
+
+// Knows the answers, and errs on purpose.
+struct oracle {
+    struct proposer common;
+    const struct answer *expected;
+    int32_t wrong_percent;
+    uint64_t n_calls;
 };
 
 struct server {
+    struct oracle oracle;
+    struct proposer *ngram;
     struct model *model;
     struct backend *backend;
     struct engine *engine;
@@ -51,7 +63,31 @@ static void on_wake(void *context) {
     pthread_mutex_unlock(&server->mutex);
 }
 
-static void open_server(struct server *server, const char *model_path, const struct load *load) {
+static void propose(struct proposer *proposer, struct draft_query *queries, int32_t n_queries) {
+    struct oracle *oracle = (struct oracle *)proposer;
+    uint64_t key = rng_key(99, ++oracle->n_calls, 0);
+    for (int32_t i = 0; i < n_queries; i++) {
+        struct draft_query *query = &queries[i];
+        const struct answer *answer = &oracle->expected[query->id - 1];
+        query->n = 1 + (int32_t)(rng_u32(key, 1000 + (uint64_t)i) % (uint32_t)query->n_max);
+        for (int32_t t = 0; t < query->n; t++) {
+            int32_t index = query->n_generated + t;
+            uint64_t draw = (uint64_t)(i * DRAFTS_MAX + t);
+            bool knows = index < answer->n_tokens[query->choice] &&
+                         rng_u32(key, 5000 + draw) % 100 >= (uint32_t)oracle->wrong_percent;
+            query->tokens[t] =
+                knows ? answer->tokens[query->choice][index].token : (int32_t)(rng_u32(key, 9000 + draw) % VOCAB);
+        }
+    }
+}
+
+static size_t no_bytes(const struct proposer *proposer) {
+    (void)proposer;
+    return 0;
+}
+
+static void open_server(struct server *server, const char *model_path, const struct load *load,
+                        const struct answer *expected) {
     struct err err = {0};
     struct model_options model = {.path = model_path};
     struct backend_options backend = {.device = "cpu", .instruction_set = "auto", .n_threads = load->n_threads};
@@ -67,6 +103,7 @@ static void open_server(struct server *server, const char *model_path, const str
     struct engine_options engine = {.rows_max = load->rows_max,
                                     .sequences_max = load->sequences_max,
                                     .steps_in_flight = load->steps_in_flight,
+                                    .speculates = load->draft_tokens > 0,
                                     .kv_bytes = (uint64_t)load->n_blocks * kv_bytes_per_block(&kv),
                                     .kv_format = "f32"};
     if (engine_open(&server->engine, server->model, server->backend, &engine, &err)) fail_msg("%s", err.text);
@@ -76,13 +113,20 @@ static void open_server(struct server *server, const char *model_path, const str
     struct step_loop_options options = {.queue_max = 2 * REQUESTS,
                                         .no_prefix_cache = load->no_prefix_cache,
                                         .chunk_max = load->chunk_max,
+                                        .draft_tokens = load->draft_tokens,
                                         .wake = on_wake,
                                         .wake_context = server};
+    server->oracle = (struct oracle){.common = {.name = "oracle", .propose = propose, .bytes = no_bytes},
+                                     .expected = expected,
+                                     .wrong_percent = load->wrong_percent};
+    if (load->ngram) server->ngram = ngram_proposer_open();
+    if (load->draft_tokens) options.proposer = load->ngram ? server->ngram : &server->oracle.common;
     if (step_loop_open(&server->loop, server->engine, &options, &err)) fail_msg("%s", err.text);
 }
 
 static void close_server(struct server *server) {
     step_loop_close(server->loop);
+    proposer_close(server->ngram);
     engine_close(server->engine);
     backend_close(server->backend);
     model_close(server->model);
@@ -159,9 +203,9 @@ static void receive(struct server *server, struct answer *answers, int32_t n) {
 }
 
 static void ask(const char *model_path, const struct load *load, const struct question *questions,
-                struct answer *answers) {
+                const struct answer *expected, struct answer *answers) {
     struct server server = {0};
-    open_server(&server, model_path, load);
+    open_server(&server, model_path, load, expected);
     server.all_submitted = load->one_by_one;
     int32_t n_waiting = 0;
     for (int32_t q = 0; q < REQUESTS; q++) {
@@ -182,6 +226,9 @@ static void ask(const char *model_path, const struct load *load, const struct qu
     // Whether there was one depends on how fast steps are; the simulation preempts for certain.
     if (load->preempts && !stats.n_preemptions) print_message("%s: no sequence was preempted\n", model_path);
     if (load->hits) assert_true(stats.n_prefix_hits > 0);
+    if (load->draft_tokens) assert_true(stats.n_draft_tokens > REQUESTS);
+    if (load->draft_tokens && !load->ngram && load->wrong_percent < 100)
+        assert_true(stats.n_draft_tokens_accepted > REQUESTS);
     close_server(&server);
 }
 
@@ -199,27 +246,34 @@ static void compare(const struct load *load, const struct answer *got, const str
 }
 
 static void check_model(const char *model_path) {
-    static const struct load alone = {"alone", true, true, 0, 512, 16, 1, 400, 1, false, false};
+    static const struct load alone = {"alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 0, 0, false};
     static const struct load loads[] = {
-        {"two threads", true, true, 0, 512, 16, 1, 400, 2, false, false},
-        {"a crowd", false, true, 0, 512, 16, 1, 400, 1, false, false},
-        {"a crowd on two threads with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true},
-        {"one after the other with prefix hits", true, false, 0, 64, 4, 1, 400, 2, false, true},
-        {"chunks of three", false, false, 3, 24, 8, 1, 400, 1, false, false},
-        {"few rows", false, true, 0, 9, 8, 1, 400, 2, false, false},
-        {"preemption", false, false, 0, 64, 8, 1, 8, 1, true, false},
-        {"preemption without a cache", false, true, 5, 32, 16, 1, 10, 2, true, false},
-        {"two steps in flight", false, false, 0, 64, 8, 2, 400, 2, false, false},
-        {"two steps in flight with preemption", false, false, 7, 40, 16, 2, 9, 1, true, false},
+        {"two threads", true, true, 0, 512, 16, 1, 400, 2, false, false, 0, 0, false},
+        {"a crowd", false, true, 0, 512, 16, 1, 400, 1, false, false, 0, 0, false},
+        {"a crowd on two threads with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 0, 0, false},
+        {"one after the other with prefix hits", true, false, 0, 64, 4, 1, 400, 2, false, true, 0, 0, false},
+        {"chunks of three", false, false, 3, 24, 8, 1, 400, 1, false, false, 0, 0, false},
+        {"few rows", false, true, 0, 9, 8, 1, 400, 2, false, false, 0, 0, false},
+        {"preemption", false, false, 0, 64, 8, 1, 8, 1, true, false, 0, 0, false},
+        {"preemption without a cache", false, true, 5, 32, 16, 1, 10, 2, true, false, 0, 0, false},
+        {"two steps in flight", false, false, 0, 64, 8, 2, 400, 2, false, false, 0, 0, false},
+        {"two steps in flight with preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 0, 0, false},
+        {"right drafts, alone", true, true, 0, 512, 16, 1, 400, 2, false, false, DRAFTS_MAX, 0, false},
+        {"one draft at a time in a crowd", false, false, 0, 256, 32, 1, 400, 1, false, true, 1, 30, false},
+        {"drafts in a crowd with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 4, 20, false},
+        {"wrong drafts", false, false, 0, 64, 8, 1, 400, 1, false, false, 7, 100, false},
+        {"drafts and preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 3, 20, false},
+        {"drafts with two steps in flight and preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 5, 20, false},
+        {"prompt lookup", false, false, 0, 128, 16, 1, 400, 2, false, false, 6, 0, true},
     };
     static struct question questions[REQUESTS];
     static struct answer expected[REQUESTS], got[REQUESTS];
     make_questions(questions);
     memset(expected, 0, sizeof expected);
-    ask(model_path, &alone, questions, expected);
+    ask(model_path, &alone, questions, NULL, expected);
     for (size_t i = 0; i < sizeof loads / sizeof *loads; i++) {
         memset(got, 0, sizeof got);
-        ask(model_path, &loads[i], questions, got);
+        ask(model_path, &loads[i], questions, expected, got);
         compare(&loads[i], got, expected);
     }
 }

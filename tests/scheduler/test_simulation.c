@@ -1,5 +1,6 @@
 // Many random worlds: small pools, bursts, shared prefixes, several keys, cancellations at any time, one and two steps
-// in flight. In each, every request gets exactly the tokens that it would get alone.
+// in flight, proposers of right and of wrong drafts. In each, every request gets exactly the tokens that it would get
+// alone.
 #include "tests/test.h"
 
 #include "base/rng.h"
@@ -23,7 +24,17 @@ struct customer {
     int32_t n_prompt_logprobs;
 };
 
+struct world;
+
+// Proposes what the customer is going to get, with errors.
+struct oracle {
+    struct proposer common;
+    struct world *world;
+    uint32_t wrong_percent, silent_percent;
+};
+
 struct world {
+    struct oracle oracle;
     uint64_t seed, n_draws;
     struct engine_limits limits;
     struct engine *engine;
@@ -195,6 +206,35 @@ static bool turn(struct world *world) {
     return true;
 }
 
+static void propose(struct proposer *proposer, struct draft_query *queries, int32_t n_queries) {
+    struct oracle *oracle = (struct oracle *)proposer;
+    struct world *world = oracle->world;
+    assert_true(n_queries <= world->limits.sequences_max);
+    for (int32_t i = 0; i < n_queries; i++) {
+        struct draft_query *query = &queries[i];
+        const struct customer *customer = find_customer(world, query->id);
+        assert_non_null(customer);
+        const struct fake_answer *answer = &customer->answers[query->choice];
+        assert_in_range(query->n_max, 1, DRAFTS_MAX);
+        assert_true(query->n_generated + query->n_max < customer->generation.max_tokens);
+        if (query->n_generated)
+            assert_int_equal(query->generated[query->n_generated - 1], answer->tokens[query->n_generated - 1]);
+        if (chance(world, oracle->silent_percent)) continue;
+        query->n = between(world, 0, query->n_max);
+        query->strength = between(world, 0, DRAFT_STRENGTHS - 1);
+        for (int32_t t = 0; t < query->n; t++) {
+            int32_t index = query->n_generated + t;
+            bool knows = index < answer->n_tokens && !chance(world, oracle->wrong_percent);
+            query->tokens[t] = knows ? answer->tokens[index] : (int32_t)draw(world, VOCAB);
+        }
+    }
+}
+
+static size_t no_bytes(const struct proposer *proposer) {
+    (void)proposer;
+    return 0;
+}
+
 static void open_world(struct world *world, uint64_t seed) {
     static const int32_t block_sizes[] = {1, 2, 4, 16};
     *world = (struct world){.seed = seed};
@@ -218,9 +258,19 @@ static void open_world(struct world *world, uint64_t seed) {
     world->long_percent = (uint32_t)between(world, 0, 60);
     for (int t = 0; t < THEMES; t++)
         for (int i = 0; i < 256; i++) world->themes[t][i] = (int32_t)draw(world, t == 0 ? 2 : VOCAB);
-    world->engine = fake_engine_open(l);
     struct scheduler_options options = {
         .limits = l, .chunk_max = chance(world, 50) ? 0 : between(world, 1, 20), .no_prefix_cache = chance(world, 20)};
+    world->oracle = (struct oracle){.common = {.name = "oracle", .propose = propose, .bytes = no_bytes},
+                                    .world = world,
+                                    .wrong_percent = draw(world, 3) * 30,
+                                    .silent_percent = draw(world, 2) * 40};
+    if (chance(world, 70)) {
+        options.proposer = &world->oracle.common;
+        options.draft_tokens = between(world, 1, DRAFTS_MAX);
+        l->rows_max += between(world, 0, 40);
+        l->logit_rows_max += between(world, 0, 40);
+    }
+    world->engine = fake_engine_open(l);
     world->scheduler = scheduler_open(&options);
 }
 
@@ -263,6 +313,8 @@ static void run_world(struct world *world, struct scheduler_counters *totals) {
     totals->n_prefix_hits += counters.n_prefix_hits;
     totals->n_finished += counters.n_finished;
     totals->n_generated_tokens += counters.n_generated_tokens;
+    totals->n_draft_tokens += counters.n_draft_tokens;
+    totals->n_draft_tokens_accepted += counters.n_draft_tokens_accepted;
 }
 
 static void close_world(struct world *world) {
@@ -284,14 +336,17 @@ static void every_request_gets_its_own_tokens_in_any_world(void **state) {
         close_world(&world);
     }
     printf("%llu worlds, %llu steps, %llu sequences, %llu tokens, %llu preemptions, %llu tokens from the prefix cache, "
-           "%llu cancellations\n",
+           "%llu cancellations, %llu of %llu drafts accepted\n",
            (unsigned long long)n_worlds, (unsigned long long)n_steps, (unsigned long long)totals.n_finished,
            (unsigned long long)totals.n_generated_tokens, (unsigned long long)totals.n_preemptions,
-           (unsigned long long)totals.n_prefix_hits, (unsigned long long)n_cancelled);
+           (unsigned long long)totals.n_prefix_hits, (unsigned long long)n_cancelled,
+           (unsigned long long)totals.n_draft_tokens_accepted, (unsigned long long)totals.n_draft_tokens);
     // The worlds are worth something only if all of this happens in them.
     assert_true(totals.n_preemptions > n_steps / 1000);
     assert_true(totals.n_prefix_hits > n_steps / 100);
     assert_true(n_cancelled > n_worlds);
+    assert_true(totals.n_draft_tokens_accepted > n_steps / 10);
+    assert_true(totals.n_draft_tokens - totals.n_draft_tokens_accepted > n_steps / 10);
 }
 
 int main(void) {

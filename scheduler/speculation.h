@@ -1,0 +1,28 @@
+// Which sequences get drafts in a step: the scheduler's part of speculation.
+//
+// A sequence whose last token is known brings, beside that token's row, a row for each draft. Each of them draws. The
+// draws are taken in order for as long as the draft behind is what was drawn: the generator's noise belongs to the
+// position, so that they are the tokens of a server that never guesses.
+#pragma once
+
+#include "engine/proposer.h"
+#include "scheduler/sequence.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct speculation {
+    struct proposer *proposer;   // NULL: off
+    int32_t draft_tokens;        // for each sequence; 0: as many as pay
+    bool awake;                  // sequences wait for their last token to be known, because drafts may follow it
+    struct draft_query *queries; // [sequences_max] of the step that is being planned
+    struct sequence **sequences; // [sequences_max] whose they are
+    int32_t n_queries;
+};
+
+void speculation_open(struct speculation *speculation, struct proposer *proposer, int32_t draft_tokens,
+                      int32_t sequences_max);
+void speculation_close(struct speculation *speculation);
+size_t speculation_bytes(const struct speculation *speculation, int32_t sequences_max); // of memory
+
+// Tells the proposer that a sequence has ended.
+void speculation_end(struct speculation *speculation, const struct sequence *sequence);
