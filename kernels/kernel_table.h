@@ -82,6 +82,8 @@ struct sample_scratch {
     /* Quantises rows [16, n] of weights to one block of FP8, INT8 or INT4 (kernels/packed.h), with scales that        \
        make the squared error small. */                                                                                \
     X(void, weight_pack, (void *block, const float *rows, enum tensor_format format, int32_t n))                       \
+    /* Packs sixteen rows that are quantised already to one block of their format; scales and offsets fit into F16. */ \
+    X(void, weight_fill, (void *block, const struct tensor_row *rows, enum tensor_format format, int32_t n))           \
     /* out[n] = x * rsqrt(mean(x^2) + eps) * weight; out may be x. */                                                  \
     X(void, norm_rms, (float *out, const float *x, const float *weight, float eps, int32_t n))                         \
     /* out[n_cols] = table[token] * scale */                                                                           \

@@ -1,32 +1,45 @@
 // How a backend on the host keeps quantised weights: one layout for all kernels.
 //
 // Sixteen outputs are a block; blocks follow each other. INT8 and INT4 share a scale (F16) among 32 inputs of an
-// output, their group, so that Q8_0 and Q4_0 of GGUF fit as they are. A block is the numbers of all groups, then the
-// scales [group][16]. In a group, 64 bytes hold four neighbouring inputs, a quad, of the sixteen outputs:
-// [output][input of the quad]. Numbers are stored unsigned, 128 or 8 more than they are. INT4 packs two
-// quads into 64 bytes: the even one in the low nibbles. FP8 (E4M3) is [input][16], then sixteen F32 scales.
-// Outputs and inputs beyond the matrix are zeros.
+// output, their group, so that Q8_0 and Q4_0 of GGUF fit as they are. A block is the codes of all groups, then the
+// scales [group][16], then, in formats that have them, the offsets (F16) [group][16]. In a group, 64 bytes hold four
+// neighbouring inputs, a quad, of the sixteen outputs: [output][input of the quad]. INT4 packs two quads into 64 bytes:
+// the even one in the low nibbles. FP8 (E4M3) is [input][16], then F32 scales [group of 128 inputs][16].
+// A value is scale * (code - zero), or scale * code + offset. Outputs and inputs beyond the matrix are zeros.
 //
-// An activation row for INT8 and INT4: numbers [groups * 32] in -127 .. 127, F32 scales [groups], and for each group
-// minus the zero point times the sum of its numbers, where the integer sum of the group starts.
+// An activation row for all integer formats: numbers [groups * 32] in -127 .. 127, F32 scales [groups], and for each
+// group -128 times the sum of its numbers. There, or at a sixteenth of it, the integer sum of a group starts, so that
+// the zero point is taken off; offsets multiply the sum itself.
 #pragma once
 
 #include "kernels/tensor.h"
 
-enum { PACKED_OUTPUTS = 16, PACKED_GROUP = 32, PACKED_QUAD = 4, PACKED_LINE = 64 };
+enum { PACKED_OUTPUTS = 16, PACKED_GROUP = TENSOR_GROUP, PACKED_QUAD = 4, PACKED_LINE = 64, PACKED_FP8_GROUP = 128 };
 
 static inline int32_t packed_groups(int32_t n_in) {
-    return (n_in + PACKED_GROUP - 1) / PACKED_GROUP;
+    return tensor_groups(n_in);
+}
+
+// Inputs that share a scale.
+static inline int32_t packed_scale_inputs(enum tensor_format format) {
+    return format == TENSOR_FP8 ? PACKED_FP8_GROUP : PACKED_GROUP;
 }
 
 static inline int32_t packed_zero(enum tensor_format format) {
-    return format == TENSOR_INT8 ? 128 : 8;
+    return tensor_format_has_offsets(format) ? 0 : format == TENSOR_INT8 ? 128 : 8;
 }
+
+// Where the integer sum of a group starts, from what the activation row says.
+static inline int32_t packed_start(int32_t start, enum tensor_format format) {
+    return tensor_format_has_offsets(format) ? 0 : format == TENSOR_INT8 ? start : start >> 4;
+}
+// Minus this many times the sum of a group's numbers is in the activation row.
+#define PACKED_START_FACTOR 128
 
 // Bytes of a group of a block, without scales.
 static inline size_t packed_group_bytes(enum tensor_format format) {
     size_t n_values = (size_t)PACKED_OUTPUTS * PACKED_GROUP;
-    return format == TENSOR_INT4 ? n_values / 2 : n_values;
+    return tensor_format_is_int4(format) ? n_values / 2 : n_values;
 }
 
 // Where the scales of a block begin.
@@ -35,9 +48,20 @@ static inline size_t packed_scales_at(enum tensor_format format, int32_t n_in) {
     return (size_t)packed_groups(n_in) * packed_group_bytes(format);
 }
 
+// Bytes of one plane of scales or offsets.
+static inline size_t packed_plane_bytes(enum tensor_format format, int32_t n_in) {
+    if (format == TENSOR_FP8)
+        return (size_t)((n_in + PACKED_FP8_GROUP - 1) / PACKED_FP8_GROUP) * PACKED_OUTPUTS * sizeof(float);
+    return (size_t)packed_groups(n_in) * PACKED_OUTPUTS * sizeof(uint16_t);
+}
+
+static inline size_t packed_offsets_at(enum tensor_format format, int32_t n_in) {
+    return packed_scales_at(format, n_in) + packed_plane_bytes(format, n_in);
+}
+
 static inline size_t packed_block_bytes(enum tensor_format format, int32_t n_in) {
-    size_t n_scales = format == TENSOR_FP8 ? 2 : (size_t)packed_groups(n_in); // in units of sixteen F16
-    size_t n_bytes = packed_scales_at(format, n_in) + n_scales * PACKED_OUTPUTS * 2;
+    size_t n_bytes = packed_offsets_at(format, n_in);
+    if (tensor_format_has_offsets(format)) n_bytes += packed_plane_bytes(format, n_in);
     return (n_bytes + PACKED_LINE - 1) / PACKED_LINE * PACKED_LINE;
 }
 

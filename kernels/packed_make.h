@@ -32,8 +32,7 @@ static inline float packed_largest(const float *x) {
     return f32_from_bits(all);
 }
 
-static inline void packed_activation_group(int8_t *numbers, float *scale, int32_t *start, const float *x,
-                                           int32_t zero) {
+static inline void packed_activation_group(int8_t *numbers, float *scale, int32_t *start, const float *x) {
     float largest = packed_largest(x);
     bool finite = largest <= FLT_MAX;
     float factor = finite && largest > 0x1p-120f ? 127 / largest : 0;
@@ -44,10 +43,10 @@ static inline void packed_activation_group(int8_t *numbers, float *scale, int32_
         numbers[k] = (int8_t)number;
         sum += number;
     }
-    *start = -zero * sum;
+    *start = -PACKED_START_FACTOR * sum;
 }
 
-static inline void packed_activation(char *row, const float *x, int32_t n, int32_t zero) {
+static inline void packed_activation(char *row, const float *x, int32_t n) {
     int32_t n_groups = packed_groups(n);
     int8_t *numbers = (int8_t *)row;
     float *scales = (float *)(void *)(row + (size_t)n_groups * PACKED_GROUP);
@@ -56,7 +55,7 @@ static inline void packed_activation(char *row, const float *x, int32_t n, int32
         const int32_t k = g * PACKED_GROUP, left = n - k;
         float padded[PACKED_GROUP] = {0};
         if (left < PACKED_GROUP) memcpy(padded, x + k, (size_t)left * sizeof *x);
-        packed_activation_group(numbers + k, &scales[g], &starts[g], left < PACKED_GROUP ? padded : x + k, zero);
+        packed_activation_group(numbers + k, &scales[g], &starts[g], left < PACKED_GROUP ? padded : x + k);
     }
 }
 
@@ -139,7 +138,7 @@ static inline void pack_fp8(char *block, const float *rows, int32_t n) {
         const float *x = rows + (size_t)output * (size_t)n;
         float largest = 0;
         for (int32_t k = 0; k < n; k++) largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
-        scales[output] = largest / 448;
+        for (int32_t g = 0; g * PACKED_FP8_GROUP < n; g++) scales[g * PACKED_OUTPUTS + output] = largest / 448;
         const float factor = largest > 0x1p-110f ? 448 / largest : 0;
         for (int32_t k = 0; k < n; k++)
             block[(size_t)k * PACKED_OUTPUTS + (size_t)output] = (char)e4m3_from_f32(x[k] * factor);
@@ -155,4 +154,54 @@ static inline void pack_block(char *block, const float *rows, enum tensor_format
         pack_integers(block, rows, TENSOR_INT8, n);
     else
         pack_integers(block, rows, TENSOR_INT4, n);
+}
+
+// A group of one output. codes [32].
+static inline void fill_group(char *group, int output, const uint8_t *codes, bool is_int4) {
+    char *to = group + output * PACKED_QUAD;
+    for (int quad = 0; quad < PACKED_GROUP / PACKED_QUAD; quad += is_int4 ? 2 : 1) {
+        uint32_t four, next;
+        memcpy(&four, codes + quad * PACKED_QUAD, sizeof four);
+        if (is_int4) {
+            memcpy(&next, codes + (quad + 1) * PACKED_QUAD, sizeof next);
+            four |= next << 4;
+        }
+        memcpy(to + (is_int4 ? quad / 2 : quad) * PACKED_LINE, &four, sizeof four);
+    }
+}
+
+static inline void fill_integers(char *block, const struct tensor_row *rows, enum tensor_format format, bool is_int4,
+                                 int32_t n) {
+    const int32_t n_groups = packed_groups(n);
+    uint16_t *scales = (uint16_t *)(void *)(block + packed_scales_at(format, n));
+    uint16_t *offsets = (uint16_t *)(void *)(block + packed_offsets_at(format, n));
+    for (int32_t g = 0; g < n_groups; g++)
+        for (int output = 0; output < PACKED_OUTPUTS; output++) {
+            const struct tensor_row *row = &rows[output];
+            const int32_t at = g * PACKED_OUTPUTS + output;
+            fill_group(block + (size_t)g * packed_group_bytes(format), output, row->codes + g * PACKED_GROUP, is_int4);
+            scales[at] = f16_from_f32(row->scales[g]);
+            if (tensor_format_has_offsets(format)) offsets[at] = f16_from_f32(row->offsets[g]);
+        }
+}
+
+static inline void fill_fp8(char *block, const struct tensor_row *rows, int32_t n) {
+    float *scales = (float *)(void *)(block + packed_scales_at(TENSOR_FP8, n));
+    for (int32_t k = 0; k < n; k++)
+        for (int output = 0; output < PACKED_OUTPUTS; output++)
+            block[(size_t)k * PACKED_OUTPUTS + (size_t)output] = (char)rows[output].codes[k];
+    for (int32_t k = 0; k < n; k += PACKED_FP8_GROUP)
+        for (int output = 0; output < PACKED_OUTPUTS; output++)
+            scales[k / PACKED_FP8_GROUP * PACKED_OUTPUTS + output] = rows[output].scales[k / TENSOR_GROUP];
+}
+
+// Sixteen rows that are quantised already to a block; their codes go on to the end of the last group.
+static inline void fill_block(char *block, const struct tensor_row *rows, enum tensor_format format, int32_t n) {
+    memset(block + packed_scales_at(format, n), 0, packed_block_bytes(format, n) - packed_scales_at(format, n));
+    if (format == TENSOR_FP8)
+        fill_fp8(block, rows, n);
+    else if (tensor_format_is_int4(format)) // each with its constant
+        fill_integers(block, rows, format, true, n);
+    else
+        fill_integers(block, rows, format, false, n);
 }

@@ -1,6 +1,53 @@
 #include "kernels/tensor.h"
 
+#include "base/mem.h"
+#include "base/number.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FP8_GROUP = 128 };
+
+size_t tensor_bytes(const struct tensor *t) {
+    const size_t n_rows = (size_t)t->n_rows, n_values = n_rows * (size_t)t->n_cols;
+    const size_t n_groups = n_rows * (size_t)tensor_groups(t->n_cols);
+    if (!tensor_format_is_quantised(t->format)) return n_values * tensor_format_bytes(t->format);
+    if (t->format == TENSOR_FP8) return n_values + n_rows * ((size_t)(t->n_cols + FP8_GROUP - 1) / FP8_GROUP) * 4;
+    return (tensor_format_is_int4(t->format) ? (n_values + 1) / 2 : n_values) +
+           n_groups * (tensor_format_has_offsets(t->format) ? 4 : 2);
+}
+
+// Of a part that does not have all columns, the whole row is decoded first.
+static void decode_part(const struct tensor *t, int32_t row, struct tensor_row *out) {
+    const size_t n_groups = (size_t)tensor_groups(t->rows->n_cols), first = (size_t)(t->col_first / TENSOR_GROUP);
+    const size_t n_part = (size_t)tensor_groups(t->n_cols);
+    float *scales = mem_alloc_zero(2 * n_groups, sizeof *scales);
+    struct tensor_row whole = {mem_alloc(n_groups * TENSOR_GROUP), scales, scales + n_groups};
+    t->rows->decode(t->rows, row, &whole);
+    memcpy(out->codes, whole.codes + t->col_first, (size_t)t->n_cols);
+    memcpy(out->scales, whole.scales + first, n_part * sizeof *scales);
+    if (tensor_format_has_offsets(t->format)) memcpy(out->offsets, whole.offsets + first, n_part * sizeof *scales);
+    free(whole.codes), free(scales);
+}
+
+void tensor_row_decode(const struct tensor *t, int32_t row, struct tensor_row *out) {
+    if (t->col_first == 0 && t->n_cols == t->rows->n_cols)
+        t->rows->decode(t->rows, t->row_first + row, out);
+    else
+        decode_part(t, t->row_first + row, out);
+}
+
+void tensor_row_values(const struct tensor_row *row, enum tensor_format format, int32_t n, float *out) {
+    const bool has_offsets = tensor_format_has_offsets(format);
+    const int32_t zero = has_offsets ? 0 : tensor_format_is_int4(format) ? 8 : 128;
+    for (int32_t k = 0; k < n; k++) {
+        const int32_t group = k / TENSOR_GROUP;
+        const float code = format == TENSOR_FP8 ? f32_from_e4m3(row->codes[k]) : (float)(row->codes[k] - zero);
+        out[k] = has_offsets ? row->scales[group] * code + row->offsets[group] : row->scales[group] * code;
+    }
+}
+
 const char *tensor_format_name(enum tensor_format format) {
-    static const char *const names[] = {"f32", "f16", "bf16", "fp8", "int8", "int4"};
+    static const char *const names[] = {"f32", "f16", "bf16", "fp8", "int8", "int4", "int8+", "int4+"};
     return names[format];
 }

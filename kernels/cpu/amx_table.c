@@ -2,6 +2,7 @@
 
 // What AMX does not change.
 #define amx_weight_pack avx512_weight_pack
+#define amx_weight_fill avx512_weight_fill
 #define amx_norm_rms avx512_norm_rms
 #define amx_embed_row avx512_embed_row
 #define amx_add_scaled avx512_add_scaled

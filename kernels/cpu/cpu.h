@@ -83,7 +83,8 @@ struct cpu_program {
     float *rope_sine[2];
     float *residual;    // [R, H]
     float *normed;      // [R, H]
-    char *prepared;     // [R] rows as weights in BF16, INT8 or INT4 need them, of the widest input
+    char *rounded;      // [R] rows as weights in BF16 need them, of the widest input
+    char *packed;       // [R] rows as integers need them
     float *query;       // [R, A*D]
     float *key, *value; // [R, G*D]
     float *attention;   // [R, A*D]

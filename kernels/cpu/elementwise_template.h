@@ -1,6 +1,7 @@
 // Norms, embedding, residual addition, gated activations, logit caps and rotary embedding. Included once for each
 // instruction set, after its vectors.
 #include "kernels/cpu/vec_math.h"
+#include "kernels/packed_read.h"
 
 #include <math.h>
 
@@ -35,6 +36,10 @@ VEC_INLINE vec load_weights(const struct tensor *table, size_t at, int32_t left)
 }
 
 void KERNEL(embed_row)(float *out, const struct tensor *table, int32_t token, float scale) {
+    if (tensor_format_is_quantised(table->format)) {
+        packed_row(out, table, token, scale);
+        return;
+    }
     size_t row = (size_t)token * (size_t)table->n_cols;
     for (int32_t i = 0; i < table->n_cols; i += VEC_N) {
         vec v = load_weights(table, row + (size_t)i, table->n_cols - i);

@@ -173,15 +173,15 @@ void KERNEL(matmul)(const struct matmul *m) {
 }
 
 size_t KERNEL(activation_bytes)(enum tensor_format format, int32_t n) {
-    if (format == TENSOR_INT8 || format == TENSOR_INT4) return packed_activation_bytes(n);
+    if (tensor_format_is_integer(format)) return packed_activation_bytes(n);
     size_t n_bytes = (size_t)n * dot_activation_bytes(format);
     return (n_bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES;
 }
 
 void KERNEL(activation_prepare)(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
     char *to = (char *)out + (size_t)row * KERNEL(activation_bytes)(format, n);
-    if (format == TENSOR_INT8 || format == TENSOR_INT4) {
-        KERNEL(activation_pack)(to, x, format, n);
+    if (tensor_format_is_integer(format)) {
+        KERNEL(activation_pack)(to, x, n);
         return;
     }
     if (format != TENSOR_BF16) {

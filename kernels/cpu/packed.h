@@ -5,6 +5,6 @@
 #include "kernels/packed.h"
 
 void avx2_matmul_packed(const struct matmul *m);
-void avx2_activation_pack(char *row, const float *x, enum tensor_format format, int32_t n);
+void avx2_activation_pack(char *row, const float *x, int32_t n);
 void avx512_matmul_packed(const struct matmul *m);
-void avx512_activation_pack(char *row, const float *x, enum tensor_format format, int32_t n);
+void avx512_activation_pack(char *row, const float *x, int32_t n);

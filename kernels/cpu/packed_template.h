@@ -1,9 +1,9 @@
 // Matrix products of packed weights (kernels/packed.h) with any number of rows. Included once for each instruction set.
 //
 // A vector holds outputs: VEC_N of a block of sixteen, a part. Integers are exact within a group and groups are added
-// in order of k, one output a lane; FP8 adds every input in order of k. So bits are the same in every tile shape, on
-// any instruction set. With many rows, PACKED_TILE_ROWS of them share each weight; with few, several parts are in
-// flight.
+// in order of k, one output a lane; FP8 adds the inputs of a group in order of k, and then the groups. So bits are the
+// same in every tile shape, on any instruction set. With many rows, PACKED_TILE_ROWS of them share each weight; with
+// few, several parts are in flight.
 #include "kernels/cpu/packed.h"
 #include "kernels/packed_make.h"
 
@@ -94,7 +94,7 @@ VEC_INLINE ivec ivec_high(ivec x) {
 // bits; bytes are widened first.
 VEC_INLINE ivec quad_step(ivec sum, ivec weights, const int8_t *quad, enum tensor_format format) {
     const __m256i x = _mm256_set1_epi32(load_i32(quad));
-    if (format == TENSOR_INT4)
+    if (tensor_format_is_int4(format))
         return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(weights, x), _mm256_set1_epi16(1)));
     const __m256i even = _mm256_madd_epi16(_mm256_and_si256(weights, _mm256_set1_epi16(0xff)),
                                            _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
@@ -112,24 +112,26 @@ VEC_INLINE vec vec_load_fp8(const char *p) {
 // One group of all parts and rows.
 VEC_INLINE void integers_group(const struct packed_tile *t, enum tensor_format format, int32_t g, int32_t n_parts,
                                int32_t n_rows, vec *sums) {
+    const bool is_int4 = tensor_format_is_int4(format), has_offsets = tensor_format_has_offsets(format);
     const int32_t n_groups = packed_groups(t->n_in);
     const size_t group_bytes = packed_group_bytes(format), scales_at = packed_scales_at(format, t->n_in);
+    const size_t offsets_at = packed_offsets_at(format, t->n_in) - scales_at;
     const size_t row_scales = (size_t)n_groups * PACKED_GROUP, starts = row_scales + (size_t)n_groups * sizeof(float);
     ivec inner[PACKED_TILE_MAX];
 #pragma GCC unroll 8
     for (int32_t i = 0; i < n_parts * n_rows; i++)
-        inner[i] =
-            ivec_all(load_i32(t->activations + (size_t)(i % n_rows) * t->activation_stride + starts + (size_t)g * 4));
+        inner[i] = ivec_all(packed_start(
+            load_i32(t->activations + (size_t)(i % n_rows) * t->activation_stride + starts + (size_t)g * 4), format));
 #pragma GCC unroll 4
     for (int32_t pair = 0; pair < PACKED_GROUP / PACKED_QUAD / 2; pair++) {
-        const size_t line = (size_t)(format == TENSOR_INT4 ? pair : 2 * pair) * PACKED_LINE;
+        const size_t line = (size_t)(is_int4 ? pair : 2 * pair) * PACKED_LINE;
 #pragma GCC unroll 8
         for (int32_t i = 0; i < n_parts; i++) {
             const char *at = tile_block(t, i) + (size_t)g * group_bytes + line + tile_lane(t, i) * PART_LINE;
-            const ivec first = ivec_load(at), low = format == TENSOR_INT4 ? ivec_low(first) : first;
-            const ivec high = format == TENSOR_INT4 ? ivec_high(first) : ivec_load(at + PACKED_LINE);
+            const ivec first = ivec_load(at), low = is_int4 ? ivec_low(first) : first;
+            const ivec high = is_int4 ? ivec_high(first) : ivec_load(at + PACKED_LINE);
             if (n_rows <= FEW_ROWS) _mm_prefetch(at + FETCH_BYTES, _MM_HINT_T0);
-            if (n_rows <= FEW_ROWS && format == TENSOR_INT8) _mm_prefetch(at + FETCH_BYTES + PACKED_LINE, _MM_HINT_T0);
+            if (n_rows <= FEW_ROWS && !is_int4) _mm_prefetch(at + FETCH_BYTES + PACKED_LINE, _MM_HINT_T0);
 #pragma GCC unroll 8
             for (int32_t r = 0; r < n_rows; r++) {
                 const int8_t *x = (const int8_t *)t->activations + (size_t)r * t->activation_stride +
@@ -143,18 +145,30 @@ VEC_INLINE void integers_group(const struct packed_tile *t, enum tensor_format f
     for (int32_t i = 0; i < n_parts; i++) {
         const char *at = tile_block(t, i) + scales_at + ((size_t)g * PACKED_OUTPUTS + tile_lane(t, i) * VEC_N) * 2;
         const vec scales = vec_load_f16((const uint16_t *)(const void *)at);
+        const vec offsets = has_offsets ? vec_load_f16((const uint16_t *)(const void *)(at + offsets_at)) : vec_zero();
 #pragma GCC unroll 8
         for (int32_t r = 0; r < n_rows; r++) {
             const char *row = t->activations + (size_t)r * t->activation_stride + row_scales + (size_t)g * 4;
-            sums[i * n_rows + r] = vec_fma(vec_from_ivec(inner[i * n_rows + r]),
-                                           vec_mul(scales, vec_all(load_f32(row))), sums[i * n_rows + r]);
+            const float scale = load_f32(row);
+            vec sum =
+                vec_fma(vec_from_ivec(inner[i * n_rows + r]), vec_mul(scales, vec_all(scale)), sums[i * n_rows + r]);
+            if (has_offsets) {
+                const float total = (float)load_i32(row - row_scales + starts) * (-1.0f / PACKED_START_FACTOR);
+                sum = vec_fma(offsets, vec_all(scale * total), sum);
+            }
+            sums[i * n_rows + r] = sum;
         }
     }
 }
 
-// The value of a byte is that of the F16 with the same bits, times 2^8: the scales take it in.
-VEC_INLINE void fp8_sums(const struct packed_tile *t, int32_t n_parts, int32_t n_rows, vec *sums) {
-    for (int32_t k = 0; k < t->n_in; k++) {
+// The inputs of one scale. The value of a byte is that of the F16 with the same bits, times 2^8: scales take it in.
+VEC_INLINE void fp8_group(const struct packed_tile *t, int32_t g, int32_t n_parts, int32_t n_rows, vec *sums) {
+    const int32_t first = g * PACKED_FP8_GROUP, left = t->n_in - first;
+    const int32_t end = first + (left < PACKED_FP8_GROUP ? left : PACKED_FP8_GROUP);
+    vec inner[PACKED_TILE_MAX];
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < n_parts * n_rows; i++) inner[i] = vec_zero();
+    for (int32_t k = first; k < end; k++) {
 #pragma GCC unroll 8
         for (int32_t i = 0; i < n_parts; i++) {
             const char *at = tile_block(t, i) + (size_t)k * PACKED_OUTPUTS + tile_lane(t, i) * VEC_N;
@@ -163,16 +177,18 @@ VEC_INLINE void fp8_sums(const struct packed_tile *t, int32_t n_parts, int32_t n
 #pragma GCC unroll 8
             for (int32_t r = 0; r < n_rows; r++) {
                 const char *x = t->activations + (size_t)r * t->activation_stride + (size_t)k * sizeof(float);
-                sums[i * n_rows + r] = vec_fma(weights, vec_all(load_f32(x)), sums[i * n_rows + r]);
+                inner[i * n_rows + r] = vec_fma(weights, vec_all(load_f32(x)), inner[i * n_rows + r]);
             }
         }
     }
 #pragma GCC unroll 8
     for (int32_t i = 0; i < n_parts; i++) {
-        const char *at = tile_block(t, i) + packed_scales_at(TENSOR_FP8, t->n_in) + tile_lane(t, i) * VEC_N * 4;
+        const char *at = tile_block(t, i) + packed_scales_at(TENSOR_FP8, t->n_in) +
+                         ((size_t)g * PACKED_OUTPUTS + tile_lane(t, i) * VEC_N) * sizeof(float);
         const vec scales = vec_mul(vec_load((const float *)(const void *)at), vec_all(0x1p8f));
 #pragma GCC unroll 8
-        for (int32_t r = 0; r < n_rows; r++) sums[i * n_rows + r] = vec_mul(sums[i * n_rows + r], scales);
+        for (int32_t r = 0; r < n_rows; r++)
+            sums[i * n_rows + r] = vec_fma(inner[i * n_rows + r], scales, sums[i * n_rows + r]);
     }
 }
 
@@ -203,7 +219,7 @@ VEC_INLINE void tile_run(const struct matmul *m, enum tensor_format format, int3
 #pragma GCC unroll 8
     for (int32_t i = 0; i < n_parts * n_rows; i++) sums[i] = vec_zero();
     if (format == TENSOR_FP8)
-        fp8_sums(&t, n_parts, n_rows, sums);
+        for (int32_t g = 0; g * PACKED_FP8_GROUP < t.n_in; g++) fp8_group(&t, g, n_parts, n_rows, sums);
     else
         for (int32_t g = 0; g < packed_groups(t.n_in); g++) integers_group(&t, format, g, n_parts, n_rows, sums);
 #pragma GCC unroll 8
@@ -278,19 +294,43 @@ static void matmul_int4(const struct matmul *m) {
     matmul_packed_format(m, TENSOR_INT4);
 }
 
-void KERNEL(matmul_packed)(const struct matmul *m) {
-    if (m->weight->format == TENSOR_FP8)
-        matmul_fp8(m);
-    else if (m->weight->format == TENSOR_INT8)
-        matmul_int8(m);
-    else
-        matmul_int4(m);
+static void matmul_int8_offset(const struct matmul *m) {
+    matmul_packed_format(m, TENSOR_INT8_OFFSET);
+}
+static void matmul_int4_offset(const struct matmul *m) {
+    matmul_packed_format(m, TENSOR_INT4_OFFSET);
 }
 
-void KERNEL(activation_pack)(char *row, const float *x, enum tensor_format format, int32_t n) {
-    packed_activation(row, x, n, packed_zero(format));
+void KERNEL(matmul_packed)(const struct matmul *m) {
+    switch (m->weight->format) {
+    case TENSOR_FP8:
+        matmul_fp8(m);
+        break;
+    case TENSOR_INT8:
+        matmul_int8(m);
+        break;
+    case TENSOR_INT4:
+        matmul_int4(m);
+        break;
+    case TENSOR_INT8_OFFSET:
+        matmul_int8_offset(m);
+        break;
+    case TENSOR_INT4_OFFSET:
+        matmul_int4_offset(m);
+        break;
+    default:
+        break;
+    }
+}
+
+void KERNEL(activation_pack)(char *row, const float *x, int32_t n) {
+    packed_activation(row, x, n);
 }
 
 void KERNEL(weight_pack)(void *block, const float *rows, enum tensor_format format, int32_t n) {
     pack_block(block, rows, format, n);
+}
+
+void KERNEL(weight_fill)(void *block, const struct tensor_row *rows, enum tensor_format format, int32_t n) {
+    fill_block(block, rows, format, n);
 }

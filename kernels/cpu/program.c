@@ -34,9 +34,8 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
     p->residual = place(layout, rows * (size_t)shape->hidden, sizeof(float));
     p->normed = place(layout, rows * (size_t)shape->hidden, sizeof(float));
     size_t grouped = (rows + ACTIVATION_ROWS - 1) / ACTIVATION_ROWS * ACTIVATION_ROWS;
-    size_t rounded = p->backend->kernels->activation_bytes(TENSOR_BF16, widest);
-    size_t packed = p->backend->kernels->activation_bytes(TENSOR_INT8, widest);
-    p->prepared = place(layout, grouped, rounded > packed ? rounded : packed);
+    p->rounded = place(layout, grouped, p->backend->kernels->activation_bytes(TENSOR_BF16, widest));
+    p->packed = place(layout, grouped, p->backend->kernels->activation_bytes(TENSOR_INT8, widest));
     p->query = place(layout, rows * (size_t)shape->q_width, sizeof(float));
     p->key = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
     p->value = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
@@ -148,7 +147,8 @@ void cpu_program_close(struct program *program) {
 // Puts the weight that the backend made in the place of the model's.
 static void take_weight(struct cpu_program *p, struct tensor *weight) {
     *weight = *(const struct tensor *)weight->handle;
-    p->weight_bytes += (double)(weight->format >= TENSOR_FP8 ? packed_bytes(weight) : tensor_bytes(weight));
+    p->weight_bytes +=
+        (double)(tensor_format_is_quantised(weight->format) ? packed_bytes(weight) : tensor_bytes(weight));
     p->row_flops += 2.0 * weight->n_rows * weight->n_cols;
 }
 

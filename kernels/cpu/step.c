@@ -22,14 +22,9 @@ void meet_sum(struct run *run, float *values, size_t n) {
 
 // ------------------------------------------------------------------------------------------------ inputs of products
 
-static bool is_prepared(enum tensor_format format) {
-    return format == TENSOR_BF16 || format == TENSOR_INT8 || format == TENSOR_INT4;
-}
-
 void operand_serve(struct operand *operand, const struct tensor *weight) {
-    if (!is_prepared(weight->format)) return;
-    assert(operand->form == TENSOR_F32 || operand->form == weight->format);
-    operand->form = weight->format;
+    operand->rounded |= weight->format == TENSOR_BF16;
+    operand->packed |= tensor_format_is_integer(weight->format);
 }
 
 static void operand_row(const struct run *run, const struct operand *operand, int32_t r) {
@@ -42,13 +37,14 @@ static void operand_row(const struct run *run, const struct operand *operand, in
     else if (operand->rows)
         memcpy(normed, from, n * sizeof *normed);
     if (operand->norm_weight || operand->rows) from = normed;
-    if (is_prepared(operand->form)) run->kernels->activation_prepare(p->prepared, r, from, operand->form, operand->n);
+    if (operand->rounded) run->kernels->activation_prepare(p->rounded, r, from, TENSOR_BF16, operand->n);
+    if (operand->packed) run->kernels->activation_prepare(p->packed, r, from, TENSOR_INT8, operand->n);
 }
 
 void operand_make(struct run *run, struct operand *operand) {
     bool copies = operand->norm_weight || operand->rows;
     operand->exact = copies ? run->program->normed : operand->source;
-    if (!copies && !is_prepared(operand->form)) return;
+    if (!copies && !operand->rounded && !operand->packed) return;
     int32_t first, count;
     while (take(run, operand->n_rows, chunk_rows(run, operand->n_rows), &first, &count))
         for (int32_t r = first; r < first + count; r++) operand_row(run, operand, r);
@@ -58,10 +54,11 @@ void operand_make(struct run *run, struct operand *operand) {
 void multiply(const struct run *run, const struct operand *operand, const struct output *output, int32_t first,
               int32_t count) {
     const enum tensor_format format = output->weight->format;
-    const bool prepared = is_prepared(format);
+    const bool packed = tensor_format_is_integer(format), prepared = packed || format == TENSOR_BF16;
+    const char *rows = packed ? run->program->packed : run->program->rounded;
     struct matmul m = {.weight = output->weight,
                        .bias = output->bias,
-                       .activations = prepared ? (const void *)run->program->prepared : (const void *)operand->exact,
+                       .activations = prepared ? (const void *)rows : (const void *)operand->exact,
                        .activation_stride = prepared ? run->kernels->activation_bytes(format, operand->n)
                                                      : (size_t)operand->n * sizeof(float),
                        .out = output->to,

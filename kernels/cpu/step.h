@@ -56,11 +56,10 @@ struct operand {
     const float *norm_weight;
     float norm_eps;
     int32_t n_rows, n;
-    enum tensor_format form; // beside F32, what some matrix needs; F32: nothing
-    const float *exact;      // result: F32 rows, contiguous
+    bool rounded, packed; // beside F32, what some matrix needs: rows for BF16 weights, for integers
+    const float *exact;   // result: F32 rows, contiguous
 };
 
-// Matrices of an operation that need more than F32 rows are of one format: the backend quantises all or none.
 void operand_serve(struct operand *operand, const struct tensor *weight);
 
 // The rows as `multiply` needs them; a stage where there is something to do.

@@ -1,10 +1,15 @@
 // Embedding, residual addition, gated activations, logit caps and rotary embedding: the plain definitions.
 #include "kernels/kernel_table.h"
+#include "kernels/packed_read.h"
 #include "kernels/ref/ref_load.h"
 
 #include <math.h>
 
 void ref_embed_row(float *out, const struct tensor *table, int32_t token, float scale) {
+    if (tensor_format_is_quantised(table->format)) {
+        packed_row(out, table, token, scale);
+        return;
+    }
     size_t row = (size_t)token * (size_t)table->n_cols;
     for (int32_t i = 0; i < table->n_cols; i++) out[i] = ref_weight(table, row + (size_t)i) * scale;
 }

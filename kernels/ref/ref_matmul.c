@@ -7,15 +7,15 @@
 #include <math.h>
 
 size_t ref_activation_bytes(enum tensor_format format, int32_t n) {
-    if (format == TENSOR_INT8 || format == TENSOR_INT4) return packed_activation_bytes(n);
+    if (tensor_format_is_integer(format)) return packed_activation_bytes(n);
     return ((size_t)n * sizeof(float) + 63) / 64 * 64;
 }
 
 // BF16 activations stay floats here, rounded.
 void ref_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
     char *to = (char *)out + (size_t)row * ref_activation_bytes(format, n);
-    if (format == TENSOR_INT8 || format == TENSOR_INT4) {
-        packed_activation(to, x, n, packed_zero(format));
+    if (tensor_format_is_integer(format)) {
+        packed_activation(to, x, n);
         return;
     }
     float *rounded = (float *)(void *)to;
@@ -23,7 +23,7 @@ void ref_activation_prepare(void *out, int32_t row, const float *x, enum tensor_
 }
 
 void ref_matmul(const struct matmul *m) {
-    if (m->weight->format >= TENSOR_FP8) {
+    if (tensor_format_is_quantised(m->weight->format)) {
         ref_matmul_packed(m);
         return;
     }

@@ -15,13 +15,13 @@ static void fill(struct model_spec *spec, struct layer_spec layers[2], int32_t w
                                 .embed = {.format = TENSOR_BF16, .n_rows = 32, .n_cols = 8},
                                 .layers = layers};
     for (int i = 0; i < 2; i++)
-        layers[i] = (struct layer_spec){.wq = {TENSOR_BF16, 8, 8, NULL, NULL, 0},
-                                        .wk = {TENSOR_BF16, 4, 8, NULL, NULL, 0},
-                                        .wv = {TENSOR_BF16, 4, 8, NULL, NULL, 0},
-                                        .wo = {TENSOR_BF16, 8, 8, NULL, NULL, 0},
-                                        .gate = {TENSOR_BF16, 16, 8, NULL, NULL, 0},
-                                        .up = {TENSOR_BF16, 16, 8, NULL, NULL, 0},
-                                        .down = {TENSOR_BF16, 8, 16, NULL, NULL, 0},
+        layers[i] = (struct layer_spec){.wq = {.format = TENSOR_BF16, .n_rows = 8, .n_cols = 8},
+                                        .wk = {.format = TENSOR_BF16, .n_rows = 4, .n_cols = 8},
+                                        .wv = {.format = TENSOR_BF16, .n_rows = 4, .n_cols = 8},
+                                        .wo = {.format = TENSOR_BF16, .n_rows = 8, .n_cols = 8},
+                                        .gate = {.format = TENSOR_BF16, .n_rows = 16, .n_cols = 8},
+                                        .up = {.format = TENSOR_BF16, .n_rows = 16, .n_cols = 8},
+                                        .down = {.format = TENSOR_BF16, .n_rows = 8, .n_cols = 16},
                                         .window = i == 1 ? window : 0};
 }
 
@@ -62,10 +62,10 @@ static void only_experts_hit_are_read(void **state) {
     (void)state;
     struct expert experts[4];
     for (int e = 0; e < 4; e++)
-        experts[e] = (struct expert){{TENSOR_BF16, 16, 8, NULL, NULL, 0},
-                                     {TENSOR_BF16, 16, 8, NULL, NULL, 0},
-                                     {TENSOR_BF16, 8, 16, NULL, NULL, 0}};
-    struct layer_spec layer = {.router = {TENSOR_BF16, 4, 8, NULL, NULL, 0}, .experts = experts};
+        experts[e] = (struct expert){{.format = TENSOR_BF16, .n_rows = 16, .n_cols = 8},
+                                     {.format = TENSOR_BF16, .n_rows = 16, .n_cols = 8},
+                                     {.format = TENSOR_BF16, .n_rows = 8, .n_cols = 16}};
+    struct layer_spec layer = {.router = {.format = TENSOR_BF16, .n_rows = 4, .n_cols = 8}, .experts = experts};
     struct model_spec spec = {
         .n_layers = 1, .hidden = 8, .n_heads = 1, .head_dim = 8, .n_experts = 4, .n_hit = 1, .layers = &layer};
     const struct kv_shape kv = {1, 1, 8, 16, 8, KV_F32};
