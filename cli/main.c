@@ -13,6 +13,7 @@ static const struct command {
     {"chat", chat_main, "talk to a model in the terminal"},
     {"inspect", inspect_main, "show a model's architecture, tensors and memory plan, or this machine's peaks"},
     {"bench-model", bench_model_main, "measure how fast a model reads and writes on a device, beside its limits"},
+    {"eval", eval_main, "measure how well a model predicts a text, and how far it is from another"},
     {"tokenize", tokenize_main, "turn text into token ids and back"},
     {"render", render_main, "render a chat template"},
 };
