@@ -194,8 +194,10 @@ static __device__ __forceinline__ void own_sum_slice(float sum[2][NT][4], const 
     struct own_scales scales = {}, next = {};
     float part[2][NT][4] = {}; // of a group
     float(*into)[NT][4] = own_grouped<FORMAT>() ? part : sum;
+    // In one straight run of code ptxas moves loads behind the wait; it moves nothing out of a branch.
+    if (chunk < end)
 #pragma unroll
-    for (int s = 0; s < STAGES; s++) own_load_weights<FORMAT>(w[s], lane, chunk + s);
+        for (int s = 0; s < STAGES; s++) own_load_weights<FORMAT>(w[s], lane, chunk + s);
     if (own_grouped<FORMAT>()) own_load_scales<FORMAT>(&next, a, lane, chunk * PIECES * 32);
     dependency_wait();
 #pragma unroll
