@@ -69,7 +69,8 @@ static const float *take_vector(struct cuda_program *p, const float *host, int32
         if (p->vectors[i].host == host && p->vectors[i].n == n) return p->vectors[i].device;
     size_t n_bytes = (size_t)n * sizeof *host;
     float *device = device_memory_take(&p->vector_memory, n_bytes, &p->failure);
-    if (!device || cuda_check(cudaMemcpy(device, host, n_bytes, cudaMemcpyHostToDevice),
+    // In the stream of the steps: nothing else would wait for the end of a copy from pageable memory.
+    if (!device || cuda_check(cudaMemcpyAsync(device, host, n_bytes, cudaMemcpyHostToDevice, p->backend->stream),
                               "copying a vector to the device", &p->failure))
         return NULL;
     p->vectors = mem_grow(p->vectors, (size_t)p->n_vectors + 1, sizeof *p->vectors);
