@@ -149,7 +149,9 @@ static __device__ void select_list_bins(const struct select_row *row, int32_t ne
 #pragma unroll
         for (int i = 0; i < SAMPLE_HELD; i++) {
             const int32_t token = first + quad_offset<SAMPLE_ROW_THREADS>(i);
-            if (x[i] < least || token >= row->vocab || select_bin(row, x[i]) < first_bin) continue;
+            // Written so that NaN, which is in no bin up to `bin` but the last, is left out: the list has no room for
+            // it.
+            if (!(x[i] >= least) || token >= row->vocab || select_bin(row, x[i]) < first_bin) continue;
             const int32_t at = atomicAdd(&s->n_list, 1);
             s->values[at] = x[i];
             s->tokens[at] = token;
