@@ -16,7 +16,7 @@ enum {
     EXPANDED_OUTPUTS = 64,     // slices are multiples of this
 };
 
-// What was faster for a size of at most PRODUCT_OWN_ROWS rows.
+// What was faster for a size; beyond PRODUCT_OWN_ROWS rows, whether the library has the product at all.
 struct choice {
     enum product_output output;
     enum device_format format;
@@ -294,9 +294,8 @@ static struct choice *find_choice(struct product_engine *engine, const struct pr
 
 static bool takes_library(struct product_engine *engine, const struct product *p) {
     if (p->n_rows <= OWN_ROWS_ALWAYS || !library_can(engine, p)) return false;
-    if (p->n_rows > PRODUCT_OWN_ROWS) return true;
     const struct choice *choice = find_choice(engine, p);
-    return choice && choice->by_library;
+    return choice ? choice->by_library : p->n_rows > PRODUCT_OWN_ROWS;
 }
 
 cudaError_t product_run(struct product_engine *engine, const struct product *p, cudaStream_t stream) {
@@ -318,15 +317,21 @@ static cudaError_t try_library(void *context, cudaStream_t stream) {
     return by_library(trial->engine, trial->p, true, stream);
 }
 
+// Many rows are faster by the library wherever it has the product.
+static bool is_library_best(struct product_engine *engine, const struct product *p) {
+    struct trial trial = {engine, p};
+    if (p->n_rows > PRODUCT_OWN_ROWS) return by_library(engine, p, true, engine->stream) == cudaSuccess;
+    float library = product_time(try_library, &trial, engine->stream);
+    float own = product_time(try_own, &trial, engine->stream);
+    return library >= 0 && (own < 0 || library < own);
+}
+
 int product_prepare(struct product_engine *engine, const struct product *p, struct err *err) {
-    const bool either = p->n_rows > OWN_ROWS_ALWAYS && p->n_rows <= PRODUCT_OWN_ROWS && library_can(engine, p);
+    const bool either = p->n_rows > OWN_ROWS_ALWAYS && library_can(engine, p);
     cudaError_t error = cudaSuccess;
     if (either && !find_choice(engine, p)) {
-        struct trial trial = {engine, p};
-        float library = product_time(try_library, &trial, engine->stream);
-        float own = product_time(try_own, &trial, engine->stream);
         struct choice choice = choice_of(p);
-        choice.by_library = library >= 0 && (own < 0 || library < own);
+        choice.by_library = is_library_best(engine, p);
         vec_push(&engine->choices, choice);
         (void)cudaGetLastError();
     }

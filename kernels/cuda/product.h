@@ -4,7 +4,7 @@
 // fragments; every output element is reduced in one order that does not depend on the number of rows. Up to
 // PRODUCT_OWN_ROWS, what was faster when it was prepared is taken; more rows take cuBLASLt: FP8 with per-channel and
 // per-token scales where a probe at start shows that the library and the device can, otherwise quantised weights are
-// expanded to BF16, slice by slice.
+// expanded to BF16, slice by slice. What the library refuses when it is prepared takes our own kernel.
 //
 // Thread: the step thread. Nothing here allocates after product_engine_open.
 #pragma once

@@ -125,6 +125,36 @@ static void what_the_library_lacks_is_expanded(void **state) {
 }
 #endif
 
+#if defined(OPTIMA_CUDA_EMULATION)
+static cudaError_t run_own(void *context, const struct product *p) {
+    (void)context;
+    return product_own(p, NULL);
+}
+
+// Not every device and version has every product; the first call of the library fails here.
+static void what_the_library_refuses_takes_our_kernel(void **state) {
+    (void)state;
+    static const struct product_case refused = {KIND_BF16, PRODUCT_STORE_F32, 1, {40}, 96, true, 0, 0};
+    struct device_buffers memory = {0};
+    struct product_engine_options options = options_for(&refused);
+    struct product_engine *engine = engine_open(&memory, &options);
+    struct operands o;
+    struct err err = {0};
+    operands_make(&o, &refused, 31);
+    o.p.n_rows = ROWS_MAX;
+    o.p.out = device_poisoned(&memory, (size_t)ROWS_MAX * (size_t)o.p.out_stride * sizeof(float));
+    emulation_fail_after(0, cudaErrorNotSupported, false);
+    assert_int_equal(product_prepare(engine, &o.p, &err), 0);
+    emulation_fail_after(0, cudaSuccess, false);
+    char *out = run_rows(&o, run_engine, engine, ROWS_MAX), *own = run_rows(&o, run_own, NULL, ROWS_MAX);
+    assert_memory_equal(out, own, ROWS_MAX * (size_t)o.p.out_stride * sizeof(float));
+    free(out), free(own);
+    operands_free(&o);
+    product_engine_close(engine);
+    device_buffers_free(&memory);
+}
+#endif
+
 // Bits of a row do not depend on how many there are, above and below all limits.
 static void deterministic_products_take_our_kernels(void **state) {
     (void)state;
@@ -176,6 +206,7 @@ int main(void) {
         cmocka_unit_test(every_way_gives_the_product),
 #if defined(OPTIMA_CUDA_EMULATION)
         cmocka_unit_test(what_the_library_lacks_is_expanded),
+        cmocka_unit_test(what_the_library_refuses_takes_our_kernel),
 #endif
         cmocka_unit_test(deterministic_products_take_our_kernels),
         cmocka_unit_test(neighbours_are_multiplied_together),
