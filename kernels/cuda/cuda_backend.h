@@ -10,7 +10,8 @@
 #include "kernels/driver.h"
 #include <cuda_runtime_api.h>
 
-enum { STEPS_MAX = 2, DRAWN_MAX = 65536, BUCKETS_MAX = 160 };
+// DRAWN_MAX: the most that the second dimension of a grid can have, which counts rows with logits.
+enum { STEPS_MAX = 2, DRAWN_MAX = 65535, BUCKETS_MAX = 160 };
 
 struct cuda_program;
 

@@ -30,13 +30,13 @@ cudaError_t product_gate(const struct product_gate *op, cudaStream_t stream) {
 static __global__ void add_bias_kernel(float *out, int64_t out_stride, const float *bias, float scale, int32_t n) {
     dependency_launch();
     dependency_wait();
-    const int32_t i = blockIdx.x * THREADS + threadIdx.x;
-    if (i < n) out[blockIdx.y * out_stride + i] += scale * bias[i];
+    const int32_t i = blockIdx.y * THREADS + threadIdx.x;
+    if (i < n) out[blockIdx.x * out_stride + i] += scale * bias[i];
 }
 
 cudaError_t product_add_bias(float *out, int64_t out_stride, const float *bias, float scale, int32_t n_rows, int32_t n,
                              cudaStream_t stream) {
-    dim3 grid((unsigned)((n + THREADS - 1) / THREADS), (unsigned)n_rows);
+    dim3 grid((unsigned)n_rows, (unsigned)((n + THREADS - 1) / THREADS));
     return launch(add_bias_kernel, grid, dim3(THREADS), 0, stream, true, out, out_stride, bias, scale, n);
 }
 
