@@ -151,6 +151,11 @@ static cublasStatus_t candidates(struct library *library, const struct plan *pla
     const uint64_t workspace_bytes = LIBRARY_WORKSPACE_BYTES;
     status = cublasLtMatmulPreferenceSetAttribute(wanted, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
                                                   sizeof workspace_bytes);
+    // Parts of a sum must not meet in BF16, the output's format.
+    const uint32_t in_f32 = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    if (status == CUBLAS_STATUS_SUCCESS && plan->key.out_bf16)
+        status = cublasLtMatmulPreferenceSetAttribute(wanted, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &in_f32,
+                                                      sizeof in_f32);
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
         uint32_t value;
