@@ -30,9 +30,14 @@ struct draft_query {
 };
 
 struct proposer {
-    const char *name;  // "ngram", ...
-    bool runs_steps;   // proposing takes time on the device, so that one asks only for what will be used
-    uint64_t steps_ns; // in which the last call of propose ran steps
+    const char *name; // "ngram", ...
+    bool runs_steps;  // proposing takes time on the device, so that one asks only for what will be used
+    // Of a proposer that runs steps: what one draft for each of n sequences takes, and one row that it lags behind.
+    double (*round_ns)(const void *proposer, int32_t n_sequences);
+    double row_ns;
+    uint64_t steps_ns; // that the last call of propose took
+    // Rows that it must compute before it can draft for this sequence. NULL: none.
+    int32_t (*lag)(const struct proposer *proposer, const struct draft_query *query);
     // Fills n, strength and tokens of each query. What is outside the vocabulary is a programming error.
     void (*propose)(struct proposer *proposer, struct draft_query *queries, int32_t n_queries);
     // The sequence is over, after these tokens; n, n_max and tokens say nothing. NULL: nobody cares.

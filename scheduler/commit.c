@@ -71,6 +71,7 @@ void scheduler_commit(struct scheduler *scheduler, const struct sample_result *r
                       struct generation_events *events) {
     assert(scheduler->n_in_flight > 0);
     const struct planned_step *step = &scheduler->steps[scheduler->first_step];
+    const uint64_t n_tokens_before = scheduler->counters.n_generated_tokens;
     scheduler->first_step = (scheduler->first_step + 1) % STEPS_PLANNED_MAX;
     scheduler->n_in_flight--;
     for (int32_t i = 0; i < step->n_rows; i++) {
@@ -84,4 +85,6 @@ void scheduler_commit(struct scheduler *scheduler, const struct sample_result *r
         else if (sequence->n_in_flight == 0)
             scheduler_drained(scheduler, sequence);
     }
+    scheduler->speculation.committed = step->governed;
+    scheduler->speculation.committed.n_tokens = (int32_t)(scheduler->counters.n_generated_tokens - n_tokens_before);
 }

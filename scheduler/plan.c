@@ -138,8 +138,16 @@ static void add_rows(struct scheduler *scheduler, struct step_input *input, stru
     int32_t n_forced = count_forced(sequence, n_rows);
     int32_t forced_first = max_i32(first, sequence->request->n_prompt_reported) + 1;
     int32_t n_drafts = draft ? draft->n : 0, n_draws = n_drafts + draws_after(sequence, n_rows - n_drafts);
-    *planned = (struct planned_rows){sequence, input->n_logit_rows, n_forced, forced_first, n_draws, {0}};
+    *planned = (struct planned_rows){.sequence = sequence,
+                                     .logit_first = input->n_logit_rows,
+                                     .n_forced = n_forced,
+                                     .forced_first = forced_first,
+                                     .n_draws = n_draws,
+                                     .draft_strength = draft ? draft->strength : 0};
     for (int32_t i = 0; i < n_drafts; i++) planned->drafts[i] = draft->tokens[i];
+    step->governed.n_sequences += n_draws == n_rows;
+    step->governed.n_drafts += n_drafts;
+    if (n_draws < n_rows) step->governed.has_prompts = true;
     input->sequences[input->n_sequences] =
         (struct step_sequence){input->n_rows, n_rows, first + n_rows, input->n_block_table};
     add_block_table(scheduler, input, sequence, first + n_rows);
@@ -256,12 +264,14 @@ bool scheduler_plan(struct scheduler *scheduler, struct step_input *input, uint6
     assert(input->n_rows == 0 && input->n_sequences == 0 && input->n_logit_rows == 0);
     struct planned_step *step = &scheduler->steps[(scheduler->first_step + scheduler->n_in_flight) % STEPS_PLANNED_MAX];
     step->n_rows = 0;
+    step->governed = (struct governor_step){0};
     reserve_blocks(scheduler);
     scheduler_admit(scheduler);
     scheduler_speculate(scheduler);
     add_decodes(scheduler, input, now_ns);
     add_chunks(scheduler, input, now_ns);
     if (input->n_rows == 0) return false;
+    step->governed.draft_ns = scheduler->speculation.draft_ns;
     // Steps run in order: from the next step on, others may read what this one computes.
     for (int32_t i = 0; i < step->n_rows; i++) {
         struct sequence *sequence = step->rows[i].sequence;

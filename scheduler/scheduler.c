@@ -396,9 +396,16 @@ void scheduler_set_prompt_rows_max(struct scheduler *scheduler, int32_t n_rows) 
     scheduler->prompt_rows_max = n_rows;
 }
 
+void scheduler_learn_time(struct scheduler *scheduler, uint64_t step_ns) {
+    struct speculation *speculation = &scheduler->speculation;
+    speculation->committed.step_ns = step_ns;
+    governor_learn_step(&speculation->governor, &speculation->committed);
+}
+
 void scheduler_counters(const struct scheduler *scheduler, struct scheduler_counters *out) {
     *out = scheduler->counters;
     out->n_running = scheduler->n_running;
+    out->speculation_gain = governor_gain(&scheduler->speculation.governor);
     out->n_waiting = scheduler->queue.n_queued + scheduler->n_held + scheduler->n_preempted + scheduler->n_resuming;
     out->n_places = scheduler->blocks_short ? scheduler->n_running : scheduler->limits.sequences_max;
     out->n_blocks_used = scheduler->limits.n_blocks - block_pool_n_available(&scheduler->pool);

@@ -45,6 +45,9 @@ bool scheduler_plan(struct scheduler *scheduler, struct step_input *input, uint6
 void scheduler_commit(struct scheduler *scheduler, const struct sample_result *results, uint64_t now_ns,
                       struct generation_events *events);
 
+// How long the step committed last kept the device busy: what the choice of drafts goes by.
+void scheduler_learn_time(struct scheduler *scheduler, uint64_t step_ns);
+
 // The longest chunk of prompts that one step may hold in all while other sequences decode, >= 1.
 void scheduler_set_prompt_rows_max(struct scheduler *scheduler, int32_t n_rows);
 
@@ -61,6 +64,7 @@ struct scheduler_counters {
     uint64_t n_drafts;                        // times that a sequence had drafts in a step
     uint64_t n_draft_tokens, n_draft_tokens_accepted;
     uint64_t n_accepted_at[DRAFTS_MAX]; // of the first draft of a step, of the second, ...
+    double speculation_gain;            // tokens a second over those without drafts, by governor_gain
 };
 void scheduler_counters(const struct scheduler *scheduler, struct scheduler_counters *out);
 

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "engine/engine.h"
 #include "scheduler/generation.h"
+#include "scheduler/governor.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -41,6 +42,7 @@ struct sequence {
     uint64_t last_entry;     // prefix cache entry of the last of them
     struct seen_token *seen; // [n_seen] ascending by token; NULL without penalties
     int32_t n_seen;
+    struct acceptance acceptance[DRAFT_STRENGTHS]; // of its drafts, by how sure the proposer was
     uint64_t scheduled_ns;
 };
 

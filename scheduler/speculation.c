@@ -6,6 +6,10 @@
 #include <assert.h>
 #include <stdlib.h>
 
+// With steps in flight, sequences stop waiting for their tokens when so many plans had no drafts, and wait again for
+// one of so many.
+enum { IDLE_PLANS = 4, NAP_PLANS = 64 };
+
 void speculation_open(struct speculation *speculation, struct proposer *proposer, int32_t draft_tokens,
                       int32_t sequences_max) {
     assert(draft_tokens >= 0 && draft_tokens <= DRAFTS_MAX);
@@ -13,17 +17,20 @@ void speculation_open(struct speculation *speculation, struct proposer *proposer
     if (!proposer) return;
     speculation->queries = mem_alloc_zero((size_t)sequences_max, sizeof *speculation->queries);
     speculation->sequences = mem_alloc_zero((size_t)sequences_max, sizeof(struct sequence *));
+    speculation->candidates = mem_alloc_zero((size_t)sequences_max, sizeof *speculation->candidates);
 }
 
 void speculation_close(struct speculation *speculation) {
     free(speculation->queries);
     free(speculation->sequences);
+    free(speculation->candidates);
 }
 
 size_t speculation_bytes(const struct speculation *speculation, int32_t sequences_max) {
     if (!speculation->proposer) return 0;
     return speculation->proposer->bytes(speculation->proposer) +
-           (size_t)sequences_max * (sizeof *speculation->queries + sizeof(struct sequence *));
+           (size_t)sequences_max *
+               (sizeof *speculation->queries + sizeof(struct sequence *) + sizeof *speculation->candidates);
 }
 
 static struct draft_query query_of(const struct sequence *sequence) {
@@ -98,40 +105,101 @@ void scheduler_trim_blocks(struct scheduler *scheduler, struct sequence *sequenc
     while (sequence->n_blocks > n_needed) block_pool_release(&scheduler->pool, sequence->blocks[--sequence->n_blocks]);
 }
 
-// Whether drafts may follow the next row of a sequence: it draws, its token is known and it has a place.
-static bool may_draft(const struct scheduler *scheduler, const struct sequence *sequence) {
-    const struct generation *g = &sequence->request->generation;
-    return g->max_tokens - sequence->n_generated > 1 && sequence->n_drawing == 0 && sequence_rows_left(sequence) == 1 &&
-           sequence->n_computed < sequence->n_blocks * scheduler->limits.block_tokens;
-}
-
 static int32_t min_i32(int32_t a, int32_t b) {
     return a < b ? a : b;
 }
 
-void scheduler_speculate(struct scheduler *scheduler) {
+// Tokens that a sequence may still draw.
+static int32_t tokens_left(const struct sequence *sequence) {
+    return sequence->request->generation.max_tokens - sequence->n_generated;
+}
+
+// Whether drafts may follow the next row of a sequence: it draws, its token is known and it has a place.
+static bool may_draft(const struct scheduler *scheduler, const struct sequence *sequence) {
+    return tokens_left(sequence) > 1 && sequence->n_drawing == 0 && sequence_rows_left(sequence) == 1 &&
+           sequence->n_computed < sequence->n_blocks * scheduler->limits.block_tokens;
+}
+
+// Sequences that may have drafts, and as many of them as could be used.
+static void list_queries(struct scheduler *scheduler) {
     struct speculation *s = &scheduler->speculation;
     s->n_queries = 0;
-    if (!s->proposer) return;
-    struct room room = room_for_drafts(scheduler);
     for (int32_t i = 0; i < scheduler->n_running; i++) {
         struct sequence *sequence = scheduler->running[i];
         if (!may_draft(scheduler, sequence)) continue;
+        struct draft_query query = query_of(sequence);
         // The last token of all needs no row.
-        int32_t n_left = sequence->request->generation.max_tokens - sequence->n_generated - 1;
-        int32_t n = take_room(&room, sequence, min_i32(s->draft_tokens, n_left));
-        if (n <= 0) continue;
-        s->queries[s->n_queries] = query_of(sequence);
-        s->queries[s->n_queries].n_max = n;
+        query.n_max = min_i32(tokens_left(sequence) - 1, s->draft_tokens ? s->draft_tokens : DRAFTS_MAX);
+        s->queries[s->n_queries] = query;
         s->sequences[s->n_queries++] = sequence;
     }
+}
+
+static void propose(struct speculation *s) {
     if (s->n_queries == 0) return;
     s->proposer->propose(s->proposer, s->queries, s->n_queries);
+    s->draft_ns = s->proposer->steps_ns;
+    for (int32_t i = 0; i < s->n_queries; i++) assert(s->queries[i].n >= 0 && s->queries[i].n <= s->queries[i].n_max);
+}
+
+// Keeps the queries that may have drafts.
+static void drop_queries(struct speculation *s) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < s->n_queries; i++) {
+        if (s->queries[i].n_max <= 0) continue;
+        s->queries[n] = s->queries[i];
+        s->sequences[n++] = s->sequences[i];
+    }
+    s->n_queries = n;
+}
+
+// Sequences that draw in this step, however many drafts others have.
+static int32_t count_decoding(const struct scheduler *scheduler) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < scheduler->n_running; i++) n += sequence_rows_left(scheduler->running[i]) == 1;
+    return n;
+}
+
+// Limits the drafts of each sequence to those that pay.
+static void govern(struct scheduler *scheduler) {
+    struct speculation *s = &scheduler->speculation;
+    struct proposer *proposer = s->proposer;
+    struct draft_cost cost = {proposer->round_ns, proposer->row_ns, proposer};
+    for (int32_t i = 0; i < s->n_queries; i++) {
+        const struct draft_query *query = &s->queries[i];
+        s->candidates[i] = (struct governor_candidate){
+            .n_max = proposer->runs_steps ? query->n_max : query->n,
+            .rate = governor_rate(&s->governor, s->sequences[i]->acceptance, query->strength),
+            .lag = proposer->lag ? proposer->lag(proposer, query) : 0};
+    }
+    governor_choose(&s->governor, s->candidates, s->n_queries, count_decoding(scheduler), &cost);
+    for (int32_t i = 0; i < s->n_queries; i++) s->queries[i].n_max = s->candidates[i].n;
+}
+
+// What costs nothing is proposed first, so that the choice knows it; otherwise only what was chosen is proposed.
+void scheduler_speculate(struct scheduler *scheduler) {
+    struct speculation *s = &scheduler->speculation;
+    s->n_queries = 0;
+    s->draft_ns = 0;
+    if (!s->proposer) return;
+    list_queries(scheduler);
+    s->awake = s->draft_tokens || s->n_idle < IDLE_PLANS || ++s->n_plans % NAP_PLANS == 0;
+    if (s->n_queries == 0) return;
+    bool runs_steps = s->proposer->runs_steps;
+    if (!runs_steps) propose(s);
+    if (!s->draft_tokens) govern(scheduler);
+    struct room room = room_for_drafts(scheduler);
+    for (int32_t i = 0; i < s->n_queries; i++)
+        s->queries[i].n_max = take_room(&room, s->sequences[i], s->queries[i].n_max);
+    drop_queries(s);
+    if (runs_steps) propose(s);
+    int32_t n_drafts = 0;
     for (int32_t i = 0; i < s->n_queries; i++) {
         struct draft_query *query = &s->queries[i];
-        assert(query->n >= 0 && query->n <= query->n_max);
-        if (query->n) query->n = take_blocks(scheduler, s->sequences[i], query->n);
+        query->n = take_blocks(scheduler, s->sequences[i], min_i32(query->n, query->n_max));
+        n_drafts += query->n;
     }
+    s->n_idle = n_drafts ? 0 : s->n_idle + 1;
 }
 
 const struct draft_query *scheduler_draft_of(const struct scheduler *scheduler, const struct sequence *sequence) {
@@ -144,7 +212,8 @@ const struct draft_query *scheduler_draft_of(const struct scheduler *scheduler, 
 void scheduler_learn_drafts(struct scheduler *scheduler, struct sequence *sequence, const struct planned_rows *planned,
                             int32_t n_kept) {
     struct scheduler_counters *counters = &scheduler->counters;
-    (void)sequence;
+    governor_learn_drafts(&scheduler->speculation.governor, sequence->acceptance, planned->draft_strength,
+                          planned->n_draws - 1, n_kept);
     counters->n_drafts++;
     counters->n_draft_tokens += (uint64_t)planned->n_draws - 1;
     counters->n_draft_tokens_accepted += (uint64_t)n_kept;

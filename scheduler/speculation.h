@@ -6,6 +6,7 @@
 #pragma once
 
 #include "engine/proposer.h"
+#include "scheduler/governor.h"
 #include "scheduler/sequence.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,7 +17,13 @@ struct speculation {
     bool awake;                  // sequences wait for their last token to be known, because drafts may follow it
     struct draft_query *queries; // [sequences_max] of the step that is being planned
     struct sequence **sequences; // [sequences_max] whose they are
+    struct governor_candidate *candidates; // [sequences_max]
     int32_t n_queries;
+    struct governor governor;
+    struct governor_step committed; // of the step committed last
+    uint64_t draft_ns;              // that proposing took for the step that is being planned
+    uint64_t n_plans;
+    int32_t n_idle; // plans in a row for which no draft paid
 };
 
 void speculation_open(struct speculation *speculation, struct proposer *proposer, int32_t draft_tokens,

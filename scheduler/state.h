@@ -18,11 +18,13 @@ struct planned_rows {
     int32_t forced_first;
     int32_t n_draws;            // results behind these: the next token, and one more behind each draft
     int32_t drafts[DRAFTS_MAX]; // [n_draws - 1]
+    int32_t draft_strength;
 };
 
 struct planned_step {
-    struct planned_rows *rows; // [sequences_max]
-    int32_t n_rows;            // entries, one a sequence
+    struct planned_rows *rows;     // [sequences_max]
+    int32_t n_rows;                // entries, one a sequence
+    struct governor_step governed; // what the governor learns from it
 };
 
 struct scheduler {

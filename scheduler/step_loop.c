@@ -87,6 +87,7 @@ static bool exchange(struct step_loop *loop) {
     stats->n_prefix_queries = counters.n_prefix_queries;
     stats->n_prefix_hits = counters.n_prefix_hits;
     stats->n_drafts = counters.n_drafts;
+    stats->speculation_gain = counters.speculation_gain;
     stats->n_draft_tokens = counters.n_draft_tokens;
     stats->n_draft_tokens_accepted = counters.n_draft_tokens_accepted;
     memcpy(stats->n_accepted_at, counters.n_accepted_at, sizeof stats->n_accepted_at);
@@ -175,6 +176,7 @@ static void collect_step(struct step_loop *loop) {
     scheduler_set_prompt_rows_max(loop->scheduler,
                                   step_time_prompt_rows(&loop->time, engine_limits(loop->engine)->rows_max));
     scheduler_commit(loop->scheduler, results, loop->last_record.collected_ns, &loop->made);
+    scheduler_learn_time(loop->scheduler, loop->counted.busy_ns - busy_before);
     struct scheduler_counters counters;
     scheduler_counters(loop->scheduler, &counters);
     loop->last_record.n_accepted = (int32_t)(counters.n_draft_tokens_accepted - loop->counted.n_draft_tokens_accepted);

@@ -58,6 +58,7 @@ struct step_loop_stats {
     uint64_t n_prefix_queries, n_prefix_hits;                             // tokens
     uint64_t n_drafts, n_draft_tokens, n_draft_tokens_accepted;           // as in struct scheduler_counters
     uint64_t n_accepted_at[DRAFTS_MAX];
+    double speculation_gain;
     int32_t draft_tokens_max;                       // 0: no speculation
     uint64_t iteration_rows[ITERATION_BUCKETS + 1]; // steps by number of rows, not cumulative
     uint64_t iteration_rows_sum;

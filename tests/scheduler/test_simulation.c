@@ -188,6 +188,7 @@ static void collect(struct world *world) {
     struct step_record record;
     assert_int_equal(engine_collect(world->engine, &results, &record, NULL), 0);
     scheduler_commit(world->scheduler, results, world->n_steps, &world->events);
+    scheduler_learn_time(world->scheduler, 1000000 + 20000 * (uint64_t)record.n_rows);
 }
 
 // One turn of the step loop. False: nothing could be done.
@@ -266,7 +267,7 @@ static void open_world(struct world *world, uint64_t seed) {
                                     .silent_percent = draw(world, 2) * 40};
     if (chance(world, 70)) {
         options.proposer = &world->oracle.common;
-        options.draft_tokens = between(world, 1, DRAFTS_MAX);
+        options.draft_tokens = between(world, 0, DRAFTS_MAX);
         l->rows_max += between(world, 0, 40);
         l->logit_rows_max += between(world, 0, 40);
     }

@@ -8,6 +8,8 @@
 static void print(const struct metrics *metrics, const char *model_name, struct str *out) {
     struct step_loop_stats stats = {
         .n_running = 2, .n_waiting = 3, .n_blocks = 8, .n_blocks_used = 2, .block_tokens = 16};
+    stats.draft_tokens_max = 2, stats.n_drafts = 10, stats.n_draft_tokens = 17, stats.n_draft_tokens_accepted = 9;
+    stats.n_accepted_at[0] = 6, stats.n_accepted_at[1] = 3, stats.speculation_gain = 1.5;
     stats.iteration_rows[0] = 1, stats.iteration_rows[ITERATION_BUCKETS] = 2, stats.iteration_rows_sum = 40001;
     metrics_print(metrics, &(struct metrics_view){.model_name = model_name, .stats = &stats, .n_deferred = 4}, out);
 }
@@ -57,6 +59,12 @@ static void choices_are_counted_where_they_belong(void **state) {
         "vllm:request_prompt_tokens_bucket{model_name=\"m\",engine=\"0\",le=\"10\"} 1\n",
         "vllm:iteration_tokens_total_bucket{model_name=\"m\",engine=\"0\",le=\"16384\"} 1\n",
         "vllm:iteration_tokens_total_bucket{model_name=\"m\",engine=\"0\",le=\"+Inf\"} 3\n",
+        "vllm:spec_decode_num_drafts_total{model_name=\"m\",engine=\"0\"} 10\n",
+        "vllm:spec_decode_num_draft_tokens_total{model_name=\"m\",engine=\"0\"} 17\n",
+        "vllm:spec_decode_num_accepted_tokens_total{model_name=\"m\",engine=\"0\"} 9\n",
+        "vllm:spec_decode_num_accepted_tokens_per_pos_total{model_name=\"m\",engine=\"0\",position=\"0\"} 6\n",
+        "vllm:spec_decode_num_accepted_tokens_per_pos_total{model_name=\"m\",engine=\"0\",position=\"1\"} 3\n",
+        "optima_speculation_gain{model_name=\"m\",engine=\"0\"} 1.5\n",
         "vllm:iteration_tokens_total_count{model_name=\"m\",engine=\"0\"} 3\n",
     };
     page_holds(&metrics, lines, sizeof lines / sizeof *lines);
