@@ -100,6 +100,7 @@ static int open_program(struct engine *engine, struct err *err) {
                                   .comm = engine->comm,
                                   .vocab_first = spec->vocab_first,
                                   .vocab_rows = spec->embed.n_rows};
+    if (spec->long_rope_beyond && limits->context > spec->long_rope_beyond) shape.ropes = &spec->long_rope;
     int rc = program_open(&engine->program, engine->backend, &shape, err);
     if (rc) return rc;
     forward_record(engine->program, spec, limits->vocab);

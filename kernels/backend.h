@@ -144,6 +144,7 @@ struct op_attention_in {
     const float *bq, *bk, *bv;    // [A*D], [G*D], [G*D] or NULL
     const float *q_norm, *k_norm; // [D] each (per head, before rope) or NULL
     int32_t rope;                 // index into program_shape.ropes; -1: no rotation
+    bool norms_all_heads;         // q_norm and k_norm are [A*D] and [G*D]: they norm all heads of a row together
 };
 
 // ATTENTION[r] = softmax(scale * q K^T, causal, within window) V, through the cache, for each row of each sequence.

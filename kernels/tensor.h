@@ -80,5 +80,8 @@ void tensor_row_decode(const struct tensor *t, int32_t row, struct tensor_row *o
 // n values of a row in single precision.
 void tensor_row_values(const struct tensor_row *row, enum tensor_format format, int32_t n, float *out);
 
+// The rows [first, first + count) of a tensor that is not loaded yet, where they are.
+struct tensor tensor_take_rows(const struct tensor *full, int32_t first, int32_t count);
+
 // "f32", "f16", "bf16", "fp8", "int8", "int4", and with offsets "int8+", "int4+".
 const char *tensor_format_name(enum tensor_format format);

@@ -11,14 +11,8 @@ struct cut {
     uint64_t weight_bytes;
 };
 
-// Rows [first, first + count), where they are.
 static struct tensor take_rows(struct cut *cut, const struct tensor *full, int32_t first, int32_t count) {
-    struct tensor part = *full;
-    part.n_rows = count;
-    if (full->random_key)
-        part.random_key = rng_key(full->random_key, (uint64_t)cut->rank, 0);
-    else
-        part.data = (const char *)full->data + (size_t)first * tensor_bytes(full) / (size_t)full->n_rows;
+    struct tensor part = tensor_take_rows(full, first, count);
     cut->weight_bytes += tensor_bytes(&part);
     return part;
 }
@@ -98,6 +92,9 @@ int model_shard(struct model_spec *out, const struct model_spec *full, int rank,
                        "%d ranks cannot share %d heads, %d key/value heads and a feed-forward width of %d evenly",
                        n_ranks, full->n_heads, full->n_kv_heads,
                        full->expert_width % n_ranks ? full->expert_width : full->mlp_width);
+    if (full->norms_all_heads)
+        return err_set(err, ERR_UNSUPPORTED, "ranks cannot share a model of the family %s: its norms go over all heads",
+                       full->family);
     struct cut cut = {.rank = rank, .n_ranks = n_ranks, .arena = arena};
     *out = *full;
     out->n_heads = full->n_heads / n_ranks;
