@@ -1,6 +1,7 @@
 """Tiny random models of every supported family, with the logits that Hugging Face transformers computes for them.
 
     make.py [FOLDER [NAME...]] needs torch and transformers (PyPI); writes one folder a model below FOLDER (default: here)
+    make.py --given DATA       writes given/: logits of models in DATA/models that others made
 
 Each folder holds config.json as transformers 5 writes it, config_transformers4.json with the same content in the spelling
 of version 4, model.safetensors (float32), tokens.json (a list of ids) and logits.f32 (little-endian float32,
@@ -29,7 +30,7 @@ LONG = dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75
 # Gemma 3 rotates layers with a window differently from the others.
 LOCAL_GLOBAL = dict(sliding_attention=dict(rope_type="default", rope_theta=10000.0),
                     full_attention=dict(rope_type="linear", rope_theta=1e6, factor=2.0))
-GEMMA3 = dict(num_hidden_layers=4, head_dim=12, sliding_window=7, query_pre_attn_scalar=24, sliding_window_pattern=3,
+GEMMA3 = dict(num_hidden_layers=4, head_dim=12, sliding_window=7, query_pre_attn_scalar=12, sliding_window_pattern=3,
               rope_parameters=LOCAL_GLOBAL)
 VISION = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16,
               patch_size=8)
@@ -58,10 +59,10 @@ MODELS = {
                                                norm_topk_prob=True, tie_word_embeddings=True)),
     "qwen3_tied_biases": ("Qwen3", dict(head_dim=8, tie_word_embeddings=True, attention_bias=True)),
     # Caps small enough that tanh bends most values.
-    "gemma2": ("Gemma2", dict(num_hidden_layers=3, head_dim=12, sliding_window=7, query_pre_attn_scalar=20,
+    "gemma2": ("Gemma2", dict(num_hidden_layers=3, head_dim=12, sliding_window=7, query_pre_attn_scalar=12,
                               attn_logit_softcapping=2.0, final_logit_softcapping=4.0)),
     "gemma3": ("Gemma3", GEMMA3),
-    "gemma3_in_wrapper": ("Gemma3", GEMMA3),
+    "gemma3_in_wrapper": ("Gemma3", dict(GEMMA3, query_pre_attn_scalar=24)),
     "phi3_window": ("Phi3", dict(sliding_window=9, pad_token_id=None)),
     "phi3_long": ("Phi3", dict(rope_parameters=LONG, original_max_position_embeddings=16, tie_word_embeddings=True,
                                pad_token_id=None)),
@@ -141,7 +142,23 @@ def make(name, family, options, folder):
     print(f"{name}: logits from {logits.min():.2f} to {logits.max():.2f}")
 
 
+def make_given(name, data, folder):
+    """Logits of a model that others made, which lies in `data`/models."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(data / "models" / name, dtype=torch.float32,
+                                                              attn_implementation="eager").eval()
+    generator = torch.Generator().manual_seed(SEED)
+    tokens = torch.randint(3, model.config.vocab_size, (N_TOKENS,), generator=generator).tolist()
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([tokens])).logits[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokens.json").write_text(json.dumps(tokens) + "\n")
+    (folder / "logits.f32").write_bytes(logits.float().numpy().astype("<f4").tobytes())
+
+
 def main():
+    if len(sys.argv) > 1 and sys.argv[1] == "--given":  # the folder with the data that tests share
+        root = pathlib.Path(__file__).parent / "given"
+        return make_given("tiny_random/tiny_gemma3", pathlib.Path(sys.argv[2]), root / "tiny_gemma3")
     root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent
     torch.set_num_threads(1)
     for name, (family, options) in MODELS.items():
