@@ -1,5 +1,6 @@
 // The door: what every device needs checked, then the device's own table.
 #include "base/plugin.h"
+#include "kernels/comm.h"
 #include "kernels/plugin.h"
 
 #include <assert.h>
@@ -166,6 +167,7 @@ static void check_attention_in(const struct program *program, const struct op_at
     assert(op->n_heads > 0 && op->n_heads % op->n_kv_heads == 0);
     assert(op->n_heads * op->head_dim == shape->q_width && op->n_kv_heads * op->head_dim == shape->kv_width);
     assert(op->rope >= -1 && op->rope < shape->n_ropes);
+    assert(!op->norms_all_heads || (op->q_norm && op->k_norm && comm_n_ranks(shape->comm) == 1));
     assert(op->rope < 0 ||
            (program->ropes[op->rope].n_dims <= op->head_dim && program->ropes[op->rope].n_dims % 2 == 0));
     check_weight(&op->wq, shape->q_width, shape->hidden);

@@ -52,22 +52,22 @@ struct model_config {
     bool tied;                        // the head is the embedding table, even if the file has another
     enum tensor_format weight_format; // "dtype": what random weights are made in
     struct rope_config rope;
-    struct rope_config local_rope;    // of layers with a window, in families that know FEATURE_LOCAL_ROPE
-    const bool *layer_is_unrotated;   // [n_layers] from no_rope_layers; NULL: not written
-    int32_t unrotated_period;         // each of this many layers is not rotated, where nothing lists them; 0: none
-    double attention_divisor;         // scores are divided by its root; 0: the head width
+    struct rope_config local_rope;  // of layers with a window, in families that know FEATURE_LOCAL_ROPE
+    const bool *layer_is_unrotated; // [n_layers] from no_rope_layers; NULL: not written
+    int32_t unrotated_period;       // each of this many layers is not rotated, where nothing lists them; 0: none
+    double attention_divisor;       // scores are divided by its root; 0: the head width
     double attention_soft_cap, final_soft_cap; // 0: none
-    bool scales_embed;                // by the root of the hidden width
-    bool adds_one_to_norms;           // norms multiply by 1 + weight
-    bool norms_all_heads;             // the norms of q and k go over all heads together
-    bool attention_bias, mlp_bias; // as written
-    unsigned traits;               // enum model_trait; set by the family
-    int32_t window;                // sliding_window as written; 0: none
-    bool use_sliding_window;       // as written; false when absent
-    int32_t window_first_layer;    // max_window_layers
-    int32_t window_period;         // sliding_window_pattern
-    const bool *layer_is_sliding;  // [n_layers] from layer_types; NULL: not written
-    enum window_rule window_rule;  // set by the family
+    bool scales_embed;                         // by the root of the hidden width
+    bool adds_one_to_norms;                    // norms multiply by 1 + weight
+    bool norms_all_heads;                      // the norms of q and k go over all heads together
+    bool attention_bias, mlp_bias;             // as written
+    unsigned traits;                           // enum model_trait; set by the family
+    int32_t window;                            // sliding_window as written; 0: none
+    bool use_sliding_window;                   // as written; false when absent
+    int32_t window_first_layer;                // max_window_layers
+    int32_t window_period;                     // sliding_window_pattern
+    const bool *layer_is_sliding;              // [n_layers] from layer_types; NULL: not written
+    enum window_rule window_rule;              // set by the family
     int32_t n_stop_tokens;
     int32_t stop_tokens[MODEL_STOP_TOKENS_MAX];
     struct generation_defaults defaults;

@@ -149,8 +149,7 @@ static int read_rope_divisors(const float **out, const struct rope_config *rope,
     float *divisors = arena_alloc(arena, tensor->n_bytes);
     memcpy(divisors, tensor->data, tensor->n_bytes);
     for (int i = 0; i < rope->n_dims / 2; i++)
-        if (!(divisors[i] > 0 && divisors[i] < 1e9f))
-            return err_set(err, ERR_FORMAT, "%s makes no sense", name);
+        if (!(divisors[i] > 0 && divisors[i] < 1e9f)) return err_set(err, ERR_FORMAT, "%s makes no sense", name);
     *out = divisors;
     return 0;
 }

@@ -335,9 +335,10 @@ static int read_rope_object(struct model_config *out, struct rope_config *rope, 
     if (!rc) rc = read_rope_scaling(rope, object, err);
     if (!rc) rc = json_get_double(text, "partial_rotary_factor", &partial, err);
     if (!rc) rc = json_get_double(object, "partial_rotary_factor", &partial, err);
-    if (!rc && partial > 0 && partial <= 1) rope->n_dims = (int32_t)(out->head_dim * partial);
-    if (!rc && rope->kind == ROPE_LONG) rc = read_long_rope(out, rope, arena, text, object, err);
-    return rc;
+    if (rc) return rc;
+    if (!(partial > 0 && partial <= 1)) return err_set(err, ERR_INVALID, "partial_rotary_factor makes no sense");
+    rope->n_dims = (int32_t)(out->head_dim * partial);
+    return rope->kind == ROPE_LONG ? read_long_rope(out, rope, arena, text, object, err) : 0;
 }
 
 // transformers 5 writes rope_parameters, 4 rope_theta and rope_scaling.

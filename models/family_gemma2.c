@@ -1,5 +1,5 @@
-// Gemma 2: norms before and behind attention and feed-forward, whose weights count from 1; embeddings scaled by the root
-// of the width; GELU; soft caps on scores and logits; a window in every other layer.
+// Gemma 2: norms before and behind attention and feed-forward, whose weights count from 1; embeddings scaled by the
+// root of the width; GELU; soft caps on scores and logits; a window in every other layer.
 #include "models/family.h"
 
 #define FIELD(name) offsetof(struct layer_spec, name)

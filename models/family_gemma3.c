@@ -1,5 +1,5 @@
-// Gemma 3, also as the language model inside of one that sees images: Gemma 2 with norms of each head of q and k instead
-// of soft caps; five of six layers have the window and a rotation of their own.
+// Gemma 3, also as the language model inside of one that sees images: Gemma 2 with norms of each head of q and k
+// instead of soft caps; five of six layers have the window and a rotation of their own.
 #include "models/family.h"
 
 static void set_defaults(struct model_config *config) {

@@ -21,9 +21,9 @@ struct rope_config {
     double low_freq_factor, high_freq_factor; // llama3
     double beta_fast, beta_slow;              // yarn
     bool truncate;                            // yarn: round the ramp's ends outward
-    double attention_factor;                  // yarn, longrope: on cos and sin; 0: from factor (yarn: and the two below)
-    double mscale, mscale_all_dim;            // yarn: 0 unless given
-    const float *divisors;      // [n_dims/2], divide the frequencies (GGUF rope_freqs; longrope's short factors); or NULL
+    double attention_factor;       // yarn, longrope: on cos and sin; 0: from factor (yarn: and the two below)
+    double mscale, mscale_all_dim; // yarn: 0 unless given
+    const float *divisors; // [n_dims/2], divide the frequencies (GGUF rope_freqs; longrope's short factors); or NULL
     const float *long_divisors; // longrope: instead of these, in contexts beyond the original one
 };
 

@@ -92,7 +92,7 @@ int model_shard(struct model_spec *out, const struct model_spec *full, int rank,
                        "%d ranks cannot share %d heads, %d key/value heads and a feed-forward width of %d evenly",
                        n_ranks, full->n_heads, full->n_kv_heads,
                        full->expert_width % n_ranks ? full->expert_width : full->mlp_width);
-    if (full->norms_all_heads)
+    if (full->norms_all_heads && n_ranks > 1)
         return err_set(err, ERR_UNSUPPORTED, "ranks cannot share a model of the family %s: its norms go over all heads",
                        full->family);
     struct cut cut = {.rank = rank, .n_ranks = n_ranks, .arena = arena};

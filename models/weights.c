@@ -27,7 +27,12 @@ static const char *const ignored_wrapped[] = {"*.rotary_emb.inv_freq",
                                               "model.vision_tower.*",
                                               "model.multi_modal_projector.*",
                                               NULL};
-static const char *const ignored_gguf[] = {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "*.attn_rot_embd", "*.rope_freqs", NULL};
+static const char *const ignored_gguf[] = {"rope_freqs.weight",
+                                           "rope_factors_long.weight",
+                                           "rope_factors_short.weight",
+                                           "*.attn_rot_embd",
+                                           "*.rope_freqs",
+                                           NULL};
 
 static const struct naming namings[] = {
     {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight", "model.layers.", false, ignored_hf},
@@ -147,10 +152,9 @@ static int bind_layer(struct layer_spec *layer, int32_t index, struct arena *are
         if (row->trait && !(config->traits & row->trait)) continue;
         if (has_experts && (row->rows == DIM_MLP || row->cols == DIM_MLP)) continue;
         snprintf(name, sizeof name, "%s%s", prefix, naming->gguf ? row->gguf : row->hf);
-        int rc = row->rows == DIM_ONE
-                     ? bind_vector((const float **)(void *)((char *)layer + row->offset), arena, config, name,
-                                   dim_of(config, row->cols), checkpoint, err)
-                     : bind_ranges(layer, row, n, config, name, checkpoint, err);
+        int rc = row->rows == DIM_ONE ? bind_vector((const float **)(void *)((char *)layer + row->offset), arena,
+                                                    config, name, dim_of(config, row->cols), checkpoint, err)
+                                      : bind_ranges(layer, row, n, config, name, checkpoint, err);
         if (rc) return rc;
     }
     layer->window = config_window(config, index);
