@@ -50,6 +50,8 @@ struct tensor_rows {
     int32_t n_rows, n_cols;
     // Any thread may call it, several at once.
     void (*decode)(const struct tensor_rows *rows, int32_t row, struct tensor_row *out);
+    // Rows [first, first + n) are not read soon: their memory may go back to the system. NULL: it may not.
+    void (*release)(const struct tensor_rows *rows, int32_t first, int32_t n);
 };
 
 // Row-major [n_rows, n_cols], columns contiguous. A linear layer's weight is [n_out, n_in]; a vector is [1, n].

@@ -88,10 +88,6 @@ struct model_options {
     const char *path;                // Hugging Face folder or .gguf file; NULL or "demo": the embedded model
     const char *random_weights_path; // a config.json: that shape with random weights and the demo's tokenizer
     uint64_t random_seed;
-    bool describe_only;              // check everything, fill no memory: weights that are not mapped are undefined
-    // Called while loading, from the calling thread; may be NULL. done and total in bytes.
-    void (*progress)(void *context, uint64_t done, uint64_t total);
-    void *progress_context;
 };
 
 // Errors name the file and the reason in one line.

@@ -28,10 +28,9 @@ static struct tensor own_columns(struct cut *cut, const struct tensor *full) {
     struct tensor part = *full;
     part.n_cols = full->n_cols / cut->n_ranks;
     cut->weight_bytes += tensor_bytes(&part);
-    if (full->random_key) {
-        part.random_key = rng_key(full->random_key, (uint64_t)cut->rank, 0);
-        return part;
-    }
+    if (full->random_key) part.random_key = rng_key(full->random_key, (uint64_t)cut->rank, 0);
+    if (full->rows) part.col_first += cut->rank * part.n_cols;
+    if (!full->data) return part;
     size_t row_bytes = tensor_bytes(full) / (size_t)full->n_rows, part_bytes = row_bytes / (size_t)cut->n_ranks;
     char *copy = arena_alloc(cut->arena, tensor_bytes(&part));
     for (int32_t r = 0; r < full->n_rows; r++)
