@@ -52,9 +52,9 @@ static const struct option_row rows[] = {
     {"steps-in-flight", OPTION_INT, FIELD(steps_in_flight), "N", NULL, 1, 2, true,
      "steps planned ahead (1 on a CPU, 2 where a device works beside the host)"},
     {"speculate", OPTION_TEXT, FIELD(speculate), "HOW", NULL, 0, 0, false,
-     "guess tokens and check several in a step, which changes no answer: off, auto, ngram (what followed the same "
-     "words "
-     "before) (off)"},
+     "guess tokens and check several in a step, which changes no answer: off, auto (draft where a model has one "
+     "beside it, else ngram), ngram (what followed the same words before), suffix (also in other answers for the same "
+     "key), draft or draft:PATH (a small model) (off)"},
     {"draft-tokens", OPTION_INT, FIELD(draft_tokens), "N", NULL, 1, DRAFTS_MAX, true,
      "tokens to guess for each sequence and step (as many as pay)"},
     {"threads", OPTION_INT, FIELD(threads), "N", NULL, 1, 1024, true, "compute threads (one a physical core)"},

@@ -26,6 +26,7 @@ static void print_ready(const struct serving *serving, uint64_t started_ns) {
     const struct engine_limits *limits = engine_limits(serving->engine);
     struct str text = STR_INIT;
     struct memory_ledger ledger = *engine_memory(serving->engine);
+    memory_ledger_append(&ledger, &serving->proposer_memory);
     step_loop_list_memory(serving->step_loop, &ledger);
     memory_ledger_append(&ledger, server_memory(serving->server));
     memory_ledger_print(&ledger, &text);
@@ -36,8 +37,21 @@ static void print_ready(const struct serving *serving, uint64_t started_ns) {
     printf("device   %s\n", backend_description(serving->backend));
     printf("steps    up to %d rows of %d sequences, %d in flight\n", limits->rows_max, limits->sequences_max,
            limits->steps_in_flight);
+    if (serving->proposer) printf("drafts   %s\n", serving->proposer->name);
     printf("ready    after %.0f ms\n", (double)(clock_now_ns() - started_ns) / 1e6);
     fflush(stdout);
+}
+
+static int open_proposer(struct serving *serving, struct err *err) {
+    const struct serving_options *options = &serving->options;
+    const char *path = options->model.random_weights_path ? options->model.random_weights_path : options->model.path;
+    struct draft_model_options draft = {.target = serving->model,
+                                        .engine = serving->engine,
+                                        .backend = serving->backend,
+                                        .backend_options = options->backend,
+                                        .kv_format = options->engine.kv_format,
+                                        .weights = options->engine.weights};
+    return speculate_open(&serving->proposer, &options->speculate, path, &draft, &serving->proposer_memory, err);
 }
 
 static int load_engine(struct serving *serving, struct err *err) {
@@ -51,7 +65,7 @@ static int load_engine(struct serving *serving, struct err *err) {
                      serving->model->path);
     if (!rc) rc = backend_open(&serving->backend, &options->backend, err);
     if (!rc) rc = engine_open(&serving->engine, serving->model, serving->backend, &options->engine, err);
-    if (!rc && comm_rank(serving->comm) == 0) rc = speculate_open(&serving->proposer, &options->speculate, err);
+    if (!rc && comm_rank(serving->comm) == 0) rc = open_proposer(serving, err);
     return rc;
 }
 

@@ -29,6 +29,7 @@ struct serving {
     struct backend *backend;
     struct engine *engine;
     struct proposer *proposer; // NULL: no speculation
+    struct memory_ledger proposer_memory;
     struct step_loop *step_loop;
     pthread_t loader;
     int load_rc; // 0, or why loading failed, with load_err; read after the server has stopped

@@ -52,16 +52,19 @@ int32_t ngram_strength(int32_t n_matched) {
     return strength;
 }
 
+void ngram_continue(struct draft_query *query, int32_t from, int32_t n_matched) {
+    int32_t n_known = draft_query_n_known(query);
+    query->strength = ngram_strength(n_matched);
+    // Behind the end, a repetition goes on with what was just proposed.
+    for (int32_t at = from; query->n < query->n_max; at++)
+        query->tokens[query->n++] = at < n_known ? draft_query_token(query, at) : query->tokens[at - n_known];
+}
+
 static void propose(struct proposer *proposer, struct draft_query *queries, int32_t n_queries) {
     (void)proposer;
     for (int32_t i = 0; i < n_queries; i++) {
-        struct draft_query *query = &queries[i];
-        int32_t n_matched, from = ngram_find(query, &n_matched), n_known = draft_query_n_known(query);
-        if (from < 0) continue;
-        query->strength = ngram_strength(n_matched);
-        // Behind the end, a repetition goes on with what was just proposed.
-        for (int32_t at = from; query->n < query->n_max; at++)
-            query->tokens[query->n++] = at < n_known ? draft_query_token(query, at) : query->tokens[at - n_known];
+        int32_t n_matched, from = ngram_find(&queries[i], &n_matched);
+        if (from >= 0) ngram_continue(&queries[i], from, n_matched);
     }
 }
 

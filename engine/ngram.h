@@ -9,5 +9,8 @@ enum { NGRAM_MIN = 2, NGRAM_MAX = 24 }; // tokens that must agree; from NGRAM_MA
 // sequence's end, NGRAM_MIN..NGRAM_MAX. -1: there is none. Longer matches first, later ones first among equals.
 int32_t ngram_find(const struct draft_query *query, int32_t *n_matched);
 
+// Proposes what follows `from`, a result of ngram_find.
+void ngram_continue(struct draft_query *query, int32_t from, int32_t n_matched);
+
 // How sure a match of that length is.
 int32_t ngram_strength(int32_t n_matched);

@@ -36,7 +36,7 @@ struct proposer {
     double (*round_ns)(const void *proposer, int32_t n_sequences);
     double row_ns;
     uint64_t steps_ns; // that the last call of propose took
-    // Rows that it must compute before it can draft for this sequence. NULL: none.
+    // Rows that it must compute before it can draft for this sequence, -1: it cannot. NULL: none.
     int32_t (*lag)(const struct proposer *proposer, const struct draft_query *query);
     // Fills n, strength and tokens of each query. What is outside the vocabulary is a programming error.
     void (*propose)(struct proposer *proposer, struct draft_query *queries, int32_t n_queries);
@@ -49,6 +49,9 @@ struct proposer {
 // Prompt lookup: what followed the last occurrence of the sequence's end in the sequence itself, the longest such end
 // first. Any model.
 struct proposer *ngram_proposer_open(void);
+
+// The same over the sequence and the answers that ended lately for its owner; memory is bounded.
+struct proposer *suffix_proposer_open(void);
 
 static inline int32_t draft_query_n_known(const struct draft_query *query) {
     return query->n_prompt + query->n_generated;

@@ -63,6 +63,10 @@ static int open_auto(struct backend **out, const struct backend_options *options
 int backend_open(struct backend **out, const struct backend_options *options, struct err *err) {
     const char *device = options->device ? options->device : "cpu";
     struct backend_options indexed = *options;
+    if (options->beside) {
+        (void)read_cuda_index(device, &indexed.device_index);
+        return open_driver(out, options->beside->driver, &indexed, err);
+    }
     if (strcmp(device, "cpu") == 0) return open_driver(out, &cpu_driver, options, err);
     if (strcmp(device, "auto") == 0) return open_auto(out, options, err);
     if (strchr(device, '/')) return open_plugin(out, device, options, err);

@@ -34,7 +34,9 @@ struct backend_options {
     const char *instruction_set; // CPU: "auto" (the best), "ref" (plain C), "avx2", "avx512", "amx"
     int n_threads;               // CPU: 0 = one a physical core
     int device_index;            // which of several equal devices
-    bool deterministic;          // a row's bits depend on nothing else in its step; the CPU always keeps this
+    struct backend *beside; // an open one of the same options: the new one is for another model on the same device,
+                            // shares its threads and is closed first. They run their steps in turn. NULL: none
+    bool deterministic;     // a row's bits depend on nothing else in its step; the CPU always keeps this
 };
 
 int backend_open(struct backend **out, const struct backend_options *options, struct err *err)

@@ -38,6 +38,20 @@ static struct folder demo_folder(void) {
     return folder_of_embedded("embedded", files, n_files);
 }
 
+// The draft of the demo: its files without the folder's name, in the arena. It has no tokenizer of its own.
+static struct folder demo_draft_folder(struct arena *arena) {
+    static const char prefix[] = "draft/";
+    struct folder demo = demo_folder();
+    struct embedded_file *files = arena_alloc(arena, (demo.n_files + 1) * sizeof *files);
+    size_t n = 0;
+    for (size_t i = 0; i < demo.n_files; i++) {
+        if (strncmp(demo.files[i].name, prefix, sizeof prefix - 1) != 0) continue;
+        files[n] = demo.files[i];
+        files[n++].name += sizeof prefix - 1;
+    }
+    return folder_of_embedded("embedded draft", files, n);
+}
+
 static bool has_suffix(const char *text, const char *suffix) {
     size_t n = strlen(text), m = strlen(suffix);
     return n > m && strcmp(text + n - m, suffix) == 0;
@@ -128,6 +142,12 @@ static int open_source(struct model *model, const struct model_options *options,
         model->path = demo.path;
         model->name = "optima-demo";
         return open_folder(model, &demo, err);
+    }
+    if (strcmp(path, "demo/draft") == 0) {
+        struct folder draft = demo_draft_folder(&private->arena);
+        model->path = draft.path;
+        model->name = "optima-demo-draft";
+        return open_folder(model, &draft, err);
     }
     model->path = arena_copy_string(&private->arena, path, strlen(path));
     model->name = name_of(&private->arena, path);

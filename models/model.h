@@ -85,7 +85,8 @@ struct model {
 };
 
 struct model_options {
-    const char *path;                // Hugging Face folder or .gguf file; NULL or "demo": the embedded model
+    // Hugging Face folder or .gguf file; NULL or "demo": the embedded model; "demo/draft": its draft.
+    const char *path;
     const char *random_weights_path; // a config.json: that shape with random weights and the demo's tokenizer
     uint64_t random_seed;
 };

@@ -204,9 +204,9 @@ static void try_one(struct governor *governor, struct governor_candidate *candid
     // Times are not known well enough to call a trial free.
     double ns = fmax(governor_step_ns(governor, n_sequences, n_drafts) - plain_ns, TRIAL_STEPS_MIN * plain_ns);
     if (cost->round_ns) ns += n_drafts * cost->round_ns(cost->context, 1) + candidate->lag * cost->row_ns;
-    if (ns > governor->saved_ns || n_drafts <= 0) {
-        // Who costs too much lets others try.
-        if (ns > 64 * governor->saved_ns) governor->n_trials++;
+    if (n_drafts <= 0 || ns > governor->saved_ns) {
+        // Who cannot, or costs too much, lets others try.
+        if (n_drafts <= 0 || ns > 64 * governor->saved_ns) governor->n_trials++;
         return;
     }
     governor->saved_ns -= ns;

@@ -167,10 +167,13 @@ static void govern(struct scheduler *scheduler) {
     struct draft_cost cost = {proposer->round_ns, proposer->row_ns, proposer};
     for (int32_t i = 0; i < s->n_queries; i++) {
         const struct draft_query *query = &s->queries[i];
+        int32_t lag = proposer->lag ? proposer->lag(proposer, query) : 0;
         s->candidates[i] = (struct governor_candidate){
-            .n_max = proposer->runs_steps ? query->n_max : query->n,
+            .n_max = !proposer->runs_steps ? query->n
+                     : lag < 0             ? 0
+                                           : query->n_max,
             .rate = governor_rate(&s->governor, s->sequences[i]->acceptance, query->strength),
-            .lag = proposer->lag ? proposer->lag(proposer, query) : 0};
+            .lag = lag};
     }
     governor_choose(&s->governor, s->candidates, s->n_queries, count_decoding(scheduler), &cost);
     for (int32_t i = 0; i < s->n_queries; i++) s->queries[i].n_max = s->candidates[i].n;

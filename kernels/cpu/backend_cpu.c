@@ -12,7 +12,7 @@
 
 static void cpu_close(struct backend *common) {
     struct cpu_backend *backend = (struct cpu_backend *)common;
-    pool_close(backend->pool);
+    if (!backend->shares_pool) pool_close(backend->pool);
     cpu_weights_close(backend);
     if (backend->kv_data) munmap(backend->kv_data, backend->kv_bytes);
     free(backend);
@@ -26,7 +26,11 @@ static int cpu_open(struct backend **out, const struct backend_options *options,
     if (!backend->kernels)
         rc = err_set(err, ERR_UNSUPPORTED, "no instruction set \"%s\" on this processor; the best here is %s", wanted,
                      cpu_kernels_find("auto")->name);
-    if (!rc) rc = pool_open(&backend->pool, options->n_threads > 0 ? options->n_threads : pool_cores(), err);
+    backend->shares_pool = options->beside != NULL;
+    if (options->beside)
+        backend->pool = ((struct cpu_backend *)options->beside)->pool;
+    else if (!rc)
+        rc = pool_open(&backend->pool, options->n_threads > 0 ? options->n_threads : pool_cores(), err);
     if (rc) {
         cpu_close(&backend->common);
         return rc;

@@ -29,6 +29,7 @@ struct cpu_backend {
     struct backend common;
     const struct kernel_table *kernels;
     struct pool *pool;
+    bool shares_pool; // another backend closes it
     struct cpu_weights *weights;
     struct random_quantiles *quantiles; // NULL until a weight is random
     void *kv_data;

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "engine/draft_model.h"
 #include "scheduler/step_loop.h"
 
 #include <pthread.h>
@@ -31,6 +32,7 @@ struct load {
     bool preempts, hits;                 // what must happen under this load
     int32_t draft_tokens, wrong_percent; // drafts of what the request gets, so many of them spoiled; 0: none
     bool ngram;                          // drafts by prompt lookup instead
+    bool itself;                         // drafts by the same model, in an engine of its own
 };
 
 // Knows the answers, and errs on purpose.
@@ -43,7 +45,7 @@ struct oracle {
 
 struct server {
     struct oracle oracle;
-    struct proposer *ngram;
+    struct proposer *proposer; // NULL: the oracle
     struct model *model;
     struct backend *backend;
     struct engine *engine;
@@ -86,6 +88,19 @@ static size_t no_bytes(const struct proposer *proposer) {
     return 0;
 }
 
+static void open_draft(struct server *server, const char *model_path, const struct backend_options *backend) {
+    struct err err = {0};
+    struct memory_ledger ledger = {0};
+    struct draft_model_options options = {.path = model_path,
+                                          .target = server->model,
+                                          .engine = server->engine,
+                                          .backend = server->backend,
+                                          .backend_options = *backend,
+                                          .kv_format = "f32"};
+    if (draft_model_open(&server->proposer, &options, &ledger, &err)) fail_msg("%s", err.text);
+    assert_int_equal(ledger.n_rows, 1);
+}
+
 static void open_server(struct server *server, const char *model_path, const struct load *load,
                         const struct answer *expected) {
     struct err err = {0};
@@ -119,14 +134,15 @@ static void open_server(struct server *server, const char *model_path, const str
     server->oracle = (struct oracle){.common = {.name = "oracle", .propose = propose, .bytes = no_bytes},
                                      .expected = expected,
                                      .wrong_percent = load->wrong_percent};
-    if (load->ngram) server->ngram = ngram_proposer_open();
-    if (load->draft_tokens) options.proposer = load->ngram ? server->ngram : &server->oracle.common;
+    if (load->ngram) server->proposer = ngram_proposer_open();
+    if (load->itself) open_draft(server, model_path, &backend);
+    if (load->draft_tokens) options.proposer = server->proposer ? server->proposer : &server->oracle.common;
     if (step_loop_open(&server->loop, server->engine, &options, &err)) fail_msg("%s", err.text);
 }
 
 static void close_server(struct server *server) {
     step_loop_close(server->loop);
-    proposer_close(server->ngram);
+    proposer_close(server->proposer);
     engine_close(server->engine);
     backend_close(server->backend);
     model_close(server->model);
@@ -134,7 +150,8 @@ static void close_server(struct server *server) {
     pthread_cond_destroy(&server->changed);
 }
 
-static void make_questions(struct question *questions) {
+// Plain ones have nothing that a draft model does not know about: penalties, biases, bans and stop tokens.
+static void make_questions(struct question *questions, bool is_plain) {
     for (int32_t q = 0; q < REQUESTS; q++) {
         uint64_t key = rng_key(7, (uint64_t)q, 0), shared_key = rng_key(8, (uint64_t)q % 3, 0);
         struct question *question = &questions[q];
@@ -168,6 +185,10 @@ static void make_questions(struct question *questions) {
             question->bias[0] = (struct logit_edit){5, 4.5f};
             question->bias[1] = (struct logit_edit){9, -3.0f};
         }
+        if (!is_plain) continue;
+        g->n_bias = g->n_stop_tokens = g->min_tokens = 0;
+        g->sampling.repetition_penalty = 1;
+        g->sampling.presence_penalty = g->sampling.frequency_penalty = 0;
     }
 }
 
@@ -202,7 +223,7 @@ static void receive(struct server *server, struct answer *answers, int32_t n) {
     }
 }
 
-static void ask(const char *model_path, const struct load *load, const struct question *questions,
+static void ask(const char *model_path, const struct load *load, const struct question *questions, bool is_plain,
                 const struct answer *expected, struct answer *answers) {
     struct server server = {0};
     open_server(&server, model_path, load, expected);
@@ -229,6 +250,8 @@ static void ask(const char *model_path, const struct load *load, const struct qu
     if (load->draft_tokens) assert_true(stats.n_draft_tokens > REQUESTS);
     if (load->draft_tokens && !load->ngram && load->wrong_percent < 100)
         assert_true(stats.n_draft_tokens_accepted > REQUESTS);
+    // What a model says twice, it says alike: with its own draft, whatever was rejected, shared or preempted before.
+    if (load->itself && is_plain) assert_int_equal(stats.n_draft_tokens_accepted, stats.n_draft_tokens);
     close_server(&server);
 }
 
@@ -245,37 +268,46 @@ static void compare(const struct load *load, const struct answer *got, const str
     }
 }
 
-static void check_model(const char *model_path) {
-    static const struct load alone = {"alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 0, 0, false};
-    static const struct load loads[] = {
-        {"two threads", true, true, 0, 512, 16, 1, 400, 2, false, false, 0, 0, false},
-        {"a crowd", false, true, 0, 512, 16, 1, 400, 1, false, false, 0, 0, false},
-        {"a crowd on two threads with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 0, 0, false},
-        {"one after the other with prefix hits", true, false, 0, 64, 4, 1, 400, 2, false, true, 0, 0, false},
-        {"chunks of three", false, false, 3, 24, 8, 1, 400, 1, false, false, 0, 0, false},
-        {"few rows", false, true, 0, 9, 8, 1, 400, 2, false, false, 0, 0, false},
-        {"preemption", false, false, 0, 64, 8, 1, 8, 1, true, false, 0, 0, false},
-        {"preemption without a cache", false, true, 5, 32, 16, 1, 10, 2, true, false, 0, 0, false},
-        {"two steps in flight", false, false, 0, 64, 8, 2, 400, 2, false, false, 0, 0, false},
-        {"two steps in flight with preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 0, 0, false},
-        {"right drafts, alone", true, true, 0, 512, 16, 1, 400, 2, false, false, DRAFTS_MAX, 0, false},
-        {"one draft at a time in a crowd", false, false, 0, 256, 32, 1, 400, 1, false, true, 1, 30, false},
-        {"drafts in a crowd with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 4, 20, false},
-        {"wrong drafts", false, false, 0, 64, 8, 1, 400, 1, false, false, 7, 100, false},
-        {"drafts and preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 3, 20, false},
-        {"drafts with two steps in flight and preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 5, 20, false},
-        {"prompt lookup", false, false, 0, 128, 16, 1, 400, 2, false, false, 6, 0, true},
-    };
+static const struct load all_loads[] = {
+    {"two threads", true, true, 0, 512, 16, 1, 400, 2, false, false, 0, 0, false, false},
+    {"a crowd", false, true, 0, 512, 16, 1, 400, 1, false, false, 0, 0, false, false},
+    {"a crowd on two threads with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 0, 0, false, false},
+    {"one after the other with prefix hits", true, false, 0, 64, 4, 1, 400, 2, false, true, 0, 0, false, false},
+    {"chunks of three", false, false, 3, 24, 8, 1, 400, 1, false, false, 0, 0, false, false},
+    {"few rows", false, true, 0, 9, 8, 1, 400, 2, false, false, 0, 0, false, false},
+    {"preemption", false, false, 0, 64, 8, 1, 8, 1, true, false, 0, 0, false, false},
+    {"preemption without a cache", false, true, 5, 32, 16, 1, 10, 2, true, false, 0, 0, false, false},
+    {"two steps in flight", false, false, 0, 64, 8, 2, 400, 2, false, false, 0, 0, false, false},
+    {"two steps in flight with preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 0, 0, false, false},
+    {"right drafts, alone", true, true, 0, 512, 16, 1, 400, 2, false, false, DRAFTS_MAX, 0, false, false},
+    {"one draft at a time in a crowd", false, false, 0, 256, 32, 1, 400, 1, false, true, 1, 30, false, false},
+    {"drafts in a crowd with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 4, 20, false, false},
+    {"wrong drafts", false, false, 0, 64, 8, 1, 400, 1, false, false, 7, 100, false, false},
+    {"drafts and preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 3, 20, false, false},
+    {"drafts with two steps in flight and preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 5, 20, false,
+     false},
+    {"prompt lookup", false, false, 0, 128, 16, 1, 400, 2, false, false, 6, 0, true, false},
+    {"its own drafts, alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 4, 0, false, true},
+    {"its own drafts in a crowd with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 3, 0, false, true},
+    {"its own drafts and preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 5, 0, false, true},
+};
+
+static void check_loads(const char *model_path, const struct load *loads, size_t n_loads, bool is_plain) {
+    static const struct load alone = {"alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 0, 0, false, false};
     static struct question questions[REQUESTS];
     static struct answer expected[REQUESTS], got[REQUESTS];
-    make_questions(questions);
+    make_questions(questions, is_plain);
     memset(expected, 0, sizeof expected);
-    ask(model_path, &alone, questions, NULL, expected);
-    for (size_t i = 0; i < sizeof loads / sizeof *loads; i++) {
+    ask(model_path, &alone, questions, is_plain, NULL, expected);
+    for (size_t i = 0; i < n_loads; i++) {
         memset(got, 0, sizeof got);
-        ask(model_path, &loads[i], questions, expected, got);
+        ask(model_path, &loads[i], questions, is_plain, expected, got);
         compare(&loads[i], got, expected);
     }
+}
+
+static void check_model(const char *model_path) {
+    check_loads(model_path, all_loads, sizeof all_loads / sizeof *all_loads, false);
 }
 
 static void llama_answers_alike(void **state) {
@@ -293,11 +325,24 @@ static void qwen_answers_alike(void **state) {
     check_model(TEST_SOURCE_DIR "/tests/golden/qwen3");
 }
 
+static void a_model_accepts_all_of_its_own_drafts(void **state) {
+    (void)state;
+    static const struct load loads[] = {
+        {"alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 4, 0, false, true},
+        {"prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 3, 0, false, true},
+        {"preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 5, 0, false, true},
+        {"chunks", false, false, 3, 24, 8, 1, 400, 1, false, false, 2, 0, false, true},
+    };
+    check_loads(TEST_SOURCE_DIR "/tests/golden/llama3_tied", loads, sizeof loads / sizeof *loads, true);
+    check_loads(TEST_SOURCE_DIR "/tests/golden/mistral_window", loads, sizeof loads / sizeof *loads, true);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llama_answers_alike),
         cmocka_unit_test(mistral_with_a_window_answers_alike),
         cmocka_unit_test(qwen_answers_alike),
+        cmocka_unit_test(a_model_accepts_all_of_its_own_drafts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
