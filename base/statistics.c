@@ -1,4 +1,5 @@
 #include "base/statistics.h"
+#include "base/rng.h"
 
 #include <assert.h>
 #include <math.h>
@@ -35,15 +36,137 @@ struct interval statistics_mean(const double *values, size_t n) {
     return out;
 }
 
+// ------------------------------------------------------------------------------------------------------ quantiles
+
 static int compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-double statistics_quantile(double *values, size_t n, double q) {
-    assert(n > 0 && q >= 0 && q <= 1);
+void statistics_sort(double *values, size_t n) {
     qsort(values, n, sizeof *values, compare);
+}
+
+double statistics_quantile_sorted(const double *sorted, size_t n, double q) {
+    assert(n > 0 && q >= 0 && q <= 1);
     double at = q * (double)(n - 1);
     size_t i = (size_t)at;
-    return i + 1 < n ? values[i] + (at - (double)i) * (values[i + 1] - values[i]) : values[n - 1];
+    return i + 1 < n ? sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
+}
+
+double statistics_quantile(double *values, size_t n, double q) {
+    statistics_sort(values, n);
+    return statistics_quantile_sorted(values, n, q);
+}
+
+double statistics_effective_count(const double *values, size_t n) {
+    if (n < 3) return (double)n;
+    const double mean = mean_of(values, n);
+    double square = 0, neighbour = 0;
+    for (size_t i = 0; i < n; i++) {
+        square += (values[i] - mean) * (values[i] - mean);
+        if (i) neighbour += (values[i] - mean) * (values[i - 1] - mean);
+    }
+    if (!(square > 0) || !(neighbour > 0)) return (double)n;
+    const double r = fmin(neighbour / square, 0.99);
+    return (double)n * (1 - r) / (1 + r);
+}
+
+// The largest count k with P(at most k - 1 of n) <= p, each with probability q; 0: none. P grows from term to term.
+static size_t binomial_below(size_t n, double q, double p) {
+    double sum = 0;
+    for (size_t k = 0; k < n; k++) {
+        const double x = (double)k, all = (double)n;
+        sum += exp(lgamma(all + 1) - lgamma(x + 1) - lgamma(all - x + 1) + x * log(q) + (all - x) * log1p(-q));
+        if (sum > p) return k;
+    }
+    return n;
+}
+
+struct interval statistics_quantile_interval(const double *sorted, size_t n, double n_effective, double q) {
+    struct interval out = {statistics_quantile_sorted(sorted, n, q), -INFINITY, INFINITY};
+    const size_t count = (size_t)fmax(n_effective, 1);
+    if (q <= 0 || q >= 1) return out;
+    // The quantile lies between the order statistics low and high, counted from 1, of `count` values.
+    const size_t low = binomial_below(count, q, 0.025), high = count + 1 - binomial_below(count, 1 - q, 0.025);
+    const double by = (double)n / (double)count;
+    if (low > 0) out.low = sorted[(size_t)(((double)low - 0.5) * by)];
+    if (high <= count) out.high = sorted[(size_t)(((double)high - 0.5) * by)];
+    return out;
+}
+
+struct interval statistics_share(size_t k, size_t n) {
+    if (n == 0) return (struct interval){NAN, 0, 1};
+    const double z = 1.959963984540054, all = (double)n, p = (double)k / all, shrink = 1 + z * z / all;
+    const double middle = (p + z * z / (2 * all)) / shrink;
+    const double half = z / shrink * sqrt(p * (1 - p) / all + z * z / (4 * all * all));
+    return (struct interval){p, fmax(middle - half, 0), fmin(middle + half, 1)};
+}
+
+// ----------------------------------------------------------------------------------------------------------- time
+
+size_t statistics_warm_up(const double *values, size_t n) {
+    enum { BATCH = 5 };
+    const size_t n_batches = n / BATCH;
+    double sum = 0, squares = 0, best = INFINITY;
+    size_t cut = 0;
+    // From the end, so that the sums of what is left grow by one batch at a time.
+    for (size_t b = n_batches; b-- > 0;) {
+        const double x = mean_of(values + b * BATCH, BATCH), left = (double)(n_batches - b);
+        sum += x, squares += x * x;
+        const double error = (squares - sum * sum / left) / (left * left);
+        if (b <= n_batches / 2 && error <= best) best = error, cut = b * BATCH;
+    }
+    return cut;
+}
+
+struct interval statistics_slope(const double *values, size_t n) {
+    struct interval out = {NAN, -INFINITY, INFINITY};
+    if (n < 2) return out;
+    const double middle = (double)(n - 1) / 2, mean = mean_of(values, n);
+    double xx = 0, xy = 0, rest = 0;
+    for (size_t i = 0; i < n; i++) {
+        xx += ((double)i - middle) * ((double)i - middle);
+        xy += ((double)i - middle) * (values[i] - mean);
+    }
+    out.mean = xy / xx;
+    if (n < 3) return out;
+    for (size_t i = 0; i < n; i++) {
+        const double apart = values[i] - mean - out.mean * ((double)i - middle);
+        rest += apart * apart;
+    }
+    const double half = student((double)n - 2) * sqrt(rest / ((double)n - 2) / xx);
+    out.low = out.mean - half, out.high = out.mean + half;
+    return out;
+}
+
+// ---------------------------------------------------------------------------------------------------------- pairs
+
+struct interval statistics_sequence(const double *differences, size_t n, double alpha) {
+    struct interval out = {n ? mean_of(differences, n) : NAN, -INFINITY, INFINITY};
+    if (n < STATISTICS_PAIRS_MIN) return out;
+    const double count = (double)n, rho = 10;
+    double squares = 0;
+    for (size_t i = 0; i < n; i++) squares += (differences[i] - out.mean) * (differences[i] - out.mean);
+    const double deviation = sqrt(squares / (count - 1) * (count - 1) / (count - 3));
+    const double half = deviation * sqrt((count + rho) / (count * count) * log((count + rho) / (rho * alpha * alpha)));
+    out.low = out.mean - half, out.high = out.mean + half;
+    return out;
+}
+
+double statistics_sign_flip(const double *differences, size_t n, uint64_t seed) {
+    enum { ALL_UP_TO = 20, DRAWS = 100000 };
+    const uint64_t n_signs = n <= ALL_UP_TO ? (uint64_t)1 << n : DRAWS;
+    double scale = 0, own = 0;
+    for (size_t i = 0; i < n; i++) own += differences[i], scale += fabs(differences[i]);
+    uint64_t n_far = 0;
+    for (uint64_t s = 0; s < n_signs; s++) {
+        double sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            uint32_t bits = n <= ALL_UP_TO ? (uint32_t)(s >> i) : rng_u32(rng_key(seed, s, 0), i);
+            sum += bits & 1 ? differences[i] : -differences[i];
+        }
+        n_far += fabs(sum) >= fabs(own) - 1e-12 * scale; // equal sums in another order
+    }
+    return (double)n_far / (double)n_signs;
 }

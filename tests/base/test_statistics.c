@@ -5,6 +5,7 @@
 #include "base/statistics.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 static void close_to(double got, double want, double tolerance) {
     if (!(fabs(got - want) <= tolerance)) fail_msg("%.12g, not %.12g", got, want);
@@ -52,8 +53,99 @@ static void quantiles_lie_between_neighbours(void **state) {
     close_to(statistics_quantile(values, 1, 0.9), 1, 0);
 }
 
+// Ranks by scipy 1.16: the largest l with binom.cdf(l - 1, n, q) <= 0.025 and the smallest u with
+// binom.sf(u - 1, n, q) <= 0.025; u = n + 1 is no bound.
+static void intervals_of_quantiles_are_ranks(void **state) {
+    (void)state;
+    static const struct {
+        size_t n;
+        double q, low, high;
+    } rows[] = {{1000, 0.99, 983, 997}, {500, 0.99, 490, 500},   {200, 0.99, 195, INFINITY},
+                {100, 0.5, 40, 61},     {30, 0.9, 23, INFINITY}, {3, 0.5, -INFINITY, INFINITY}};
+    double values[1000];
+    for (int i = 0; i < 1000; i++) values[i] = i + 1;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct interval x = statistics_quantile_interval(values, rows[i].n, (double)rows[i].n, rows[i].q);
+        if (x.low != rows[i].low || x.high != rows[i].high)
+            fail_msg("n %zu q %g: %g to %g", rows[i].n, rows[i].q, x.low, x.high);
+    }
+    // A quarter of the values in truth: the ranks of 250, times four.
+    struct interval fewer = statistics_quantile_interval(values, 1000, 250, 0.5);
+    assert_true(fewer.low > 430 && fewer.low < 445 && fewer.high > 555 && fewer.high < 570);
+}
+
+// By scipy's binomtest(k, n).proportion_ci(method="wilson"), linregress with Student's quantile, and permutation_test.
+static void shares_slopes_and_signs_agree_with_scipy(void **state) {
+    (void)state;
+    struct interval share = statistics_share(3, 10);
+    close_to(share.low, 0.10779126740630102, 1e-12);
+    close_to(share.high, 0.6032218525388546, 1e-12);
+    close_to(statistics_share(0, 10).high, 0.27753279986288926, 1e-12);
+    close_to(statistics_share(97, 100).low, 0.9154806357094724, 1e-12);
+    static const double line[] = {1, 2, 2.5, 4.5, 5, 5.5};
+    struct interval slope = statistics_slope(line, 6);
+    close_to(slope.mean, 0.9571428571428572, 1e-12);
+    close_to(slope.low, 0.6842610415107786, 3e-3);
+    close_to(slope.high, 1.2300246727749358, 3e-3);
+    static const double differences[] = {0.3, 0.1, -0.05, 0.2, 0.15, 0.12, 0.08};
+    close_to(statistics_sign_flip(differences, 7, 1), 0.03125, 0);
+}
+
+static double noise(uint64_t key, uint64_t i) {
+    return rng_normal_quantile(((double)rng_u32(rng_key(key, 0, 0), i) + 0.5) * 0x1p-32);
+}
+
+// Neighbours that share 0.8 of their value: the count falls to (1 - 0.8) / (1 + 0.8) of it.
+static void correlated_values_count_for_less(void **state) {
+    (void)state;
+    enum { N = 20000 };
+    static double values[N];
+    for (size_t i = 0; i < N; i++) values[i] = (i ? 0.8 * values[i - 1] : 0) + noise(77, i);
+    close_to(statistics_effective_count(values, N) / N, 0.2 / 1.8, 0.01);
+    for (size_t i = 0; i < N; i++) values[i] = noise(78, i);
+    assert_true(statistics_effective_count(values, N) > 0.95 * N);
+    close_to(statistics_effective_count((double[]){1, 1, 1, 1}, 4), 4, 0);
+}
+
+static void warm_up_ends_where_the_level_is_reached(void **state) {
+    (void)state;
+    double values[400];
+    for (size_t i = 0; i < 400; i++) values[i] = 10 + 0.2 * noise(5, i) + (i < 60 ? 8.0 * (double)(60 - i) / 60 : 0);
+    size_t cut = statistics_warm_up(values, 400);
+    if (cut < 40 || cut > 75) fail_msg("%zu", cut);
+    for (size_t i = 0; i < 400; i++) values[i] = 10 + 0.2 * noise(6, i);
+    assert_true(statistics_warm_up(values, 400) <= 200);
+    assert_int_equal(statistics_warm_up(values, 4), 0);
+}
+
+// Looking after every pair, noise is called a difference in at most 5 of 100 runs; a difference of one deviation is
+// found within 40 pairs nearly always.
+static void sequences_may_be_looked_at_after_every_pair(void **state) {
+    (void)state;
+    int n_false = 0, n_found = 0;
+    for (uint64_t trial = 0; trial < 1000; trial++) {
+        double null[40], shifted[40];
+        bool is_false = false, found = false;
+        for (size_t n = 1; n <= 40; n++) {
+            null[n - 1] = noise(rng_key(9, trial, 0), n);
+            shifted[n - 1] = null[n - 1] + 1;
+            struct interval x = statistics_sequence(null, n, 0.05), y = statistics_sequence(shifted, n, 0.05);
+            is_false |= x.low > 0 || x.high < 0;
+            found |= y.low > 0;
+        }
+        n_false += is_false, n_found += found;
+    }
+    if (n_false > 50 || n_found < 990) fail_msg("%d false, %d found of 1000", n_false, n_found);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(intervals_are_students), cmocka_unit_test(intervals_cover),
-                                       cmocka_unit_test(quantiles_lie_between_neighbours)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(intervals_are_students),
+                                       cmocka_unit_test(intervals_cover),
+                                       cmocka_unit_test(quantiles_lie_between_neighbours),
+                                       cmocka_unit_test(intervals_of_quantiles_are_ranks),
+                                       cmocka_unit_test(shares_slopes_and_signs_agree_with_scipy),
+                                       cmocka_unit_test(correlated_values_count_for_less),
+                                       cmocka_unit_test(warm_up_ends_where_the_level_is_reached),
+                                       cmocka_unit_test(sequences_may_be_looked_at_after_every_pair)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
