@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "base/option.h"
 #include "cli/command_line.h"
-#include "cli/http_client.h"
+#include "bench/http_call.h"
 #include "cli/serving.h"
 
 #include <errno.h>
@@ -51,7 +51,7 @@ static const struct option_table table = {
 
 struct chat {
     const struct chat_options *options;
-    struct http_url url;
+    struct url url;
     char *api_key;      // or NULL
     struct str system;  // current system message
     struct str history; // the messages so far as JSON objects, each followed by a comma
@@ -270,7 +270,7 @@ int chat_main(int argc, char **argv) {
     const char *path = result.positional[0];
     bool own_model = path || options.random_weights;
     if (!rc && own_model && options.url) rc = err_set(&err, ERR_INVALID, "give a model or --url, not both");
-    if (!rc) rc = http_url_parse(&chat.url, options.url ? options.url : "http://127.0.0.1:8080", &err);
+    if (!rc) rc = url_parse(&chat.url, options.url ? options.url : "http://127.0.0.1:8080", &err);
     if (!rc && options.key_path) rc = read_key(&chat, options.key_path, &err);
     if (!rc) {
         log_level_set(LOG_LEVEL_WARNING);

@@ -1,4 +1,4 @@
-#include "cli/http_client.h"
+#include "bench/http_call.h"
 
 #include <errno.h>
 #include <llhttp.h>
@@ -23,36 +23,7 @@ struct response {
     bool is_stream, complete, stopped;
 };
 
-int http_url_parse(struct http_url *out, const char *text, struct err *err) {
-    static const char scheme[] = "http://";
-    *out = (struct http_url){.port = "80"};
-    if (strncmp(text, scheme, sizeof scheme - 1) != 0)
-        return err_set(err, ERR_INVALID, "\"%s\" does not begin with http://", text);
-    const char *host = text + sizeof scheme - 1;
-    bool bracket = *host == '[';
-    host += bracket;
-    size_t n_host = strcspn(host, bracket ? "]" : ":/");
-    const char *rest = host + n_host + bracket;
-    if (!n_host || n_host >= sizeof out->host || (bracket && !host[n_host]))
-        return err_set(err, ERR_INVALID, "\"%s\" names no host", text);
-    memcpy(out->host, host, n_host);
-    if (*rest == ':') {
-        size_t n_port = strspn(++rest, "0123456789");
-        if (!n_port || n_port >= sizeof out->port) return err_set(err, ERR_INVALID, "\"%s\": wrong port", text);
-        memcpy(out->port, rest, n_port);
-        out->port[n_port] = 0;
-        rest += n_port;
-    }
-    size_t n = strlen(rest);
-    while (n && rest[n - 1] == '/') n--;
-    if (n >= 3 && memcmp(rest + n - 3, "/v1", 3) == 0) n -= 3;
-    if ((n && *rest != '/') || n >= sizeof out->prefix || strpbrk(rest, " \r\n"))
-        return err_set(err, ERR_INVALID, "\"%s\": wrong path", text);
-    memcpy(out->prefix, rest, n);
-    return 0;
-}
-
-static int connect_to(const struct http_url *url, struct err *err) {
+static int connect_to(const struct url *url, struct err *err) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
     int rc = getaddrinfo(url->host, url->port, &hints, &found);
     if (rc) return err_set(err, ERR_IO, "%s: %s", url->host, gai_strerror(rc));

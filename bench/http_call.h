@@ -3,19 +3,11 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "base/url.h"
 #include <stdbool.h>
 
-struct http_url {
-    char host[256]; // name or numeric address
-    char port[6];
-    char prefix[256]; // path in front of "/v1/...", without a final slash; mostly empty
-};
-
-// "http://host[:port][/prefix]"; a final "/v1" is left out of the prefix. https is refused.
-int http_url_parse(struct http_url *out, const char *text, struct err *err) __attribute__((warn_unused_result));
-
 struct http_call {
-    const struct http_url *url;
+    const struct url *url;
     const char *method, *path; // "POST", "/v1/chat/completions"
     const char *api_key;       // sent as a Bearer token; NULL: none
     struct str_view body;      // JSON; empty: none
