@@ -11,7 +11,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-enum { STARTS_A_TURN = 64, PROGRESS_MS = 500, REFUSED_PAUSE_NS = 100000000 };
+enum { STARTS_A_TURN = 64, PROGRESS_MS = 500, REFUSED_PAUSE_NS = 100000000, USER_APART_NS = 100000 };
 static const double NS = 1e9;
 
 struct due {
@@ -262,7 +262,8 @@ static void begin(struct load *load) {
         load->signals[i].data = load;
         if (load->options->stops_on_signal) uv_signal_start(&load->signals[i], on_signal, i ? SIGTERM : SIGINT);
     }
-    for (int64_t i = 0; i < load->options->n_users; i++) due_push(load, (struct due){0, session_new(load, (int32_t)i)});
+    for (int64_t i = 0; i < load->options->n_users; i++)
+        due_push(load, (struct due){(uint64_t)i * USER_APART_NS, session_new(load, (int32_t)i)});
     plan_next(load);
     set_clock(load);
     stop_if_done(load);
