@@ -7,9 +7,9 @@
 // the even one in the low nibbles. FP8 (E4M3) is [input][16], then F32 scales [group of 128 inputs][16].
 // A value is scale * (code - zero), or scale * code + offset. Outputs and inputs beyond the matrix are zeros.
 //
-// An activation row for all integer formats: numbers [groups * 32] in -127 .. 127, F32 scales [groups], and for each
-// group -128 times the sum of its numbers. There, or at a sixteenth of it, the integer sum of a group starts, so that
-// the zero point is taken off; offsets multiply the sum itself.
+// An activation row for all integer formats is a struct packed_group for each group. An output is the sum, in order of
+// k, of the groups' (integer sum * activation scale) * weight scale, the first product rounded and the second fused
+// with the addition, each followed by offset * total, fused too.
 #pragma once
 
 #include "kernels/tensor.h"
@@ -28,13 +28,6 @@ static inline int32_t packed_scale_inputs(enum tensor_format format) {
 static inline int32_t packed_zero(enum tensor_format format) {
     return tensor_format_has_offsets(format) ? 0 : format == TENSOR_INT8 ? 128 : 8;
 }
-
-// Where the integer sum of a group starts, from what the activation row says.
-static inline int32_t packed_start(int32_t start, enum tensor_format format) {
-    return tensor_format_has_offsets(format) ? 0 : format == TENSOR_INT8 ? start : start >> 4;
-}
-// Minus this many times the sum of a group's numbers is in the activation row.
-#define PACKED_START_FACTOR 128
 
 // Bytes of a group of a block, without scales.
 static inline size_t packed_group_bytes(enum tensor_format format) {
@@ -70,7 +63,22 @@ static inline size_t packed_bytes(const struct tensor *t) {
     return n_blocks * packed_block_bytes(t->format, t->n_cols);
 }
 
+// A group of an activation row, a cache line. It saves conversions: the integer sum of a group of unsigned codes starts
+// at minus the zero point times the sum of the numbers, plus the bits of 1.5 * 2^23. So the bits of the result are
+// those of the F32 1.5 * 2^23 + sum, and one fused multiply-add with the shift makes of them the sum times the scale,
+// rounded once.
+struct packed_group {
+    int8_t numbers[PACKED_GROUP]; // -127 .. 127
+    float scale;                  // its last two bits are zero
+    float shift;                  // -1.5 * 2^23 * scale, exact
+    float total;                  // scale * the sum of the numbers
+    int32_t start_int8, start_int4;
+    int32_t unused[3];
+};
+
+// The bits of 1.5 * 2^23; where integer sums start in formats with offsets.
+#define PACKED_START 0x4b400000
+
 static inline size_t packed_activation_bytes(int32_t n) {
-    size_t n_bytes = (size_t)packed_groups(n) * (PACKED_GROUP + sizeof(float) + sizeof(int32_t));
-    return (n_bytes + PACKED_LINE - 1) / PACKED_LINE * PACKED_LINE;
+    return (size_t)packed_groups(n) * sizeof(struct packed_group);
 }

@@ -32,30 +32,31 @@ static inline float packed_largest(const float *x) {
     return f32_from_bits(all);
 }
 
-static inline void packed_activation_group(int8_t *numbers, float *scale, int32_t *start, const float *x) {
+// What is as large as 2^100 counts as not finite.
+static inline void packed_activation_group(struct packed_group *to, const float *x) {
     float largest = packed_largest(x);
-    bool finite = largest <= FLT_MAX;
+    bool finite = largest < 0x1p100f;
     float factor = finite && largest > 0x1p-120f ? 127 / largest : 0;
     int32_t sum = 0;
-    *scale = finite ? largest / 127 : NAN;
     for (int k = 0; k < PACKED_GROUP; k++) {
         int32_t number = finite ? packed_round(x[k] * factor) : 0;
-        numbers[k] = (int8_t)number;
+        to->numbers[k] = (int8_t)number;
         sum += number;
     }
-    *start = -PACKED_START_FACTOR * sum;
+    to->scale = finite ? f32_from_bits(f32_bits(largest / 127) & ~3u) : NAN;
+    to->shift = -0x1.8p23f * to->scale;
+    to->total = (float)sum * to->scale;
+    to->start_int8 = PACKED_START - 128 * sum;
+    to->start_int4 = PACKED_START - 8 * sum;
 }
 
 static inline void packed_activation(char *row, const float *x, int32_t n) {
-    int32_t n_groups = packed_groups(n);
-    int8_t *numbers = (int8_t *)row;
-    float *scales = (float *)(void *)(row + (size_t)n_groups * PACKED_GROUP);
-    int32_t *starts = (int32_t *)(void *)(scales + n_groups);
-    for (int32_t g = 0; g < n_groups; g++) {
-        const int32_t k = g * PACKED_GROUP, left = n - k;
+    struct packed_group *groups = (struct packed_group *)(void *)row;
+    for (int32_t g = 0; g < packed_groups(n); g++) {
+        const int32_t left = n - g * PACKED_GROUP;
         float padded[PACKED_GROUP] = {0};
-        if (left < PACKED_GROUP) memcpy(padded, x + k, (size_t)left * sizeof *x);
-        packed_activation_group(numbers + k, &scales[g], &starts[g], left < PACKED_GROUP ? padded : x + k);
+        if (left < PACKED_GROUP) memcpy(padded, x + g * PACKED_GROUP, (size_t)left * sizeof *x);
+        packed_activation_group(&groups[g], left < PACKED_GROUP ? padded : x + g * PACKED_GROUP);
     }
 }
 

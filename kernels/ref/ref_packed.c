@@ -17,22 +17,21 @@ void ref_weight_fill(void *block, const struct tensor_row *rows, enum tensor_for
 // the activations of the group add up to.
 static float product_integers(const struct matmul *m, const char *block, int32_t output, const char *row) {
     const enum tensor_format format = m->weight->format;
-    const int32_t n_in = m->weight->n_cols, n_groups = packed_groups(n_in);
-    const int8_t *x = (const int8_t *)row;
+    const int32_t n_in = m->weight->n_cols, zero = packed_zero(format);
+    const struct packed_group *groups = (const struct packed_group *)(const void *)row;
     const char *weight_scales = block + packed_scales_at(format, n_in);
     const char *offsets = block + packed_offsets_at(format, n_in);
-    const float *scales = (const float *)(const void *)(row + (size_t)n_groups * PACKED_GROUP);
-    const int32_t *starts = (const int32_t *)(const void *)(scales + n_groups);
     float sum = 0;
-    for (int32_t g = 0; g < n_groups; g++) {
-        int32_t inner = packed_start(starts[g], format);
-        for (int32_t k = g * PACKED_GROUP; k < (g + 1) * PACKED_GROUP; k++)
-            inner += packed_code(block, format, output, k) * x[k];
-        sum = fmaf((float)inner, packed_f16(weight_scales, g, output) * scales[g], sum);
-        if (tensor_format_has_offsets(format)) {
-            const float total = scales[g] * ((float)starts[g] * (-1.0f / PACKED_START_FACTOR));
-            sum = fmaf(packed_f16(offsets, g, output), total, sum);
+    for (int32_t g = 0; g < packed_groups(n_in); g++) {
+        int32_t inner = 0, total = 0;
+        for (int32_t k = 0; k < PACKED_GROUP; k++) {
+            inner += (packed_code(block, format, output, g * PACKED_GROUP + k) - zero) * groups[g].numbers[k];
+            total += groups[g].numbers[k];
         }
+        float part = (float)inner * groups[g].scale;
+        sum = fmaf(part, packed_f16(weight_scales, g, output), sum);
+        if (tensor_format_has_offsets(format))
+            sum = fmaf(packed_f16(offsets, g, output), (float)total * groups[g].scale, sum);
     }
     return sum;
 }
