@@ -31,8 +31,7 @@ int file_map_open(struct file_map *map, const char *path, struct err *err) {
     *map = (struct file_map){0};
     // O_NONBLOCK: opening a pipe must not wait for its writer.
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
+    if (fd < 0) return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
     return file_map_open_fd(map, fd, path, err);
 }
 
@@ -40,6 +39,12 @@ void file_map_close(struct file_map *map) {
     // munmap takes a pointer to non-const; the pages themselves are read-only.
     if (map->data) munmap((void *)(uintptr_t)map->data, map->n_bytes);
     *map = (struct file_map){0};
+}
+
+void file_map_release(const char *first, size_t n_bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)first + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)first + n_bytes) / page * page;
+    if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 struct str_view file_map_text(const struct file_map *map) {

@@ -16,6 +16,8 @@ int file_map_open(struct file_map *map, const char *path, struct err *err) __att
 int file_map_open_fd(struct file_map *map, int fd, const char *path, struct err *err)
     __attribute__((warn_unused_result));
 void file_map_close(struct file_map *map);
+// Pages that lie wholly within a part of a mapping go back to the system; reading them again brings them back.
+void file_map_release(const char *first, size_t n_bytes);
 struct str_view file_map_text(const struct file_map *map); // data is never NULL
 
 // Reads everything from a descriptor that is not seekable (standard input), at most limit bytes.

@@ -131,7 +131,7 @@ static int collect_all(struct bench *bench, struct err *err) {
 static int submit(struct bench *bench, struct phase *phase, const struct step_input *input, uint64_t filling_ns,
                   struct err *err) {
     struct step_cost cost;
-    step_cost_count(&cost, &bench->model->spec, bench->weights, engine_kv(bench->engine), input);
+    step_cost_count(&cost, bench->backend, &bench->model->spec, bench->weights, engine_kv(bench->engine), input);
     phase->least_seconds += step_cost_least_s(&cost, &bench->model->spec, bench->weights, &bench->peaks);
     phase->n_tokens += input->n_rows;
     phase->n_steps++;

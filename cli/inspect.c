@@ -162,7 +162,7 @@ static int print_memory(const struct model *model, const struct backend *backend
     enum weight_format format;
     int rc = memory_plan_weight_format(&format, options->weights, err);
     if (rc) return rc;
-    uint64_t available = backend_memory_available(backend), weights = memory_plan_weight_bytes(spec, format);
+    uint64_t available = backend_memory_available(backend), weights = memory_plan_weight_bytes(backend, spec, format);
     uint64_t free_bytes = available > weights ? available - weights : 0;
     printf("\nmemory\n  available    %.0f MiB\n  weights      %.1f MiB", mib(available), mib(weights));
     printf(format == WEIGHT_AS_IS ? "\n" : " (%s)\n", weight_format_name(format));
@@ -215,7 +215,7 @@ static void print_hardware(const struct model *model, struct backend *backend) {
 static int inspect(const struct inspect_options *options, const char *path, struct backend *backend, struct err *err) {
     struct model *model = NULL;
     struct model_options model_options = {
-        .path = path, .random_weights_path = options->random_weights, .describe_only = true};
+        .path = path, .random_weights_path = options->random_weights};
     int rc = model_open(&model, &model_options, err);
     if (rc) return rc;
     print_architecture(model);

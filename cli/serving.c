@@ -71,7 +71,7 @@ static int load_engine(struct serving *serving, struct err *err) {
 
 static int load(struct serving *serving, struct err *err) {
     struct serving_options *options = &serving->options;
-    if (!options->quiet && isatty(STDERR_FILENO)) options->model.progress = print_progress;
+    if (!options->quiet && isatty(STDERR_FILENO)) options->engine.progress = print_progress;
     int rc = load_engine(serving, err);
     if (rc) return rc;
     if (backend_holds_weights(serving->backend)) model_release_weights(serving->model);

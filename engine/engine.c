@@ -58,24 +58,48 @@ static size_t input_layout(struct step_input *input, char *base, const struct en
     return used;
 }
 
-static int load_weights(struct engine *engine, enum weight_format format, struct err *err) {
+// Weights on their way to the device.
+struct loading {
+    struct backend *backend;
+    const struct engine_options *options;
+    uint64_t done, total; // bytes
+};
+
+static int load_weight(struct loading *loading, struct tensor *tensor, enum weight_format format, struct err *err) {
+    int rc = backend_weight_load(loading->backend, tensor, format, err);
+    loading->done += backend_weight_bytes(loading->backend, tensor, format);
+    if (!rc && loading->options->progress)
+        loading->options->progress(loading->options->progress_context, loading->done, loading->total);
+    return rc;
+}
+
+// Whether a device makes copies that must fit beside what is there.
+static bool copies_weights(const struct engine *engine, enum weight_format format) {
+    const struct tensor *embed = &engine->spec->embed, *first = &engine->spec->layers[0].wq;
+    return backend_holds_weights(engine->backend) || format != WEIGHT_AS_IS || embed->random_key ||
+           tensor_format_is_quantised(embed->format) || tensor_format_is_quantised(first->format);
+}
+
+static int load_weights(struct engine *engine, const struct engine_options *options, enum weight_format format,
+                        struct err *err) {
     struct model_spec *spec = engine->spec;
-    enum weight_format outer = memory_plan_outer_format(format);
+    struct loading loading = {.backend = engine->backend, .options = options};
+    loading.total = memory_plan_weight_bytes(engine->backend, spec, format);
     int rc = 0;
-    if (backend_holds_weights(engine->backend) || spec->embed.random_key)
-        rc = memory_plan_check_weights(spec, format, backend_memory_available(engine->backend), err);
-    if (!rc) rc = backend_weight_load(engine->backend, &spec->embed, outer, err);
+    if (copies_weights(engine, format))
+        rc = memory_plan_check_weights(engine->backend, spec, format, backend_memory_available(engine->backend), err);
+    if (!rc) rc = load_weight(&loading, &spec->embed, memory_plan_outer_format(&spec->embed, format), err);
     if (!rc && spec->tied)
         spec->head.handle = spec->embed.handle;
     else if (!rc)
-        rc = backend_weight_load(engine->backend, &spec->head, outer, err);
+        rc = load_weight(&loading, &spec->head, memory_plan_outer_format(&spec->head, format), err);
     for (int32_t i = 0; !rc && i < spec->n_layers; i++) {
         struct layer_spec *l = &spec->layers[i];
         struct tensor *matrix;
         for (size_t m = 0; !rc && (matrix = layer_matrix(spec, l, m)); m++)
-            rc = backend_weight_load(engine->backend, matrix, memory_plan_matrix_format(l, matrix, format), err);
+            rc = load_weight(&loading, matrix, memory_plan_matrix_format(l, matrix, format), err);
     }
-    return rc;
+    return rc ? err_prefix(err, "%s", engine->model->path) : 0;
 }
 
 static int open_program(struct engine *engine, struct err *err) {
@@ -100,6 +124,7 @@ static int open_program(struct engine *engine, struct err *err) {
                                   .comm = engine->comm,
                                   .vocab_first = spec->vocab_first,
                                   .vocab_rows = spec->embed.n_rows};
+    if (spec->long_rope_beyond && limits->context > spec->long_rope_beyond) shape.ropes = &spec->long_rope;
     int rc = program_open(&engine->program, engine->backend, &shape, err);
     if (rc) return rc;
     forward_record(engine->program, spec, limits->vocab);
@@ -120,10 +145,10 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
                           "%.1f M parameters, from %s, %s", n_millions, model->source_format,
                           holds    ? "on the device"
                           : random ? "drawn at the start"
-                                   : "rounded or quantised");
-    if (!holds && !random)
-        memory_ledger_add(ledger, "weights", engine->spec->weight_bytes, engine->spec->weight_bytes,
-                          "%.1f M parameters, from %s", n_millions, model->source_format);
+                                   : "packed for the kernels");
+    if (memory.mapped_bytes)
+        memory_ledger_add(ledger, "weights", memory.mapped_bytes, memory.mapped_bytes,
+                          "%.1f M parameters, from %s, where the files are mapped", n_millions, model->source_format);
     memory_ledger_add(ledger, "KV cache", memory.kv_bytes, 0, "%d blocks of %d tokens, %s", limits->n_blocks,
                       limits->block_tokens, kv_format_name(engine->plan.kv.format));
     memory_ledger_add(ledger, "activations", memory.activation_bytes, 0, "%d rows, %d rows of logits a step",
@@ -170,7 +195,7 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
     enum weight_format format;
     int rc = memory_plan_weight_format(&format, options->weights, err);
     if (!rc) rc = take_shard(engine, options->comm, err);
-    if (!rc) rc = load_weights(engine, format, err);
+    if (!rc) rc = load_weights(engine, options, format, err);
     uint64_t left_bytes;
     if (!rc) rc = agree_on_memory(engine, &left_bytes, err);
     struct engine_options filled = *options;

@@ -17,6 +17,7 @@ static void record_attention(struct program *program, const struct model_spec *s
                                                        .bv = l->bv,
                                                        .q_norm = l->q_norm,
                                                        .k_norm = l->k_norm,
+                                                       .norms_all_heads = spec->norms_all_heads,
                                                        .rope = l->rope}});
     program_add(program, &(struct op){.kind = OP_ATTENTION,
                                       .attention = {.layer = layer,

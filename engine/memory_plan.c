@@ -17,8 +17,6 @@ enum {
 // Models below this many parameters keep K and V in F32: their cache is small and their arithmetic is not.
 static const uint64_t KV_F32_BELOW_PARAMETERS = 100u * 1000 * 1000;
 
-enum { WEIGHT_GROUP = 128 }; // inputs that share a scale
-
 int memory_plan_weight_format(enum weight_format *out, const char *name, struct err *err) {
     *out = WEIGHT_AS_IS;
     if (!name) return 0;
@@ -29,58 +27,42 @@ int memory_plan_weight_format(enum weight_format *out, const char *name, struct 
     return err_set(err, ERR_INVALID, "weights in \"%s\" are none of auto, bf16, fp8, int8, int4", name);
 }
 
-enum weight_format memory_plan_outer_format(enum weight_format format) {
-    return format > WEIGHT_BF16 ? WEIGHT_BF16 : format;
+enum weight_format memory_plan_outer_format(const struct tensor *tensor, enum weight_format format) {
+    if (format <= WEIGHT_BF16) return format;
+    return tensor_format_is_quantised(tensor->format) ? WEIGHT_AS_IS : WEIGHT_BF16;
 }
 
 enum weight_format memory_plan_matrix_format(const struct layer_spec *layer, const struct tensor *matrix,
                                              enum weight_format format) {
-    return matrix == &layer->router ? memory_plan_outer_format(format) : format;
+    return matrix == &layer->router ? memory_plan_outer_format(matrix, format) : format;
 }
 
-uint64_t memory_plan_tensor_bytes(const struct tensor *tensor, enum weight_format format) {
-    uint64_t n_out = (uint64_t)tensor->n_rows, n_values = n_out * (uint64_t)tensor->n_cols;
-    uint64_t n_groups = n_out * (((uint64_t)tensor->n_cols + WEIGHT_GROUP - 1) / WEIGHT_GROUP);
-    switch (format) {
-    case WEIGHT_AS_IS:
-        break;
-    case WEIGHT_BF16:
-        return 2 * n_values;
-    case WEIGHT_FP8: // an F32 scale an output
-        return n_values + 4 * n_out;
-    case WEIGHT_INT8: // an F16 scale a group
-        return n_values + 2 * n_groups;
-    case WEIGHT_INT4:
-        return (n_values + 1) / 2 + 2 * n_groups;
-    }
-    return tensor_bytes(tensor);
-}
-
-uint64_t memory_plan_weight_bytes(const struct model_spec *spec, enum weight_format format) {
-    enum weight_format outer = memory_plan_outer_format(format);
-    uint64_t n_bytes = memory_plan_tensor_bytes(&spec->embed, outer);
-    if (!spec->tied) n_bytes += memory_plan_tensor_bytes(&spec->head, outer);
+uint64_t memory_plan_weight_bytes(const struct backend *backend, const struct model_spec *spec,
+                                  enum weight_format format) {
+    uint64_t n_bytes = backend_weight_bytes(backend, &spec->embed, memory_plan_outer_format(&spec->embed, format));
+    if (!spec->tied)
+        n_bytes += backend_weight_bytes(backend, &spec->head, memory_plan_outer_format(&spec->head, format));
     for (int32_t i = 0; i < spec->n_layers; i++) {
         struct layer_spec *l = &spec->layers[i];
         const struct tensor *matrix;
         for (size_t m = 0; (matrix = layer_matrix(spec, l, m)); m++)
-            n_bytes += memory_plan_tensor_bytes(matrix, memory_plan_matrix_format(l, matrix, format));
+            n_bytes += backend_weight_bytes(backend, matrix, memory_plan_matrix_format(l, matrix, format));
     }
     return n_bytes;
 }
 
-int memory_plan_check_weights(const struct model_spec *spec, enum weight_format format, uint64_t available_bytes,
-                              struct err *err) {
-    uint64_t needed = memory_plan_weight_bytes(spec, format);
+int memory_plan_check_weights(const struct backend *backend, const struct model_spec *spec, enum weight_format format,
+                              uint64_t available_bytes, struct err *err) {
+    uint64_t needed = memory_plan_weight_bytes(backend, spec, format);
     if (needed <= available_bytes) return 0;
     char advice[160] = "no format of --weights would fit";
     for (enum weight_format other = WEIGHT_INT4; other > WEIGHT_AS_IS; other--) {
-        uint64_t n_bytes = memory_plan_weight_bytes(spec, other);
+        uint64_t n_bytes = memory_plan_weight_bytes(backend, spec, other);
         if (n_bytes <= available_bytes) // the most precise that fits is the last to be written
             snprintf(advice, sizeof advice, "--weights %s would need %.2f GiB", weight_format_name(other),
                      (double)n_bytes / 0x1p30);
     }
-    return err_set(err, ERR_LIMIT, "the weights need %.2f GiB of the device's memory, %.2f GiB are free; %s",
+    return err_set(err, ERR_LIMIT, "the weights need %.2f GiB of memory, %.2f GiB are free; %s",
                    (double)needed / 0x1p30, (double)available_bytes / 0x1p30, advice);
 }
 

@@ -16,19 +16,19 @@ int memory_plan_weight_format(enum weight_format *out, const char *name, struct 
     __attribute__((warn_unused_result));
 
 // The form that embedding and head take beside layers in `format`: at most BF16 is saved there, because they decide
-// what is said.
-enum weight_format memory_plan_outer_format(enum weight_format format);
+// what is said. Tables that the model has quantised stay so.
+enum weight_format memory_plan_outer_format(const struct tensor *tensor, enum weight_format format);
 // The format of a layer's matrix: that of the others, but routers are kept like embeddings.
 enum weight_format memory_plan_matrix_format(const struct layer_spec *layer, const struct tensor *matrix,
                                              enum weight_format format);
 
-// What a matrix, or all weights, take on a device that keeps them in `format`.
-uint64_t memory_plan_tensor_bytes(const struct tensor *tensor, enum weight_format format);
-uint64_t memory_plan_weight_bytes(const struct model_spec *spec, enum weight_format format);
+// What all weights take on a device that keeps them in `format`.
+uint64_t memory_plan_weight_bytes(const struct backend *backend, const struct model_spec *spec,
+                                  enum weight_format format);
 
-// For a device that holds weights. ERR_LIMIT: they do not fit; says what would.
-int memory_plan_check_weights(const struct model_spec *spec, enum weight_format format, uint64_t available_bytes,
-                              struct err *err) __attribute__((warn_unused_result));
+// For weights of which the device makes copies. ERR_LIMIT: they do not fit; says what would.
+int memory_plan_check_weights(const struct backend *backend, const struct model_spec *spec, enum weight_format format,
+                              uint64_t available_bytes, struct err *err) __attribute__((warn_unused_result));
 
 // What the KV cache may take of the memory that the weights leave: half of a host's, which others need too, and most of
 // a device's; activations need the rest.

@@ -13,32 +13,33 @@ static double experts_hit(const struct model_spec *spec, int32_t n_rows) {
     return spec->n_experts * (1 - pow(1 - (double)spec->n_hit / spec->n_experts, n_rows));
 }
 
-static void count_experts(struct step_cost *out, const struct model_spec *spec, const struct layer_spec *layer,
-                          enum weight_format weights, int32_t n_rows) {
+static void count_experts(struct step_cost *out, const struct backend *backend, const struct model_spec *spec,
+                          const struct layer_spec *layer, enum weight_format weights, int32_t n_rows) {
     const struct expert *first = &layer->experts[0];
     const struct tensor *const matrices[] = {&first->gate, &first->up, &first->down};
     for (size_t m = 0; m < 3; m++) {
-        out->weight_bytes += experts_hit(spec, n_rows) * (double)memory_plan_tensor_bytes(matrices[m], weights);
+        out->weight_bytes += experts_hit(spec, n_rows) * (double)backend_weight_bytes(backend, matrices[m], weights);
         out->flops += 2 * values_of(matrices[m]) * n_rows * spec->n_hit;
     }
 }
 
-static void count_weights(struct step_cost *out, const struct model_spec *spec, enum weight_format weights,
-                          const struct step_input *input) {
+static void count_weights(struct step_cost *out, const struct backend *backend, const struct model_spec *spec,
+                          enum weight_format weights, const struct step_input *input) {
     for (int32_t i = 0; i < spec->n_layers; i++) {
         const struct layer_spec *l = &spec->layers[i];
         const struct tensor *const matrices[] = {&l->wq,     &l->wk,   &l->wv, &l->wo,
-                                                 &l->router, &l->gate, &l->up, &l->down}; // of 0 values: absent
+                                                 &l->router, &l->gate, &l->up, &l->down};
         for (size_t m = 0; m < sizeof matrices / sizeof *matrices; m++) {
+            if (matrices[m]->n_rows == 0) continue;
             enum weight_format format = memory_plan_matrix_format(l, matrices[m], weights);
-            out->weight_bytes += (double)memory_plan_tensor_bytes(matrices[m], format);
+            out->weight_bytes += (double)backend_weight_bytes(backend, matrices[m], format);
             out->flops += 2 * values_of(matrices[m]) * input->n_rows;
         }
-        if (l->experts) count_experts(out, spec, l, weights, input->n_rows);
+        if (l->experts) count_experts(out, backend, spec, l, weights, input->n_rows);
     }
     const struct tensor *head = spec->tied ? &spec->embed : &spec->head;
     if (input->n_logit_rows == 0) return;
-    out->weight_bytes += (double)memory_plan_tensor_bytes(head, memory_plan_outer_format(weights));
+    out->weight_bytes += (double)backend_weight_bytes(backend, head, memory_plan_outer_format(head, weights));
     out->flops += 2 * values_of(head) * input->n_logit_rows;
 }
 
@@ -58,10 +59,10 @@ static double tokens_read(const struct step_sequence *s, int32_t window) {
     return window && s->kv_len > most ? most : s->kv_len;
 }
 
-void step_cost_count(struct step_cost *out, const struct model_spec *spec, enum weight_format weights,
-                     const struct kv_shape *kv, const struct step_input *input) {
+void step_cost_count(struct step_cost *out, const struct backend *backend, const struct model_spec *spec,
+                     enum weight_format weights, const struct kv_shape *kv, const struct step_input *input) {
     *out = (struct step_cost){0};
-    count_weights(out, spec, weights, input);
+    count_weights(out, backend, spec, weights, input);
     double layer_token_bytes = (double)kv_bytes_per_block(kv) / kv->block_tokens / kv->n_layers;
     double key_flops = 4.0 * spec->n_heads * spec->head_dim; // a dot product and a sum of values
     for (int32_t i = 0; i < input->n_sequences; i++) {

@@ -12,8 +12,8 @@ struct step_cost {
 };
 
 // `weights`: how the device keeps the layers' matrices. kv: shape of the cache.
-void step_cost_count(struct step_cost *out, const struct model_spec *spec, enum weight_format weights,
-                     const struct kv_shape *kv, const struct step_input *input);
+void step_cost_count(struct step_cost *out, const struct backend *backend, const struct model_spec *spec,
+                     enum weight_format weights, const struct kv_shape *kv, const struct step_input *input);
 
 // Seconds: the longer of reading at the measured bandwidth and computing at the measured peak of the weights' format.
 // 0: the peaks were not measured.

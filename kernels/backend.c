@@ -1,5 +1,6 @@
 // The door: what every device needs checked, then the device's own table.
 #include "base/plugin.h"
+#include "kernels/comm.h"
 #include "kernels/plugin.h"
 
 #include <assert.h>
@@ -98,6 +99,10 @@ const char *weight_format_name(enum weight_format format) {
     return names[format];
 }
 
+uint64_t backend_weight_bytes(const struct backend *backend, const struct tensor *tensor, enum weight_format format) {
+    return backend->driver->weight_bytes(tensor, format);
+}
+
 int backend_weight_load(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err) {
     assert(tensor_present(tensor) && tensor->n_rows > 0 && tensor->n_cols > 0);
     int rc = backend->driver->weight_load(backend, tensor, format, err);
@@ -170,6 +175,7 @@ static void check_attention_in(const struct program *program, const struct op_at
     assert(op->n_heads > 0 && op->n_heads % op->n_kv_heads == 0);
     assert(op->n_heads * op->head_dim == shape->q_width && op->n_kv_heads * op->head_dim == shape->kv_width);
     assert(op->rope >= -1 && op->rope < shape->n_ropes);
+    assert(!op->norms_all_heads || (op->q_norm && op->k_norm && comm_n_ranks(shape->comm) == 1));
     assert(op->rope < 0 ||
            (program->ropes[op->rope].n_dims <= op->head_dim && program->ropes[op->rope].n_dims % 2 == 0));
     check_weight(&op->wq, shape->q_width, shape->hidden);
@@ -184,6 +190,11 @@ static void check_attention(const struct program *program, const struct op_atten
     assert(op->n_heads * op->head_dim == program->shape.q_width);
 }
 
+// Whether rows prepared for one matrix serve the other.
+static bool same_rows(const struct tensor *a, const struct tensor *b) {
+    return a->format == b->format || (tensor_format_is_integer(a->format) && tensor_format_is_integer(b->format));
+}
+
 static void check_moe(const struct program *program, const struct op_moe *op) {
     const struct program_shape *shape = &program->shape;
     assert(op->n_experts == shape->n_experts && op->n_hit == shape->n_hit && op->n_hit > 0);
@@ -193,8 +204,8 @@ static void check_moe(const struct program *program, const struct op_moe *op) {
         check_weight(&expert->gate, shape->expert_width, shape->hidden);
         check_weight(&expert->up, shape->expert_width, shape->hidden);
         check_weight(&expert->down, shape->hidden, shape->expert_width);
-        assert(expert->gate.format == first->gate.format && expert->up.format == first->gate.format);
-        assert(expert->down.format == first->down.format);
+        assert(same_rows(&expert->gate, &first->gate) && same_rows(&expert->up, &first->gate));
+        assert(same_rows(&expert->down, &first->down));
     }
 }
 

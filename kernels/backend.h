@@ -53,18 +53,24 @@ bool backend_holds_weights(const struct backend *backend);
 
 uint64_t backend_memory_available(const struct backend *backend); // free for weights, KV cache and activations
 
-// The form in which a device keeps a weight. AS_IS: as the model has it. FP8 (E4M3, one scale an output), INT8 and INT4
-// (groups of 128 inputs; on the CPU 32) are quantised at load, with scales that minimise the error.
+// The form in which a device keeps a weight. AS_IS: as the model has it, or, where a device has no such form, in BF16.
+// FP8 (E4M3, one scale an output), INT8 and INT4 (groups of 128 inputs; on the CPU 32) are quantised at load, with
+// scales that minimise the error, unless the model has them in as many bits.
 enum weight_format { WEIGHT_AS_IS, WEIGHT_BF16, WEIGHT_FP8, WEIGHT_INT8, WEIGHT_INT4 };
 const char *weight_format_name(enum weight_format format); // "auto", "bf16", ...: as the option --weights takes it
 
-// Hands a weight over; sets tensor->handle. ERR_INVALID: the device does not have this format; ERR_LIMIT: no memory.
+// Bytes that a weight takes on the device.
+uint64_t backend_weight_bytes(const struct backend *backend, const struct tensor *tensor, enum weight_format format);
+
+// Hands a weight over; sets tensor->handle. ERR_INVALID: the device does not have this format; ERR_FORMAT: a scale of
+// the matrix is no number; ERR_LIMIT: no memory.
 int backend_weight_load(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err)
     __attribute__((warn_unused_result));
 
-// Bytes that the backend holds beyond what the model mapped, by purpose, for the memory ledger.
+// Bytes that the backend uses, by purpose, for the memory ledger.
 struct backend_memory {
-    uint64_t weights_bytes;    // copies and repacked forms; mapped weights are the model's
+    uint64_t weights_bytes;    // copies and packed forms
+    uint64_t mapped_bytes;     // weights that are used where the model has mapped them
     uint64_t kv_bytes;         // reserved for the KV cache
     uint64_t activation_bytes; // activations and logits of all programs
     uint64_t workspace_bytes;  // everything else: scratch, sampling, pool
@@ -146,6 +152,7 @@ struct op_attention_in {
     const float *bq, *bk, *bv;    // [A*D], [G*D], [G*D] or NULL
     const float *q_norm, *k_norm; // [D] each (per head, before rope) or NULL
     int32_t rope;                 // index into program_shape.ropes; -1: no rotation
+    bool norms_all_heads;         // q_norm and k_norm are [A*D] and [G*D]: they norm all heads of a row together
 };
 
 // ATTENTION[r] = softmax(scale * q K^T, causal, within window) V, through the cache, for each row of each sequence.

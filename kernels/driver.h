@@ -24,6 +24,7 @@ struct backend_driver {
     uint64_t (*memory_available)(const struct backend *backend);
     void (*memory)(const struct backend *backend, struct backend_memory *out);
     void (*measure_peaks)(struct backend *backend, struct backend_peaks *out);
+    uint64_t (*weight_bytes)(const struct tensor *tensor, enum weight_format format);
     int (*weight_load)(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err);
     int (*kv_open)(struct backend *backend, const struct kv_shape *shape, struct err *err); // backend->kv is set behind
 
@@ -65,7 +66,7 @@ static inline void program_begin(struct program *program, struct backend *backen
 extern const struct backend_driver cpu_driver;
 
 // Raised by hand when the meaning of something changes; the sizes catch what changes in the structs.
-#define BACKEND_DRIVER_VERSION 2u
+#define BACKEND_DRIVER_VERSION 3u
 #define BACKEND_DRIVER_ABI                                                                                             \
     (BACKEND_DRIVER_VERSION << 24 ^                                                                                    \
      (uint32_t)(sizeof(struct backend_driver) + 31 * sizeof(struct backend) + 37 * sizeof(struct program) +            \

@@ -2,7 +2,9 @@
 
 #include "base/mem.h"
 #include "base/number.h"
+#include "base/rng.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,4 +52,17 @@ void tensor_row_values(const struct tensor_row *row, enum tensor_format format, 
 const char *tensor_format_name(enum tensor_format format) {
     static const char *const names[] = {"f32", "f16", "bf16", "fp8", "int8", "int4", "int8+", "int4+"};
     return names[format];
+}
+
+struct tensor tensor_take_rows(const struct tensor *full, int32_t first, int32_t count) {
+    assert(first >= 0 && count > 0 && first + count <= full->n_rows && !full->handle);
+    struct tensor part = *full;
+    part.n_rows = count;
+    if (full->random_key)
+        part.random_key = rng_key(full->random_key, (uint64_t)first, 0);
+    else if (full->rows)
+        part.row_first += first;
+    else
+        part.data = (const char *)full->data + (size_t)first * tensor_bytes(full) / (size_t)full->n_rows;
+    return part;
 }

@@ -50,6 +50,8 @@ struct tensor_rows {
     int32_t n_rows, n_cols;
     // Any thread may call it, several at once.
     void (*decode)(const struct tensor_rows *rows, int32_t row, struct tensor_row *out);
+    // Rows [first, first + n) are not read soon: their memory may go back to the system. NULL: it may not.
+    void (*release)(const struct tensor_rows *rows, int32_t first, int32_t n);
 };
 
 // Row-major [n_rows, n_cols], columns contiguous. A linear layer's weight is [n_out, n_in]; a vector is [1, n].
@@ -79,6 +81,9 @@ size_t tensor_bytes(const struct tensor *t);
 void tensor_row_decode(const struct tensor *t, int32_t row, struct tensor_row *out);
 // n values of a row in single precision.
 void tensor_row_values(const struct tensor_row *row, enum tensor_format format, int32_t n, float *out);
+
+// The rows [first, first + count) of a tensor that is not loaded yet, where they are.
+struct tensor tensor_take_rows(const struct tensor *full, int32_t first, int32_t count);
 
 // "f32", "f16", "bf16", "fp8", "int8", "int4", and with offsets "int8+", "int4+".
 const char *tensor_format_name(enum tensor_format format);

@@ -5,7 +5,7 @@
 #include "base/number.h"
 #include "base/rng.h"
 #include "kernels/random_weights.h"
-#include "models/fill.h"
+#include "models/gguf_blocks.h"
 #include "models/safetensors.h"
 
 #include <assert.h>
@@ -26,7 +26,7 @@ struct checkpoint {
     stored_tensor_vec tensors; // of the files; GGUF: a copy of its list
     struct map names;          // index into tensors
     bool *used;                // [tensors.count]
-    struct fill fill;
+    bool mapped;               // the files' memory may go back to the system
     enum tensor_format random_format;
     uint64_t random_seed, n_random;
     uint64_t n_parameters, n_bytes;
@@ -47,7 +47,6 @@ void checkpoint_close(struct checkpoint *checkpoint) {
     vec_free(&checkpoint->tensors);
     map_close(&checkpoint->names);
     free(checkpoint->used);
-    fill_close(&checkpoint->fill);
     arena_close(&checkpoint->arena);
     free(checkpoint);
 }
@@ -68,6 +67,7 @@ static int add_file(struct checkpoint *checkpoint, const struct folder *folder, 
     if (rc) return rc;
     vec_push(&checkpoint->files, file);
     // Reading ahead begins now and is over by the time that the first step needs the pages.
+    checkpoint->mapped = file.map.data != NULL;
     if (file.map.data) madvise((void *)(uintptr_t)file.map.data, file.n_bytes, MADV_WILLNEED);
     size_t first = checkpoint->tensors.count;
     rc = safetensors_read(&checkpoint->tensors, &checkpoint->arena, file.data, file.n_bytes, err);
@@ -145,8 +145,9 @@ int checkpoint_open_folder(struct checkpoint **out, const struct folder *folder,
     return 0;
 }
 
-void checkpoint_open_gguf(struct checkpoint **out, const struct gguf *gguf, const char *path) {
+void checkpoint_open_gguf(struct checkpoint **out, const struct gguf *gguf, bool mapped, const char *path) {
     struct checkpoint *checkpoint = new_checkpoint(SOURCE_GGUF, path);
+    checkpoint->mapped = mapped;
     for (size_t i = 0; i < gguf->tensors.count; i++) vec_push(&checkpoint->tensors, gguf->tensors.items[i]);
     int rc = add_names(checkpoint, 0, "", NULL);
     assert(rc == 0); // gguf_open refuses names that are there twice
@@ -169,6 +170,10 @@ static void print_shape(struct str *out, const struct stored_tensor *tensor) {
     str_append_char(out, '[');
     for (int i = 0; i < tensor->n_dims; i++) str_printf(out, "%s%lld", i ? ", " : "", (long long)tensor->shape[i]);
     str_append_char(out, ']');
+}
+
+static bool is_plain(enum stored_format format) {
+    return format <= STORED_BF16;
 }
 
 // Finds a tensor and holds it to the expectation, without the leading dimensions that are 0.
@@ -196,75 +201,90 @@ static int find_tensor(struct checkpoint *checkpoint, const char *name, const in
     str_close(&expected);
     str_close(&found);
     if (rc) return rc;
-    if (tensor->format == STORED_OTHER)
-        return err_set(err, ERR_UNSUPPORTED, "%s: tensor \"%s\": the format %s is not supported (F32, F16, BF16, %s)",
+    enum tensor_format form;
+    if (!is_plain(tensor->format) && !gguf_blocks_form(tensor->format, &form))
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor \"%s\": the format %s is not supported (%s are)",
                        checkpoint->path, name, tensor->format_name,
-                       checkpoint->kind == SOURCE_GGUF ? "Q8_0 and Q4_0 are" : "nothing else");
+                       checkpoint->kind == SOURCE_GGUF ? "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, "
+                                                         "Q6_K, IQ4_NL, IQ4_XS and MXFP4"
+                                                       : "F32, F16 and BF16");
     *out = tensor;
     return 0;
 }
 
-static void count(struct checkpoint *checkpoint, size_t n_elements, size_t element_bytes) {
-    checkpoint->n_parameters += n_elements;
-    checkpoint->n_bytes += n_elements * element_bytes;
+static void count(struct checkpoint *checkpoint, const struct tensor *tensor) {
+    checkpoint->n_parameters += (uint64_t)tensor->n_rows * (uint64_t)tensor->n_cols;
+    checkpoint->n_bytes += tensor_bytes(tensor);
 }
 
 static enum tensor_format tensor_format_of(enum stored_format format) {
     return format == STORED_F32 ? TENSOR_F32 : format == STORED_F16 ? TENSOR_F16 : TENSOR_BF16;
 }
 
-// The values of a tensor as kernels take them: where they are mapped, or memory that is filled later.
-static int bind_values(struct checkpoint *checkpoint, const char *name, const int32_t shape[3], struct tensor *out,
+// n matrices [n_rows, n_cols] of one tensor, as kernels take them: where they are mapped, or as rows to be decoded.
+// out describes the first.
+static int bind_values(struct checkpoint *checkpoint, const char *name, int32_t n, struct tensor *out,
                        struct err *err) {
     const struct stored_tensor *tensor = NULL;
+    const int32_t shape[3] = {n, out->n_rows, out->n_cols};
     int rc = find_tensor(checkpoint, name, shape, &tensor, err);
     if (rc) return rc;
-    size_t n_elements = (size_t)(shape[0] ? shape[0] : 1) * (size_t)shape[1] * (size_t)shape[2];
-    out->data = tensor->data;
-    if (dequant_knows(tensor->format))
-        out->data = fill_dequant(&checkpoint->fill, tensor->format, tensor->data, n_elements, err);
-    else
+    if (is_plain(tensor->format)) {
         out->format = tensor_format_of(tensor->format);
-    if (!out->data) return err_prefix(err, "%s", checkpoint->path);
-    count(checkpoint, n_elements, tensor_format_bytes(out->format));
+        out->data = tensor->data;
+        return 0;
+    }
+    if ((int64_t)(n ? n : 1) * out->n_rows > INT32_MAX)
+        return err_set(err, ERR_LIMIT, "%s: tensor \"%s\" has too many rows", checkpoint->path, name);
+    gguf_blocks_form(tensor->format, &out->format);
+    out->rows = gguf_blocks_open(&checkpoint->arena, tensor, out->n_cols, checkpoint->mapped);
     return 0;
 }
 
 static void bind_random(struct checkpoint *checkpoint, struct tensor *out) {
     out->format = checkpoint->random_format;
     out->random_key = rng_key(checkpoint->random_seed, checkpoint->n_random++, 0);
-    count(checkpoint, (size_t)out->n_rows * (size_t)out->n_cols, tensor_format_bytes(out->format));
 }
 
 int checkpoint_matrix(struct checkpoint *checkpoint, const char *name, int32_t n_rows, int32_t n_cols,
                       struct tensor *out, struct err *err) {
-    *out = (struct tensor){.format = TENSOR_F32, .n_rows = n_rows, .n_cols = n_cols};
-    if (checkpoint->kind != SOURCE_RANDOM)
-        return bind_values(checkpoint, name, (const int32_t[]){0, n_rows, n_cols}, out, err);
-    bind_random(checkpoint, out);
-    return 0;
+    return checkpoint_matrices(checkpoint, name, 0, n_rows, n_cols, out, 0, err);
 }
 
 int checkpoint_matrices(struct checkpoint *checkpoint, const char *name, int32_t n, int32_t n_rows, int32_t n_cols,
                         struct tensor *out, size_t stride, struct err *err) {
     struct tensor first = {.format = TENSOR_F32, .n_rows = n_rows, .n_cols = n_cols};
-    int rc = 0;
-    if (checkpoint->kind != SOURCE_RANDOM)
-        rc = bind_values(checkpoint, name, (const int32_t[]){n, n_rows, n_cols}, &first, err);
-    for (int32_t i = 0; !rc && i < n; i++) {
+    int rc = checkpoint->kind == SOURCE_RANDOM ? 0 : bind_values(checkpoint, name, n, &first, err);
+    for (int32_t i = 0; !rc && i < (n ? n : 1); i++) {
         struct tensor *matrix = &out[(size_t)i * stride];
         *matrix = first;
         if (checkpoint->kind == SOURCE_RANDOM)
             bind_random(checkpoint, matrix);
+        else if (first.rows)
+            matrix->row_first = i * n_rows;
         else
             matrix->data = (const char *)first.data + (size_t)i * tensor_bytes(&first);
+        count(checkpoint, matrix);
     }
     return rc;
 }
 
-static void convert_vector(const struct stored_tensor *tensor, int32_t n, float *out) {
-    if (dequant_knows(tensor->format)) {
-        dequant(tensor->format, tensor->data, (size_t)n, out);
+static void convert_quantised(struct checkpoint *checkpoint, const struct stored_tensor *tensor, int32_t n,
+                              float *out) {
+    struct tensor matrix = {.n_rows = 1, .n_cols = n};
+    gguf_blocks_form(tensor->format, &matrix.format);
+    matrix.rows = gguf_blocks_open(&checkpoint->arena, tensor, n, false);
+    const size_t n_groups = (size_t)tensor_groups(n);
+    struct tensor_row row = {arena_alloc(&checkpoint->arena, n_groups * TENSOR_GROUP),
+                             arena_alloc_zero(&checkpoint->arena, n_groups, sizeof(float)),
+                             arena_alloc_zero(&checkpoint->arena, n_groups, sizeof(float))};
+    tensor_row_decode(&matrix, 0, &row);
+    tensor_row_values(&row, matrix.format, n, out);
+}
+
+static void convert_vector(struct checkpoint *checkpoint, const struct stored_tensor *tensor, int32_t n, float *out) {
+    if (!is_plain(tensor->format)) {
+        convert_quantised(checkpoint, tensor, n, out);
         return;
     }
     if (tensor->format == STORED_F32) {
@@ -291,13 +311,13 @@ int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n
     if (rc) return rc;
     float *values = arena_alloc(&checkpoint->arena, (size_t)n * sizeof *values);
     if (tensor)
-        convert_vector(tensor, n, values);
+        convert_vector(checkpoint, tensor, n, values);
     else if (strstr(name, ".bias"))
         draw_bias(rng_key(checkpoint->random_seed, checkpoint->n_random++, 0), n, values);
     else
         for (int32_t i = 0; i < n; i++) values[i] = 1;
     *out = values;
-    count(checkpoint, (size_t)n, sizeof *values);
+    count(checkpoint, &(struct tensor){.format = TENSOR_F32, .n_rows = 1, .n_cols = n});
     return 0;
 }
 
@@ -332,18 +352,11 @@ int checkpoint_refuse_unused(const struct checkpoint *checkpoint, const char *co
     return rc;
 }
 
-int checkpoint_load(struct checkpoint *checkpoint, void (*progress)(void *context, uint64_t done, uint64_t total),
-                    void *context, struct err *err) {
-    int rc = fill_run(&checkpoint->fill, progress, context, err);
-    return rc ? err_prefix(err, "%s", checkpoint->path) : 0;
-}
-
 void checkpoint_release(struct checkpoint *checkpoint) {
     for (size_t i = 0; i < checkpoint->files.count; i++) {
         const struct folder_file *file = &checkpoint->files.items[i];
         if (file->map.data) madvise((void *)(uintptr_t)file->map.data, file->n_bytes, MADV_DONTNEED);
     }
-    fill_close(&checkpoint->fill);
 }
 
 uint64_t checkpoint_parameters(const struct checkpoint *checkpoint) {

@@ -1,7 +1,7 @@
 // The weights of a model by name, wherever they come from: safetensors, GGUF, or random numbers.
 //
-// Single-precision, half and bfloat16 matrices stay where the file is mapped. Block formats become F32 and random
-// weights are drawn in memory of the checkpoint, all at once in checkpoint_load, with every core.
+// Single-precision, half and bfloat16 matrices stay where the file is mapped. Quantised ones are rows that the device
+// decodes from there and packs. Random weights are keys by which it draws them.
 //
 // Owner: the model; everything that it hands out lives until checkpoint_close. One thread.
 #pragma once
@@ -20,8 +20,9 @@ struct checkpoint;
 // one.
 int checkpoint_open_folder(struct checkpoint **out, const struct folder *folder, struct err *err)
     __attribute__((warn_unused_result));
-// The tensors of an open GGUF file, which outlives the checkpoint. path is for error texts.
-void checkpoint_open_gguf(struct checkpoint **out, const struct gguf *gguf, const char *path);
+// The tensors of an open GGUF file, which outlives the checkpoint. mapped: its bytes are those of a file map. path is
+// for error texts.
+void checkpoint_open_gguf(struct checkpoint **out, const struct gguf *gguf, bool mapped, const char *path);
 // Every tensor that is asked for exists: matrices have a random_key, biases are drawn, norms are 1. The same for one
 // seed everywhere.
 void checkpoint_open_random(struct checkpoint **out, enum tensor_format format, uint64_t seed, const char *path);
@@ -30,7 +31,7 @@ void checkpoint_close(struct checkpoint *checkpoint);
 bool checkpoint_has(const struct checkpoint *checkpoint, const char *name); // random: always
 
 // A tensor must be there with this shape and in a format that can be used; the error gives expected and actual.
-// Matrices are [n_rows, n_cols]; their data may be filled only by checkpoint_load.
+// Matrices are [n_rows, n_cols].
 int checkpoint_matrix(struct checkpoint *checkpoint, const char *name, int32_t n_rows, int32_t n_cols,
                       struct tensor *out, struct err *err) __attribute__((warn_unused_result));
 // n matrices of one shape in one tensor [n, n_rows, n_cols], into out[i * stride] for i < n.
@@ -44,10 +45,6 @@ int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n
 // begins with x, otherwise equal.
 int checkpoint_refuse_unused(const struct checkpoint *checkpoint, const char *const *ignored, struct err *err)
     __attribute__((warn_unused_result));
-
-// Fills the memory behind what was asked for. progress may be NULL; it is called on this thread, in bytes.
-int checkpoint_load(struct checkpoint *checkpoint, void (*progress)(void *context, uint64_t done, uint64_t total),
-                    void *context, struct err *err) __attribute__((warn_unused_result));
 
 // Matrices are not read any more: their memory goes back to the system.
 void checkpoint_release(struct checkpoint *checkpoint);

@@ -31,24 +31,49 @@ void config_add_stop_token(struct model_config *config, int64_t id) {
         log_warning("end-of-text token %lld is ignored: there are %d already", (long long)id, MODEL_STOP_TOKENS_MAX);
 }
 
-int32_t config_window(const struct model_config *config, int32_t layer) {
+bool config_knows(const struct model_config *config, unsigned feature) {
+    return config->family->features & feature;
+}
+
+static bool is_sliding(const struct model_config *config, int32_t layer) {
     switch (config->window_rule) {
     case WINDOW_NONE:
-        return 0;
+        return false;
     case WINDOW_ALL:
-        return config->window;
+        return true;
     case WINDOW_FROM_LAYER:
-        return layer >= config->window_first_layer ? config->window : 0;
+        return layer >= config->window_first_layer;
     case WINDOW_LISTED:
-        return config->layer_is_sliding[layer] ? config->window : 0;
+        return config->layer_is_sliding[layer];
+    case WINDOW_PERIODIC:
+        return (layer + 1) % config->window_period != 0;
     }
-    return 0;
+    return false;
+}
+
+int32_t config_window(const struct model_config *config, int32_t layer) {
+    return is_sliding(config, layer) ? config->window : 0;
+}
+
+int32_t config_rope(const struct model_config *config, int32_t layer) {
+    bool is_unrotated = config->layer_is_unrotated
+                            ? config->layer_is_unrotated[layer]
+                            : config->unrotated_period && (layer + 1) % config->unrotated_period == 0;
+    if (is_unrotated) return -1;
+    return config_knows(config, FEATURE_LOCAL_ROPE) && is_sliding(config, layer);
 }
 
 void config_use_optional_window(struct model_config *config) {
     config->window_rule = !config->use_sliding_window ? WINDOW_NONE
                           : config->layer_is_sliding  ? WINDOW_LISTED
                                                       : WINDOW_FROM_LAYER;
+}
+
+int config_use_window_period(struct model_config *config, struct err *err) {
+    config->window_rule = config->layer_is_sliding ? WINDOW_LISTED : WINDOW_PERIODIC;
+    if (config->window_rule == WINDOW_PERIODIC && config->window_period < 1)
+        return err_set(err, ERR_INVALID, "sliding_window_pattern is 0");
+    return 0;
 }
 
 bool config_has_experts(const struct model_config *config, int32_t layer) {
@@ -77,6 +102,8 @@ static int check_rope(const struct rope_config *rope, int32_t head_dim, struct e
     if (rope->kind == ROPE_LLAMA3 && (!is_within(rope->low_freq_factor, 1e-6, 1e6) ||
                                       !is_within(rope->high_freq_factor, rope->low_freq_factor, 1e6)))
         return err_set(err, ERR_INVALID, "low_freq_factor and high_freq_factor make no sense");
+    if (rope->kind == ROPE_LONG && (!is_within(rope->original_context, 2, CONTEXT_MAX) || !rope->divisors))
+        return err_set(err, ERR_INVALID, "longrope without an original context or without factors");
     if (rope->kind == ROPE_YARN && (!is_within(rope->beta_fast, 1e-6, 1e6) || !is_within(rope->beta_slow, 1e-6, 1e6)))
         return err_set(err, ERR_INVALID, "beta_fast and beta_slow make no sense");
     return 0;
@@ -110,7 +137,11 @@ int config_check(struct model_config *config, struct err *err) {
         return err_set(err, ERR_INVALID, "%d heads do not share %d key-value heads evenly", config->n_heads,
                        config->n_kv_heads);
     if (!is_within(config->norm_eps, 0, 1)) return err_set(err, ERR_INVALID, "the norm's epsilon makes no sense");
+    if (!is_within(config->attention_divisor, 0, 1e6) || !is_within(config->attention_soft_cap, 0, 1e6) ||
+        !is_within(config->final_soft_cap, 0, 1e6))
+        return err_set(err, ERR_INVALID, "the scale or the soft caps of attention make no sense");
     int rc = check_rope(&config->rope, config->head_dim, err);
+    if (!rc && config_knows(config, FEATURE_LOCAL_ROPE)) rc = check_rope(&config->local_rope, config->head_dim, err);
     if (rc) return rc;
     // The ramp stretches the context by its factor, whether or not the file counts that in.
     double stretched = config->rope.kind == ROPE_YARN ? config->rope.original_context * config->rope.factor : 0;

@@ -22,11 +22,22 @@ enum model_trait {
     TRAIT_QK_NORM = 8,
 };
 
+// Things in a configuration that change the mathematics: refused in families that do not know them.
+enum model_feature {
+    FEATURE_SOFT_CAPS = 1,
+    FEATURE_PARTIAL_ROPE = 2,   // only the first dimensions of a head are rotated
+    FEATURE_LONG_ROPE = 4,      // factors for each pair, others for long contexts
+    FEATURE_LOCAL_ROPE = 8,     // layers with a window are rotated differently
+    FEATURE_UNROTATED = 16,     // some layers have no rotation
+    FEATURE_WINDOW_PATTERN = 32 // GGUF: which layers have the window
+};
+
 enum window_rule {
     WINDOW_NONE,       // every layer sees everything
     WINDOW_ALL,        // every layer has the window
     WINDOW_FROM_LAYER, // layers from window_first_layer on
     WINDOW_LISTED,     // layers whose layer_is_sliding is set
+    WINDOW_PERIODIC,   // all but each window_period-th
 };
 
 struct model_config {
@@ -41,13 +52,22 @@ struct model_config {
     bool tied;                        // the head is the embedding table, even if the file has another
     enum tensor_format weight_format; // "dtype": what random weights are made in
     struct rope_config rope;
-    bool attention_bias, mlp_bias; // as written
-    unsigned traits;               // enum model_trait; set by the family
-    int32_t window;                // sliding_window as written; 0: none
-    bool use_sliding_window;       // as written; false when absent
-    int32_t window_first_layer;    // max_window_layers
-    const bool *layer_is_sliding;  // [n_layers] from layer_types; NULL: not written
-    enum window_rule window_rule;  // set by the family
+    struct rope_config local_rope;  // of layers with a window, in families that know FEATURE_LOCAL_ROPE
+    const bool *layer_is_unrotated; // [n_layers] from no_rope_layers; NULL: not written
+    int32_t unrotated_period;       // each of this many layers is not rotated, where nothing lists them; 0: none
+    double attention_divisor;       // scores are divided by its root; 0: the head width
+    double attention_soft_cap, final_soft_cap; // 0: none
+    bool scales_embed;                         // by the root of the hidden width
+    bool adds_one_to_norms;                    // norms multiply by 1 + weight
+    bool norms_all_heads;                      // the norms of q and k go over all heads together
+    bool attention_bias, mlp_bias;             // as written
+    unsigned traits;                           // enum model_trait; set by the family
+    int32_t window;                            // sliding_window as written; 0: none
+    bool use_sliding_window;                   // as written; false when absent
+    int32_t window_first_layer;                // max_window_layers
+    int32_t window_period;                     // sliding_window_pattern
+    const bool *layer_is_sliding;              // [n_layers] from layer_types; NULL: not written
+    enum window_rule window_rule;              // set by the family
     int32_t n_stop_tokens;
     int32_t stop_tokens[MODEL_STOP_TOKENS_MAX];
     struct generation_defaults defaults;
@@ -73,8 +93,16 @@ void config_add_stop_token(struct model_config *config, int64_t id);
 // from max_window_layers on.
 void config_use_optional_window(struct model_config *config);
 
+// Gemma's rule: the layers that layer_types lists, otherwise all but each window_period-th.
+int config_use_window_period(struct model_config *config, struct err *err) __attribute__((warn_unused_result));
+
+bool config_knows(const struct model_config *config, unsigned feature); // enum model_feature
+
 // The window of a layer in tokens; 0: none.
 int32_t config_window(const struct model_config *config, int32_t layer);
+
+// Which of the model's rotations a layer has: 0, 1 for local_rope, -1 for none.
+int32_t config_rope(const struct model_config *config, int32_t layer);
 
 // Whether a layer has experts instead of one feed-forward.
 bool config_has_experts(const struct model_config *config, int32_t layer);

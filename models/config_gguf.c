@@ -99,16 +99,20 @@ static int read_experts(struct model_config *out, struct key_reader *reader, str
 }
 
 static int refuse_unknown(const struct model_config *config, struct key_reader *reader, struct err *err) {
-    static const char *const names[] = {"attn_logit_softcapping",
-                                        "final_logit_softcapping",
-                                        "logit_scale",
-                                        "residual_scale",
-                                        "embedding_scale",
-                                        "attention.sliding_window_pattern",
-                                        "attention.temperature_scale"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    static const struct {
+        const char *name;
+        unsigned feature;
+    } keys[] = {{"attn_logit_softcapping", FEATURE_SOFT_CAPS},
+                {"final_logit_softcapping", FEATURE_SOFT_CAPS},
+                {"logit_scale", 0},
+                {"residual_scale", 0},
+                {"embedding_scale", 0},
+                {"rope.freq_base_swa", FEATURE_LOCAL_ROPE},
+                {"attention.sliding_window_pattern", FEATURE_WINDOW_PATTERN},
+                {"attention.temperature_scale", 0}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         double value = 0;
-        if (gguf_find(reader->gguf, key_of(reader, names[i])) &&
+        if (!config_knows(config, keys[i].feature) && gguf_find(reader->gguf, key_of(reader, keys[i].name)) &&
             (gguf_get_double(reader->gguf, reader->key, &value, NULL) != 0 || value != 0))
             return err_set(err, ERR_UNSUPPORTED, "%s is not supported", reader->key);
     }
@@ -135,31 +139,45 @@ static int read_rope_kind(struct rope_config *rope, struct key_reader *reader, s
     return 0;
 }
 
-// Llama 3's scaling comes as one divisor a pair of dimensions.
-static int read_rope_divisors(struct rope_config *rope, struct arena *arena, const struct gguf *gguf, struct err *err) {
-    const struct stored_tensor *tensor = gguf_tensor(gguf, "rope_freqs.weight");
+// One divisor a pair of dimensions; NULL where the file has none.
+static int read_rope_divisors(const float **out, const struct rope_config *rope, struct arena *arena,
+                              const struct gguf *gguf, const char *name, struct err *err) {
+    const struct stored_tensor *tensor = gguf_tensor(gguf, name);
     if (!tensor) return 0;
     if (tensor->format != STORED_F32 || tensor->n_dims != 1 || tensor->shape[0] != rope->n_dims / 2)
-        return err_set(err, ERR_FORMAT, "rope_freqs.weight does not have %d F32 values", rope->n_dims / 2);
+        return err_set(err, ERR_FORMAT, "%s does not have %d F32 values", name, rope->n_dims / 2);
     float *divisors = arena_alloc(arena, tensor->n_bytes);
     memcpy(divisors, tensor->data, tensor->n_bytes);
     for (int i = 0; i < rope->n_dims / 2; i++)
-        if (!(divisors[i] > 0 && divisors[i] < 1e9f))
-            return err_set(err, ERR_FORMAT, "rope_freqs.weight makes no sense");
-    rope->divisors = divisors;
+        if (!(divisors[i] > 0 && divisors[i] < 1e9f)) return err_set(err, ERR_FORMAT, "%s makes no sense", name);
+    *out = divisors;
     return 0;
+}
+
+// Factors for short contexts and for long ones are all that says that there are two.
+static int read_long_rope(struct model_config *out, struct arena *arena, struct key_reader *reader, struct err *err) {
+    struct rope_config *rope = &out->rope;
+    static const char *const names[] = {"rope_factors_short.weight", "rope_factors_long.weight"};
+    if (!gguf_tensor(reader->gguf, names[0]) && !gguf_tensor(reader->gguf, names[1])) return 0;
+    if (!config_knows(out, FEATURE_LONG_ROPE)) return err_set(err, ERR_UNSUPPORTED, "%s is not supported", names[1]);
+    rope->kind = ROPE_LONG;
+    if (rope->original_context > 0) rope->factor = out->context_max / rope->original_context;
+    int rc = read_double(reader, "rope.scaling.attn_factor", &rope->attention_factor, err);
+    if (!rc) rc = read_rope_divisors(&rope->divisors, rope, arena, reader->gguf, names[0], err);
+    if (!rc) rc = read_rope_divisors(&rope->long_divisors, rope, arena, reader->gguf, names[1], err);
+    return rc;
 }
 
 static int read_rope(struct model_config *out, struct arena *arena, struct key_reader *reader, struct err *err) {
     struct rope_config *rope = &out->rope;
-    *rope = ROPE_CONFIG_INIT;
-    rope->n_dims = out->head_dim;
+    rope->n_dims = out->local_rope.n_dims = out->head_dim;
     rope->interleaved = out->family->gguf_interleaved;
     rope->original_context = out->context_max;
     double linear = 0, factor = 0, attention = 1;
     int rc = read_int(reader, "rope.dimension_count", &rope->n_dims, err);
     if (!rc) rc = read_rope_kind(rope, reader, err);
     if (!rc) rc = read_double(reader, "rope.freq_base", &rope->theta, err);
+    if (!rc) rc = read_double(reader, "rope.freq_base_swa", &out->local_rope.theta, err);
     if (!rc) rc = read_double(reader, "rope.scale_linear", &linear, err); // written before there were kinds
     if (!rc) rc = read_double(reader, "rope.scaling.factor", &factor, err);
     if (!rc) rc = read_double(reader, "rope.scaling.attn_factor", &attention, err);
@@ -172,8 +190,38 @@ static int read_rope(struct model_config *out, struct arena *arena, struct key_r
     if (rope->kind != ROPE_PLAIN && factor > 0) rope->factor = factor;
     if (rope->kind == ROPE_YARN && attention != 1 && rope->factor > 1)
         rope->attention_factor = attention * (0.1 * log(rope->factor) + 1);
-    rc = config_check(out, err);
-    return rc ? rc : read_rope_divisors(rope, arena, reader->gguf, err);
+    rc = read_long_rope(out, arena, reader, err);
+    if (!rc) rc = config_check(out, err);
+    return rc || rope->kind == ROPE_LONG
+               ? rc
+               : read_rope_divisors(&rope->divisors, rope, arena, reader->gguf, "rope_freqs.weight", err);
+}
+
+// Which layers have the window: a period, or one boolean a layer.
+static int read_window_pattern(struct model_config *out, struct arena *arena, struct key_reader *reader,
+                               struct err *err) {
+    const char *key = key_of(reader, "attention.sliding_window_pattern");
+    const struct gguf_value *value = gguf_find(reader->gguf, key);
+    if (!value || !config_knows(out, FEATURE_WINDOW_PATTERN)) return 0;
+    if (!value->is_array) return read_int(reader, "attention.sliding_window_pattern", &out->window_period, err);
+    struct gguf_array array;
+    int rc = gguf_get_array(reader->gguf, key, &array, err);
+    if (rc) return rc;
+    bool *is_sliding = arena_alloc_zero(arena, (size_t)out->n_layers, sizeof *is_sliding);
+    for (int32_t i = 0; i < out->n_layers; i++) {
+        double flag = 0;
+        if (!gguf_array_next_number(&array, &flag))
+            return err_set(err, ERR_INVALID, "%s does not have %d entries", key, out->n_layers);
+        is_sliding[i] = flag != 0;
+    }
+    out->layer_is_sliding = is_sliding;
+    return 0;
+}
+
+static int read_soft_caps(struct model_config *out, struct key_reader *reader, struct err *err) {
+    if (!config_knows(out, FEATURE_SOFT_CAPS)) return 0;
+    int rc = read_double(reader, "attn_logit_softcapping", &out->attention_soft_cap, err);
+    return rc ? rc : read_double(reader, "final_logit_softcapping", &out->final_soft_cap, err);
 }
 
 // Which tensors are there says what no key does.
@@ -199,7 +247,11 @@ static int refuse_split(const struct gguf *gguf, struct err *err) {
 }
 
 int config_read_gguf(struct model_config *out, struct arena *arena, const struct gguf *gguf, struct err *err) {
-    *out = (struct model_config){.norm_eps = 1e-5, .context_max = CONTEXT_DEFAULT, .from_gguf = true};
+    *out = (struct model_config){.norm_eps = 1e-5,
+                                 .context_max = CONTEXT_DEFAULT,
+                                 .from_gguf = true,
+                                 .rope = ROPE_CONFIG_INIT,
+                                 .local_rope = ROPE_CONFIG_INIT};
     struct str_view architecture = {0};
     int rc = gguf_get_string(gguf, "general.architecture", &architecture, err);
     if (!rc) rc = refuse_split(gguf, err);
@@ -213,12 +265,15 @@ int config_read_gguf(struct model_config *out, struct arena *arena, const struct
     rc = read_int(&reader, "expert_count", &out->n_experts, err);
     if (rc) return rc;
     out->family = family_find_gguf(architecture, out->n_experts > 0);
+    if (out->family->set_defaults) out->family->set_defaults(out);
     rc = read_tensor_facts(out, gguf, err);
     if (!rc) rc = read_ints(out, &reader, err);
     if (!rc) rc = refuse_unknown(out, &reader, err);
     if (!rc && out->n_experts) rc = read_experts(out, &reader, err);
     if (!rc) rc = read_double(&reader, "attention.layer_norm_rms_epsilon", &out->norm_eps, err);
+    if (!rc) rc = read_soft_caps(out, &reader, err);
     if (!rc) rc = read_rope(out, arena, &reader, err);
+    if (!rc) rc = read_window_pattern(out, arena, &reader, err);
     if (!rc) rc = out->family->configure(out, err);
     if (rc) return rc;
     static const char *const stops[] = {"eos", "eot", "eom"};

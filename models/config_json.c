@@ -12,28 +12,32 @@ enum { INT_MAX_32 = 0x7fffffff, CONTEXT_DEFAULT = 2048 };
 // A file of a few hundred bytes; layer_types and the like take some hundred elements.
 #define CONFIG_LIMITS ((struct json_limits){.depth = 32, .elements = 200000, .allow_duplicates = true})
 
-// Keys that change the mathematics and that no family here knows. A value that is absent, null, false, empty or neutral
-// says nothing.
+// Keys that change the mathematics and that no family here knows, or only those with the feature. A value that is
+// absent, null, false, empty or neutral says nothing.
 static const struct {
     const char *key;
     double neutral;
+    unsigned feature;
 } refused[] = {
-    {"n_routed_experts", 0},
-    {"shared_expert_intermediate_size", 0},
-    {"num_shared_experts", 0},
-    {"attn_logit_softcapping", 0},
-    {"final_logit_softcapping", 0},
-    {"logits_scaling", 1},
-    {"logit_scale", 1},
-    {"embedding_multiplier", 1},
-    {"residual_multiplier", 1},
-    {"partial_rotary_factor", 1},
-    {"clip_qkv", 0},
-    {"no_rope_layers", 0},
-    {"rope_local_base_freq", 0},
-    {"use_mrope", 0},
-    {"use_qk_norm", 0},
-    {"qk_layernorm", 0},
+    {"n_routed_experts", 0, 0},
+    {"shared_expert_intermediate_size", 0, 0},
+    {"num_shared_experts", 0, 0},
+    {"attn_logit_softcapping", 0, FEATURE_SOFT_CAPS},
+    {"final_logit_softcapping", 0, FEATURE_SOFT_CAPS},
+    {"logits_scaling", 1, 0},
+    {"logit_scale", 1, 0},
+    {"embedding_multiplier", 1, 0},
+    {"residual_multiplier", 1, 0},
+    {"partial_rotary_factor", 1, FEATURE_PARTIAL_ROPE},
+    {"clip_qkv", 0, 0},
+    {"no_rope_layers", 0, FEATURE_UNROTATED},
+    {"rope_local_base_freq", 0, FEATURE_LOCAL_ROPE},
+    {"short_mscale", 1, 0},
+    {"long_mscale", 1, 0},
+    {"use_bidirectional_attention", 0, 0},
+    {"use_mrope", 0, 0},
+    {"use_qk_norm", 0, 0},
+    {"qk_layernorm", 0, 0},
 };
 
 static bool says_nothing(const cJSON *item, double neutral) {
@@ -42,9 +46,10 @@ static bool says_nothing(const cJSON *item, double neutral) {
     return (cJSON_IsArray(item) || cJSON_IsObject(item)) && !item->child;
 }
 
-static int refuse_unknown(const cJSON *object, struct err *err) {
+static int refuse_unknown(const struct model_config *config, const cJSON *object, struct err *err) {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (!says_nothing(cJSON_GetObjectItemCaseSensitive(object, refused[i].key), refused[i].neutral))
+        if (!config_knows(config, refused[i].feature) &&
+            !says_nothing(cJSON_GetObjectItemCaseSensitive(object, refused[i].key), refused[i].neutral))
             return err_set(err, ERR_UNSUPPORTED, "%s is not supported in this family", refused[i].key);
     return 0;
 }
@@ -108,6 +113,8 @@ static const struct int_key int_keys[] = {
     {"max_position_embeddings", offsetof(struct model_config, context_max), false},
     {"sliding_window", offsetof(struct model_config, window), false},
     {"max_window_layers", offsetof(struct model_config, window_first_layer), false},
+    {"sliding_window_pattern", offsetof(struct model_config, window_period), false},
+    {"no_rope_layer_interval", offsetof(struct model_config, unrotated_period), false},
 };
 
 static int read_ints(struct model_config *out, const cJSON *text, struct err *err) {
@@ -115,8 +122,10 @@ static int read_ints(struct model_config *out, const cJSON *text, struct err *er
         int64_t value = -1;
         int rc = json_get_int(text, int_keys[i].key, 0, INT_MAX_32, &value, err);
         if (rc) return rc;
-        if (value < 0 && int_keys[i].required) return err_set(err, ERR_INVALID, "%s is missing", int_keys[i].key);
-        if (value >= 0) *(int32_t *)((char *)out + int_keys[i].offset) = (int32_t)value;
+        int32_t *field = (int32_t *)((char *)out + int_keys[i].offset);
+        if (value < 0 && int_keys[i].required && !*field)
+            return err_set(err, ERR_INVALID, "%s is missing", int_keys[i].key);
+        if (value >= 0) *field = (int32_t)value;
     }
     if (!out->n_kv_heads) out->n_kv_heads = out->n_heads;
     if (!out->head_dim && out->n_heads) {
@@ -163,9 +172,10 @@ static int read_experts(struct model_config *out, const cJSON *text, struct err 
 }
 
 static int read_activation(struct model_config *out, const cJSON *text, struct err *err) {
-    const char *name = "silu";
+    const char *name = NULL;
     int rc = json_get_string(text, "hidden_act", &name, err);
-    if (rc) return rc;
+    if (!rc) rc = json_get_string(text, "hidden_activation", &name, err); // Gemma's, and more truthful than the other
+    if (rc || !name) return rc;
     if (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0)
         out->activation = ACTIVATION_SILU;
     else if (strcmp(name, "gelu_pytorch_tanh") == 0 || strcmp(name, "gelu_new") == 0)
@@ -173,6 +183,18 @@ static int read_activation(struct model_config *out, const cJSON *text, struct e
     else
         return err_set(err, ERR_UNSUPPORTED, "hidden_act \"%.40s\" is not supported", name);
     return 0;
+}
+
+static int read_attention_scale(struct model_config *out, const cJSON *text, struct err *err) {
+    int rc = 0;
+    // A key that says null means that there is no cap.
+    if (config_knows(out, FEATURE_SOFT_CAPS)) {
+        if (cJSON_HasObjectItem(text, "attn_logit_softcapping")) out->attention_soft_cap = 0;
+        if (cJSON_HasObjectItem(text, "final_logit_softcapping")) out->final_soft_cap = 0;
+        rc = json_get_double(text, "attn_logit_softcapping", &out->attention_soft_cap, err);
+        if (!rc) rc = json_get_double(text, "final_logit_softcapping", &out->final_soft_cap, err);
+    }
+    return rc ? rc : json_get_double(text, "query_pre_attn_scalar", &out->attention_divisor, err);
 }
 
 static void read_weight_format(struct model_config *out, const cJSON *root) {
@@ -203,11 +225,39 @@ static int read_layer_types(struct model_config *out, struct arena *arena, const
     return 0;
 }
 
-static int read_rope_kind(struct rope_config *rope, const cJSON *object, struct err *err) {
+// 1 where a layer is rotated, 0 where it is not.
+static int read_unrotated_layers(struct model_config *out, struct arena *arena, const cJSON *text, struct err *err) {
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(text, "no_rope_layers"), *item;
+    if (!config_knows(out, FEATURE_UNROTATED) || says_nothing(list, 0)) return 0;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) < out->n_layers)
+        return err_set(err, ERR_INVALID, "no_rope_layers does not have one entry for each of the %d layers",
+                       out->n_layers);
+    bool *is_unrotated = arena_alloc_zero(arena, (size_t)out->n_layers, sizeof *is_unrotated);
+    int i = 0;
+    cJSON_ArrayForEach(item, list) {
+        bool has_rope = cJSON_IsTrue(item) || (cJSON_IsNumber(item) && item->valuedouble == 1);
+        if (!has_rope && !cJSON_IsFalse(item) && !(cJSON_IsNumber(item) && item->valuedouble == 0))
+            return err_set(err, ERR_INVALID, "no_rope_layers holds something other than 0 and 1");
+        if (i < out->n_layers) is_unrotated[i++] = !has_rope;
+    }
+    out->layer_is_unrotated = is_unrotated;
+    return 0;
+}
+
+// "su" and "yarn" are what the first Phi-3 files called their factors.
+static enum rope_kind long_rope_kind(const struct model_config *config, const char *name) {
+    bool is_long = strcmp(name, "longrope") == 0 || strcmp(name, "su") == 0 || strcmp(name, "yarn") == 0;
+    return is_long && config_knows(config, FEATURE_LONG_ROPE) ? ROPE_LONG : ROPE_PLAIN;
+}
+
+static int read_rope_kind(const struct model_config *config, struct rope_config *rope, const cJSON *object,
+                          struct err *err) {
     const char *name = "default";
     int rc = json_get_string(object, "type", &name, err); // the older key
     if (!rc) rc = json_get_string(object, "rope_type", &name, err);
     if (rc) return rc;
+    rope->kind = long_rope_kind(config, name);
+    if (rope->kind == ROPE_LONG) return 0;
     static const struct {
         const char *name;
         enum rope_kind kind;
@@ -241,31 +291,76 @@ static int read_rope_scaling(struct rope_config *rope, const cJSON *object, stru
         int rc = json_get_double(object, keys[i].key, keys[i].value, err);
         if (rc) return rc;
     }
-    if (rope->kind != ROPE_PLAIN && !cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(object, "factor")))
+    if (rope->kind != ROPE_PLAIN && rope->kind != ROPE_LONG &&
+        !cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(object, "factor")))
         return err_set(err, ERR_INVALID, "the rope scaling has no factor");
     return json_get_bool(object, "truncate", &rope->truncate, err);
 }
 
+// One factor for each pair of dimensions.
+static int read_factors(const float **out, int32_t n, struct arena *arena, const cJSON *object, const char *key,
+                        struct err *err) {
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(object, key), *item;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != n)
+        return err_set(err, ERR_INVALID, "%s of the rope scaling does not have %d numbers", key, n);
+    float *factors = arena_alloc(arena, (size_t)n * sizeof *factors);
+    int i = 0;
+    cJSON_ArrayForEach(item, list) {
+        if (!cJSON_IsNumber(item) || !(item->valuedouble >= 1e-3 && item->valuedouble <= 1e6))
+            return err_set(err, ERR_INVALID, "%s of the rope scaling makes no sense", key);
+        factors[i++] = (float)item->valuedouble;
+    }
+    *out = factors;
+    return 0;
+}
+
+static int read_long_rope(struct model_config *out, struct rope_config *rope, struct arena *arena, const cJSON *text,
+                          const cJSON *object, struct err *err) {
+    int rc = json_get_double(text, "original_max_position_embeddings", &rope->original_context, err);
+    if (!rc) rc = read_factors(&rope->divisors, rope->n_dims / 2, arena, object, "short_factor", err);
+    if (!rc) rc = read_factors(&rope->long_divisors, rope->n_dims / 2, arena, object, "long_factor", err);
+    if (!rc && rope->original_context > 0 && !cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(object, "factor")))
+        rope->factor = out->context_max / rope->original_context;
+    return rc;
+}
+
+// What rope_parameters (or one kind of layer in it) or rope_scaling says.
+static int read_rope_object(struct model_config *out, struct rope_config *rope, struct arena *arena, const cJSON *text,
+                            const cJSON *object, struct err *err) {
+    double partial = 1;
+    if (!says_nothing(cJSON_GetObjectItemCaseSensitive(object, "llama_4_scaling_beta"), 0))
+        return err_set(err, ERR_UNSUPPORTED, "llama_4_scaling_beta is not supported");
+    int rc = refuse_unknown(out, object, err);
+    if (!rc) rc = read_rope_kind(out, rope, object, err);
+    if (!rc) rc = read_rope_scaling(rope, object, err);
+    if (!rc) rc = json_get_double(text, "partial_rotary_factor", &partial, err);
+    if (!rc) rc = json_get_double(object, "partial_rotary_factor", &partial, err);
+    if (rc) return rc;
+    if (!(partial > 0 && partial <= 1)) return err_set(err, ERR_INVALID, "partial_rotary_factor makes no sense");
+    rope->n_dims = (int32_t)(out->head_dim * partial);
+    return rope->kind == ROPE_LONG ? read_long_rope(out, rope, arena, text, object, err) : 0;
+}
+
 // transformers 5 writes rope_parameters, 4 rope_theta and rope_scaling.
-static int read_rope(struct model_config *out, const cJSON *text, struct err *err) {
-    struct rope_config *rope = &out->rope;
-    *rope = ROPE_CONFIG_INIT;
-    rope->n_dims = out->head_dim;
-    rope->original_context = out->context_max;
+static int read_rope(struct model_config *out, struct arena *arena, const cJSON *text, struct err *err) {
+    struct rope_config *rope = &out->rope, *local = &out->local_rope;
+    const bool knows_local = config_knows(out, FEATURE_LOCAL_ROPE);
+    rope->n_dims = local->n_dims = out->head_dim;
+    rope->original_context = local->original_context = out->context_max;
     int rc = json_get_double(text, "rope_theta", &rope->theta, err);
+    if (!rc && knows_local) rc = json_get_double(text, "rope_local_base_freq", &local->theta, err);
     if (rc) return rc;
     const cJSON *object = cJSON_GetObjectItemCaseSensitive(text, "rope_parameters");
     if (!cJSON_IsObject(object)) object = cJSON_GetObjectItemCaseSensitive(text, "rope_scaling");
-    if (!object || cJSON_IsNull(object)) return 0;
+    if (!object || cJSON_IsNull(object)) return read_rope_object(out, rope, arena, text, NULL, err);
     if (!cJSON_IsObject(object)) return err_set(err, ERR_INVALID, "rope_scaling is not an object");
-    if (cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(object, "full_attention")))
+    const cJSON *full = cJSON_GetObjectItemCaseSensitive(object, "full_attention");
+    if (!cJSON_IsObject(full)) return read_rope_object(out, rope, arena, text, object, err);
+    if (!knows_local)
         return err_set(err, ERR_UNSUPPORTED, "rope_parameters that differ between layers are not supported");
-    if (!says_nothing(cJSON_GetObjectItemCaseSensitive(object, "llama_4_scaling_beta"), 0))
-        return err_set(err, ERR_UNSUPPORTED, "llama_4_scaling_beta is not supported");
-    rc = refuse_unknown(object, err);
-    if (!rc) rc = read_rope_kind(rope, object, err);
-    if (!rc) rc = read_rope_scaling(rope, object, err);
-    return rc;
+    const cJSON *sliding = cJSON_GetObjectItemCaseSensitive(object, "sliding_attention");
+    rc = read_rope_object(out, rope, arena, text, full, err);
+    return rc || !cJSON_IsObject(sliding) ? rc : read_rope_object(out, local, arena, text, sliding, err);
 }
 
 static void read_stop_tokens(struct model_config *out, const cJSON *object) {
@@ -282,8 +377,10 @@ static int read_root(struct model_config *out, struct arena *arena, const cJSON 
     const cJSON *text = cJSON_GetObjectItemCaseSensitive(root, "text_config");
     if (!cJSON_IsObject(text)) text = root;
     int rc = read_family(out, root, text, err);
-    if (!rc) rc = refuse_quantised(root, err);
-    if (!rc) rc = refuse_unknown(text, err);
+    if (rc) return rc;
+    if (out->family->set_defaults) out->family->set_defaults(out);
+    rc = refuse_quantised(root, err);
+    if (!rc) rc = refuse_unknown(out, text, err);
     if (!rc) rc = read_ints(out, text, err);
     if (!rc) rc = read_experts(out, text, err);
     if (!rc) rc = read_activation(out, text, err);
@@ -293,10 +390,12 @@ static int read_root(struct model_config *out, struct arena *arena, const cJSON 
     if (!rc) rc = json_get_bool(text, "attention_bias", &out->attention_bias, err);
     if (!rc) rc = json_get_bool(text, "mlp_bias", &out->mlp_bias, err);
     if (!rc) rc = json_get_bool(text, "use_sliding_window", &out->use_sliding_window, err);
-    if (!rc) rc = read_rope(out, text, err);
+    if (!rc) rc = read_attention_scale(out, text, err);
+    if (!rc) rc = read_rope(out, arena, text, err);
     if (!rc) rc = config_check(out, err);
     // Behind the check: the number of layers is within bounds.
     if (!rc) rc = read_layer_types(out, arena, text, err);
+    if (!rc) rc = read_unrotated_layers(out, arena, text, err);
     if (!rc && out->n_experts) rc = read_dense_layers(out, arena, text, err);
     if (!rc) rc = out->family->configure(out, err);
     if (rc) return rc;
@@ -307,7 +406,8 @@ static int read_root(struct model_config *out, struct arena *arena, const cJSON 
 }
 
 int config_read_json(struct model_config *out, struct arena *arena, struct str_view text, struct err *err) {
-    *out = (struct model_config){.norm_eps = 1e-6, .context_max = CONTEXT_DEFAULT};
+    *out = (struct model_config){
+        .norm_eps = 1e-6, .context_max = CONTEXT_DEFAULT, .rope = ROPE_CONFIG_INIT, .local_rope = ROPE_CONFIG_INIT};
     cJSON *root = NULL;
     struct json_limits limits = CONFIG_LIMITS;
     int rc = json_parse(&root, text.data, text.n_bytes, &limits, err);

@@ -9,7 +9,7 @@
 // Dimensions of tensors by name, so that a family's list is a table.
 enum model_dim { DIM_ONE, DIM_HIDDEN, DIM_QUERY, DIM_KV, DIM_HEAD, DIM_MLP, DIM_VOCAB };
 
-// One tensor of every layer.
+// One tensor of every layer. Neighbours of one name are ranges of rows of one tensor, in this order.
 struct layer_tensor {
     const char *hf, *gguf;     // behind "model.layers.N." and "blk.N."
     size_t offset;             // of the field in struct layer_spec: a struct tensor, or a const float * for vectors
@@ -33,16 +33,26 @@ struct model_family {
     const struct layer_tensor *layer_tensors;
     size_t n_layer_tensors;
     const struct expert_tensors *experts; // NULL: the family has none
+    unsigned features;                    // enum model_feature that the family knows
+    // What a configuration means that does not say it; NULL: nothing special.
+    void (*set_defaults)(struct model_config *config);
     // Sets traits and window rule; refuses what the family cannot do.
     int (*configure)(struct model_config *config, struct err *err);
 };
 
 extern const struct model_family family_llama, family_mistral, family_mixtral, family_qwen2, family_qwen3,
-    family_qwen3_moe;
+    family_qwen3_moe, family_gemma2, family_gemma3, family_olmo2, family_phi3, family_smollm3;
 
 // The tensors of the block that Llama began and most families share: norms before, gated feed-forward.
 enum { N_LLAMA_LAYER_TENSORS = 18 };
 extern const struct layer_tensor llama_layer_tensors[N_LLAMA_LAYER_TENSORS];
+
+// The block of Gemma 2 and 3: norms before and behind.
+enum { N_GEMMA_LAYER_TENSORS = 13 };
+extern const struct layer_tensor gemma_layer_tensors[N_GEMMA_LAYER_TENSORS];
+void gemma_set_defaults(struct model_config *config);
+// n_layers_27b: GGUF files do not say that the models of 27 B parameters divide scores by another number.
+int gemma_configure(struct model_config *config, int32_t n_layers_27b, struct err *err);
 
 // What Qwen3's dense models and those with experts share.
 int qwen3_configure(struct model_config *config, struct err *err);

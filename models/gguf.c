@@ -27,20 +27,20 @@ static const struct tensor_type {
     enum stored_format format;
 } tensor_types[] = {
     [0] = {"F32", 1, 4, STORED_F32},           [1] = {"F16", 1, 2, STORED_F16},
-    [2] = {"Q4_0", 32, 18, STORED_Q4_0},       [3] = {"Q4_1", 32, 20, STORED_OTHER},
-    [6] = {"Q5_0", 32, 22, STORED_OTHER},      [7] = {"Q5_1", 32, 24, STORED_OTHER},
+    [2] = {"Q4_0", 32, 18, STORED_Q4_0},       [3] = {"Q4_1", 32, 20, STORED_Q4_1},
+    [6] = {"Q5_0", 32, 22, STORED_Q5_0},       [7] = {"Q5_1", 32, 24, STORED_Q5_1},
     [8] = {"Q8_0", 32, 34, STORED_Q8_0},       [10] = {"Q2_K", 256, 84, STORED_OTHER},
-    [11] = {"Q3_K", 256, 110, STORED_OTHER},   [12] = {"Q4_K", 256, 144, STORED_OTHER},
-    [13] = {"Q5_K", 256, 176, STORED_OTHER},   [14] = {"Q6_K", 256, 210, STORED_OTHER},
+    [11] = {"Q3_K", 256, 110, STORED_OTHER},   [12] = {"Q4_K", 256, 144, STORED_Q4_K},
+    [13] = {"Q5_K", 256, 176, STORED_Q5_K},    [14] = {"Q6_K", 256, 210, STORED_Q6_K},
     [16] = {"IQ2_XXS", 256, 66, STORED_OTHER}, [17] = {"IQ2_XS", 256, 74, STORED_OTHER},
     [18] = {"IQ3_XXS", 256, 98, STORED_OTHER}, [19] = {"IQ1_S", 256, 50, STORED_OTHER},
-    [20] = {"IQ4_NL", 32, 18, STORED_OTHER},   [21] = {"IQ3_S", 256, 110, STORED_OTHER},
-    [22] = {"IQ2_S", 256, 82, STORED_OTHER},   [23] = {"IQ4_XS", 256, 136, STORED_OTHER},
+    [20] = {"IQ4_NL", 32, 18, STORED_IQ4_NL},  [21] = {"IQ3_S", 256, 110, STORED_OTHER},
+    [22] = {"IQ2_S", 256, 82, STORED_OTHER},   [23] = {"IQ4_XS", 256, 136, STORED_IQ4_XS},
     [24] = {"I8", 1, 1, STORED_OTHER},         [25] = {"I16", 1, 2, STORED_OTHER},
     [26] = {"I32", 1, 4, STORED_OTHER},        [27] = {"I64", 1, 8, STORED_OTHER},
     [28] = {"F64", 1, 8, STORED_OTHER},        [29] = {"IQ1_M", 256, 56, STORED_OTHER},
     [30] = {"BF16", 1, 2, STORED_BF16},        [34] = {"TQ1_0", 256, 54, STORED_OTHER},
-    [35] = {"TQ2_0", 256, 66, STORED_OTHER},   [39] = {"MXFP4", 32, 17, STORED_OTHER},
+    [35] = {"TQ2_0", 256, 66, STORED_OTHER},   [39] = {"MXFP4", 32, 17, STORED_MXFP4},
     [40] = {"NVFP4", 64, 36, STORED_OTHER},
 };
 

@@ -115,7 +115,7 @@ static int open_gguf(struct model *model, const char *path, struct err *err) {
     madvise((void *)(uintptr_t) private->gguf_file.data, private->gguf_file.n_bytes, MADV_WILLNEED);
     rc = config_read_gguf(&private->config, &private->arena, &private->gguf, err);
     if (rc) return err_prefix(err, "%s", path);
-    checkpoint_open_gguf(&private->checkpoint, &private->gguf, path);
+    checkpoint_open_gguf(&private->checkpoint, &private->gguf, true, path);
     return text_open_gguf(&private->text, &private->gguf, path, false, err);
 }
 
@@ -182,8 +182,6 @@ static int load(struct model *model, const struct model_options *options, struct
     struct model_private *private = model->private_data;
     int rc = open_source(model, options, err);
     if (!rc) rc = weights_bind(&model->spec, &private->arena, &private->config, private->checkpoint, err);
-    if (!rc && !options->describe_only)
-        rc = checkpoint_load(private->checkpoint, options->progress, options->progress_context, err);
     if (rc) return rc;
     model->tokenizer = private->text.tokenizer;
     model->chat_template = private->text.chat_template;

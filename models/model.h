@@ -20,7 +20,7 @@ struct layer_spec {
     const float *attention_norm;        // [H] or NULL (families that norm only after)
     struct tensor wq, wk, wv, wo;       // [A*D, H], [G*D, H], [G*D, H], [H, A*D]
     const float *bq, *bk, *bv, *bo;     // or NULL
-    const float *q_norm, *k_norm;       // [D] or NULL
+    const float *q_norm, *k_norm;       // [D], with norms_all_heads [A*D] and [G*D], or NULL
     const float *attention_post_norm;   // [H] or NULL
     const float *mlp_norm;              // [H] or NULL
     struct tensor gate, up, down;       // [F, H], [F, H], [H, F]
@@ -33,7 +33,7 @@ struct layer_spec {
 };
 
 struct model_spec {
-    const char *family;       // "llama", "mistral", "qwen2", "qwen3"
+    const char *family;       // "llama", "mistral", "qwen2", ...
     int32_t n_layers, hidden, n_heads, n_kv_heads, head_dim;
     int32_t mlp_width;        // F; 0: every layer has experts
     int32_t n_experts, n_hit, expert_width; // E, experts that a row hits, their F; 0: no layer has experts
@@ -45,10 +45,13 @@ struct model_spec {
     float embed_scale;        // 1 for most
     float attention_scale;    // 1/sqrt(head_dim) for most
     float attention_soft_cap, final_soft_cap; // 0: none
+    bool norms_all_heads;     // the norms of q and of k go over all heads together
     enum activation activation;
     bool tied;                // the head is the embedding table
     int32_t n_ropes;
     struct rope_spec ropes[2];
+    struct rope_spec long_rope; // takes the place of ropes[0] when the engine's context is beyond long_rope_beyond
+    int32_t long_rope_beyond;   // in tokens; 0: nothing takes its place
     struct tensor embed;      // [V, H]
     const float *final_norm;  // [H]
     struct tensor head;       // [V, H]; equal to embed when tied
@@ -86,10 +89,6 @@ struct model_options {
     const char *path;
     const char *random_weights_path; // a config.json: that shape with random weights and the demo's tokenizer
     uint64_t random_seed;
-    bool describe_only;              // check everything, fill no memory: weights that are not mapped are undefined
-    // Called while loading, from the calling thread; may be NULL. done and total in bytes.
-    void (*progress)(void *context, uint64_t done, uint64_t total);
-    void *progress_context;
 };
 
 // Errors name the file and the reason in one line.

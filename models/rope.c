@@ -39,8 +39,10 @@ static double yarn_scale(double factor, double mscale) {
 }
 
 static double attention_factor(const struct rope_config *config) {
-    if (config->kind != ROPE_YARN) return 1;
+    if (config->kind != ROPE_YARN && config->kind != ROPE_LONG) return 1;
     if (config->attention_factor > 0) return config->attention_factor;
+    if (config->kind == ROPE_LONG)
+        return config->factor <= 1 ? 1 : sqrt(1 + log(config->factor) / log(config->original_context));
     if (config->mscale != 0 && config->mscale_all_dim != 0)
         return yarn_scale(config->factor, config->mscale) / yarn_scale(config->factor, config->mscale_all_dim);
     return yarn_scale(config->factor, 1);

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum rope_kind { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
+enum rope_kind { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN, ROPE_LONG };
 
 struct rope_config {
     enum rope_kind kind;
@@ -17,13 +17,14 @@ struct rope_config {
     bool interleaved; // pairs (2i, 2i+1)
     double theta;
     double factor;
-    double original_context;                  // llama3, yarn: positions before scaling
+    double original_context;                  // llama3, yarn, longrope: positions before scaling
     double low_freq_factor, high_freq_factor; // llama3
     double beta_fast, beta_slow;              // yarn
     bool truncate;                            // yarn: round the ramp's ends outward
-    double attention_factor;                  // yarn: on cos and sin; 0: from factor and the two below
-    double mscale, mscale_all_dim;            // yarn: 0 unless given
-    const float *divisors;                    // [n_dims/2], divide the frequencies (GGUF rope_freqs); or NULL
+    double attention_factor;       // yarn, longrope: on cos and sin; 0: from factor (yarn: and the two below)
+    double mscale, mscale_all_dim; // yarn: 0 unless given
+    const float *divisors; // [n_dims/2], divide the frequencies (GGUF rope_freqs; longrope's short factors); or NULL
+    const float *long_divisors; // longrope: instead of these, in contexts beyond the original one
 };
 
 // What a configuration means that says nothing.

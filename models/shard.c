@@ -11,14 +11,8 @@ struct cut {
     uint64_t weight_bytes;
 };
 
-// Rows [first, first + count), where they are.
 static struct tensor take_rows(struct cut *cut, const struct tensor *full, int32_t first, int32_t count) {
-    struct tensor part = *full;
-    part.n_rows = count;
-    if (full->random_key)
-        part.random_key = rng_key(full->random_key, (uint64_t)cut->rank, 0);
-    else
-        part.data = (const char *)full->data + (size_t)first * tensor_bytes(full) / (size_t)full->n_rows;
+    struct tensor part = tensor_take_rows(full, first, count);
     cut->weight_bytes += tensor_bytes(&part);
     return part;
 }
@@ -34,10 +28,9 @@ static struct tensor own_columns(struct cut *cut, const struct tensor *full) {
     struct tensor part = *full;
     part.n_cols = full->n_cols / cut->n_ranks;
     cut->weight_bytes += tensor_bytes(&part);
-    if (full->random_key) {
-        part.random_key = rng_key(full->random_key, (uint64_t)cut->rank, 0);
-        return part;
-    }
+    if (full->random_key) part.random_key = rng_key(full->random_key, (uint64_t)cut->rank, 0);
+    if (full->rows) part.col_first += cut->rank * part.n_cols;
+    if (!full->data) return part;
     size_t row_bytes = tensor_bytes(full) / (size_t)full->n_rows, part_bytes = row_bytes / (size_t)cut->n_ranks;
     char *copy = arena_alloc(cut->arena, tensor_bytes(&part));
     for (int32_t r = 0; r < full->n_rows; r++)
@@ -98,6 +91,9 @@ int model_shard(struct model_spec *out, const struct model_spec *full, int rank,
                        "%d ranks cannot share %d heads, %d key/value heads and a feed-forward width of %d evenly",
                        n_ranks, full->n_heads, full->n_kv_heads,
                        full->expert_width % n_ranks ? full->expert_width : full->mlp_width);
+    if (full->norms_all_heads && n_ranks > 1)
+        return err_set(err, ERR_UNSUPPORTED, "ranks cannot share a model of the family %s: its norms go over all heads",
+                       full->family);
     struct cut cut = {.rank = rank, .n_ranks = n_ranks, .arena = arena};
     *out = *full;
     out->n_heads = full->n_heads / n_ranks;

@@ -9,8 +9,22 @@ enum stored_format {
     STORED_F32,
     STORED_F16,
     STORED_BF16,
-    STORED_Q8_0,  // GGUF: 32 values in 34 bytes
-    STORED_Q4_0,  // GGUF: 32 values in 18 bytes
+    STORED_I8,
+    STORED_U8,
+    STORED_I32,
+    STORED_I64,
+    STORED_F8_E4M3,
+    STORED_Q4_0, // from here GGUF's blocks: models/gguf_blocks.h
+    STORED_Q4_1,
+    STORED_Q5_0,
+    STORED_Q5_1,
+    STORED_Q8_0,
+    STORED_Q4_K,
+    STORED_Q5_K,
+    STORED_Q6_K,
+    STORED_IQ4_NL,
+    STORED_IQ4_XS,
+    STORED_MXFP4,
     STORED_OTHER, // known to the file format, of no use as a weight here
 };
 

@@ -5,7 +5,6 @@
 #include "models/config.h"
 #include "models/model.h"
 
-// Lists live in the arena, tensors in the checkpoint. Numbers whose memory is filled later are there after
-// checkpoint_load.
+// Lists live in the arena, tensors in the checkpoint.
 int weights_bind(struct model_spec *out, struct arena *arena, const struct model_config *config,
                  struct checkpoint *checkpoint, struct err *err) __attribute__((warn_unused_result));

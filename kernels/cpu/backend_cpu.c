@@ -51,6 +51,7 @@ static uint64_t cpu_memory_available(const struct backend *common) {
 static void cpu_memory(const struct backend *common, struct backend_memory *out) {
     const struct cpu_backend *backend = (const struct cpu_backend *)common;
     *out = (struct backend_memory){.weights_bytes = backend->weights_bytes,
+                                   .mapped_bytes = backend->mapped_bytes,
                                    .kv_bytes = backend->kv_bytes,
                                    .activation_bytes = backend->activation_bytes,
                                    .workspace_bytes = backend->workspace_bytes};
@@ -116,6 +117,7 @@ const struct backend_driver cpu_driver = {.abi = BACKEND_DRIVER_ABI,
                                           .memory_available = cpu_memory_available,
                                           .memory = cpu_memory,
                                           .measure_peaks = cpu_measure_peaks,
+                                          .weight_bytes = cpu_weight_bytes,
                                           .weight_load = cpu_weight_load,
                                           .kv_open = cpu_kv_open,
                                           .program_open = cpu_program_open,

@@ -33,7 +33,7 @@ struct cpu_backend {
     struct cpu_weights *weights;
     struct random_quantiles *quantiles; // NULL until a weight is random
     void *kv_data;
-    uint64_t weights_bytes, kv_bytes, activation_bytes, workspace_bytes;
+    uint64_t weights_bytes, mapped_bytes, kv_bytes, activation_bytes, workspace_bytes;
     struct submitted_step steps[STEPS_SUBMITTED_MAX];
     uint64_t n_submitted, n_collected;
     const struct cpu_program *last_program; // of the step collected last: its logits and drawn tokens are valid
@@ -45,7 +45,8 @@ const struct kernel_table *cpu_kernels_find(const char *instruction_set);
 struct kv_layer cpu_kv_layer(const struct cpu_backend *backend, int32_t layer);
 
 // Weights in the form in which kernels read them: tensor->handle is a `const struct tensor *` that lives until
-// cpu_weights_close.
+// cpu_weights_close. A quantised matrix whose scales F16 does not hold becomes BF16.
+uint64_t cpu_weight_bytes(const struct tensor *tensor, enum weight_format format);
 int cpu_weight_load(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err);
 void cpu_weights_close(struct cpu_backend *backend);
 

@@ -104,7 +104,7 @@ static void run_embed(struct run *run, const struct op_embed *op) {
 
 static void finish_head(const struct run *run, const struct op_attention_in *op, int32_t row, float *head,
                         const float *norm) {
-    if (norm) run->kernels->norm_rms(head, head, norm, op->norm_eps, op->head_dim);
+    if (norm && !op->norms_all_heads) run->kernels->norm_rms(head, head, norm, op->norm_eps, op->head_dim);
     if (op->rope < 0) return;
     const struct rope_spec *rope = &run->program->common.ropes[op->rope];
     size_t at = (size_t)row * (size_t)rope->n_dims / 2;
@@ -120,6 +120,10 @@ static void finish_row(const struct run *run, const struct op_attention_in *op, 
     float *query = p->query + (size_t)row * (size_t)p->common.shape.q_width;
     float *key = p->key + (size_t)row * (size_t)p->common.shape.kv_width;
     float *value = p->value + (size_t)row * (size_t)p->common.shape.kv_width;
+    if (op->norms_all_heads) {
+        run->kernels->norm_rms(query, query, op->q_norm, op->norm_eps, op->n_heads * op->head_dim);
+        run->kernels->norm_rms(key, key, op->k_norm, op->norm_eps, op->n_kv_heads * op->head_dim);
+    }
     for (int32_t h = 0; h < op->n_heads; h++) finish_head(run, op, row, query + h * op->head_dim, op->q_norm);
     int32_t position = input->position[row];
     int32_t block_first = input->sequences[input->sequence[row]].block_first;

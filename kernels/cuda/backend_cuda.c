@@ -294,6 +294,7 @@ const struct backend_driver *optima_backend_driver(void) {
                                                  .memory_available = cuda_memory_available,
                                                  .memory = cuda_memory,
                                                  .measure_peaks = cuda_measure_peaks,
+                                                 .weight_bytes = cuda_weight_bytes,
                                                  .weight_load = cuda_weight_load,
                                                  .kv_open = cuda_kv_open,
                                                  .program_open = cuda_program_open,

@@ -147,6 +147,7 @@ int cuda_check(cudaError_t error, const char *doing, struct err *err) __attribut
 cudaError_t cuda_enter(const struct cuda_backend *backend);
 
 // weights.c
+uint64_t cuda_weight_bytes(const struct tensor *tensor, enum weight_format format);
 int cuda_weight_load(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err);
 void cuda_upload_close(struct cuda_backend *backend);
 void cuda_weights_close(struct cuda_backend *backend);

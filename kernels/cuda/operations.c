@@ -138,11 +138,22 @@ static cudaError_t run_attention_in(struct cuda_program *p, const struct cuda_op
     bool rotates = in->rope >= 0;
     RUN(run_norm(p, op, in->norm_eps, bucket->n_rows, false));
     RUN(run_product(p, op, bucket));
+    if (in->norms_all_heads)
+        RUN(rows_norm_heads(&(struct rows_norm_heads){.step = p->step,
+                                                      .n_rows = bucket->n_rows,
+                                                      .n_q = p->common.shape.q_width,
+                                                      .n_k = p->common.shape.kv_width,
+                                                      .stride = p->common.shape.q_width + 2 * p->common.shape.kv_width,
+                                                      .qkv = p->qkv,
+                                                      .q_weight = op->q_norm,
+                                                      .k_weight = op->k_norm,
+                                                      .eps = in->norm_eps},
+                            p->backend->stream));
     struct attention_in_finish finish = {.step = p->step,
                                          .n_rows = bucket->n_rows,
                                          .qkv = p->qkv,
-                                         .q_norm = op->q_norm,
-                                         .k_norm = op->k_norm,
+                                         .q_norm = in->norms_all_heads ? NULL : op->q_norm,
+                                         .k_norm = in->norms_all_heads ? NULL : op->k_norm,
                                          .norm_eps = in->norm_eps,
                                          .cosine = rotates ? p->cosine[in->rope] : NULL,
                                          .sine = rotates ? p->sine[in->rope] : NULL,

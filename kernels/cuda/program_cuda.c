@@ -101,8 +101,8 @@ static void resolve_attention_in(struct cuda_program *p, struct cuda_op *op) {
     op->bias[0] = take_vector(p, in->bq, shape->q_width);
     op->bias[1] = take_vector(p, in->bk, shape->kv_width);
     op->bias[2] = take_vector(p, in->bv, shape->kv_width);
-    op->q_norm = take_vector(p, in->q_norm, in->head_dim);
-    op->k_norm = take_vector(p, in->k_norm, in->head_dim);
+    op->q_norm = take_vector(p, in->q_norm, in->norms_all_heads ? shape->q_width : in->head_dim);
+    op->k_norm = take_vector(p, in->k_norm, in->norms_all_heads ? shape->kv_width : in->head_dim);
     p->n_heads = in->n_heads;
 }
 

@@ -106,6 +106,24 @@ cudaError_t rows_norm(const struct rows_norm *op, cudaStream_t stream) {
     return launch(norm_kernel, dim3((unsigned)op->n_rows), dim3(NORM_THREADS), 0, stream, true, *op);
 }
 
+static __global__ void __launch_bounds__(NORM_THREADS)
+    norm_heads_kernel(const __grid_constant__ struct rows_norm_heads op) {
+    __shared__ float scratch[32];
+    const int32_t row = blockIdx.x, is_key = blockIdx.y, n = is_key ? op.n_k : op.n_q;
+    const float *weight = is_key ? op.k_weight : op.q_weight;
+    float *x = op.qkv + (int64_t)row * op.stride + (is_key ? op.n_q : 0), sum = 0;
+    dependency_launch();
+    dependency_wait();
+    if (row >= op.step->n_rows) return;
+    for (int32_t i = threadIdx.x; i < n; i += NORM_THREADS) sum += x[i] * x[i];
+    const float factor = 1.0f / sqrtf(block_sum(sum, scratch) / (float)n + op.eps);
+    for (int32_t i = threadIdx.x; i < n; i += NORM_THREADS) x[i] = x[i] * factor * weight[i];
+}
+
+cudaError_t rows_norm_heads(const struct rows_norm_heads *op, cudaStream_t stream) {
+    return launch(norm_heads_kernel, dim3((unsigned)op->n_rows, 2), dim3(NORM_THREADS), 0, stream, true, *op);
+}
+
 static __global__ void __launch_bounds__(NORM_THREADS) add_kernel(const __grid_constant__ struct rows_add op) {
     __shared__ float scratch[32];
     const int32_t row = blockIdx.x, n = op.n;

@@ -45,6 +45,16 @@ struct rows_norm {
 };
 cudaError_t rows_norm(const struct rows_norm *op, cudaStream_t stream);
 
+// The first n_q and the n_k numbers behind them of each row of qkv are normed in place, each range by itself.
+struct rows_norm_heads {
+    const struct device_step *step;
+    int32_t n_rows, n_q, n_k, stride; // stride: numbers from one row to the next
+    float *qkv;
+    const float *q_weight, *k_weight;
+    float eps;
+};
+cudaError_t rows_norm_heads(const struct rows_norm_heads *op, cudaStream_t stream);
+
 // residual[r] += scale * norm(x[r]) (weight NULL: no norm). All F32.
 struct rows_add {
     const struct device_step *step;

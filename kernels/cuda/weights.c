@@ -1,11 +1,13 @@
 // Weights on their way to the device: pages of the mapped file are copied into two pinned buffers in turn, by several
 // threads, while the device reads the other one; what is rounded or quantised is made there from a copy of the matrix.
 #include "base/mem.h"
+#include "base/number.h"
 #include "base/pool.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/quantize.h"
 #include "kernels/random_weights.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,8 +91,8 @@ static enum device_format device_format_of(enum tensor_format format) {
 static int choose_format(enum device_format *out, const struct tensor *tensor, enum weight_format format,
                          struct err *err) {
     switch (format) {
-    case WEIGHT_AS_IS:
-        *out = device_format_of(tensor->format);
+    case WEIGHT_AS_IS: // quantised matrices of files have forms that no kernel here reads
+        *out = tensor->rows ? DEVICE_BF16 : device_format_of(tensor->format);
         return 0;
     case WEIGHT_BF16:
         *out = DEVICE_BF16;
@@ -122,8 +124,32 @@ static int open_quantiles(struct cuda_backend *backend, struct err *err) {
     return cuda_check(error, "copying random numbers", err);
 }
 
-static int copy_weight(struct cuda_backend *backend, struct device_weight *out, const struct tensor *tensor,
-                       enum device_format format, char *memory, struct err *err) {
+// A quantised matrix on its way to BF16.
+struct unpacking {
+    const struct tensor *from;
+    uint16_t *to;
+    _Atomic int32_t bad_row; // has a value that is not finite; -1: there is none
+};
+
+static void unpack_rows(void *argument, int worker, int n_workers) {
+    struct unpacking *unpacking = argument;
+    const struct tensor *from = unpacking->from;
+    const size_t n = (size_t)from->n_cols, n_groups = (size_t)tensor_groups(from->n_cols);
+    float *values = mem_alloc_zero(n + 2 * n_groups, sizeof *values);
+    struct tensor_row row = {mem_alloc_zero(n_groups, TENSOR_GROUP), values + n, values + n + n_groups};
+    for (int32_t r = worker; r < from->n_rows; r += n_workers) {
+        tensor_row_decode(from, r, &row);
+        tensor_row_values(&row, from->format, from->n_cols, values);
+        for (size_t k = 0; k < n; k++) {
+            if (!isfinite(values[k])) unpacking->bad_row = r;
+            unpacking->to[(size_t)r * n + k] = bf16_from_f32(values[k]);
+        }
+    }
+    free(values), free(row.codes);
+}
+
+static int copy_plain(struct cuda_backend *backend, struct device_weight *out, const struct tensor *tensor,
+                      enum device_format format, char *memory, struct err *err) {
     bool as_is = format == device_format_of(tensor->format);
     int rc = upload_open(backend, err);
     if (!rc && !as_is) rc = reserve_source(backend, tensor_bytes(tensor), err);
@@ -138,6 +164,24 @@ static int copy_weight(struct cuda_backend *backend, struct device_weight *out, 
         "quantising weights", err);
 }
 
+static int copy_weight(struct cuda_backend *backend, struct device_weight *out, const struct tensor *tensor,
+                       enum device_format format, char *memory, struct err *err) {
+    if (!tensor->rows) return copy_plain(backend, out, tensor, format, memory, err);
+    int rc = upload_open(backend, err);
+    if (rc) return rc;
+    struct tensor plain = {.format = TENSOR_BF16, .n_rows = tensor->n_rows, .n_cols = tensor->n_cols};
+    struct unpacking unpacking = {.from = tensor, .to = mem_alloc(tensor_bytes(&plain)), .bad_row = -1};
+    pool_run(backend->upload.pool, pool_size(backend->upload.pool), unpack_rows, &unpacking);
+    plain.data = unpacking.to;
+    if (unpacking.bad_row >= 0)
+        rc = err_set(err, ERR_FORMAT, "tensor \"%s\": a scale of row %d is NaN or infinite", tensor->rows->name,
+                     tensor->row_first + unpacking.bad_row);
+    if (!rc) rc = copy_plain(backend, out, &plain, format, memory, err);
+    if (!rc) rc = cuda_check(cudaStreamSynchronize(backend->stream), "copying weights", err);
+    free(unpacking.to);
+    return rc;
+}
+
 static int make_weight(struct cuda_backend *backend, struct device_weight *out, const struct tensor *tensor,
                        enum device_format format, struct err *err) {
     size_t n_bytes = device_weight_bytes(format, tensor->n_rows, tensor->n_cols);
@@ -149,6 +193,12 @@ static int make_weight(struct cuda_backend *backend, struct device_weight *out, 
               : cuda_check(device_weight_random(out, format, tensor->n_rows, tensor->n_cols, tensor->random_key,
                                                 backend->quantiles, memory, backend->stream),
                            "drawing random weights", err);
+}
+
+uint64_t cuda_weight_bytes(const struct tensor *tensor, enum weight_format format) {
+    enum device_format device_format = DEVICE_BF16;
+    if (choose_format(&device_format, tensor, format, NULL)) return 0;
+    return device_weight_bytes(device_format, tensor->n_rows, tensor->n_cols);
 }
 
 int cuda_weight_load(struct backend *common, struct tensor *tensor, enum weight_format format, struct err *err) {

@@ -110,11 +110,16 @@ int golden_read_tokens(const char *folder, int32_t *tokens, int n_max) {
 }
 
 void golden_check_close(const char *name, const char *instruction_set, const float *got, const float *want, size_t n) {
+    golden_check_within(1e-4f, name, instruction_set, got, want, n);
+}
+
+void golden_check_within(float tolerance, const char *name, const char *instruction_set, const float *got,
+                         const float *want, size_t n) {
     float largest = 0, worst = 0;
     for (size_t i = 0; i < n; i++) {
         if (fabsf(want[i]) > largest) largest = fabsf(want[i]);
         if (!(fabsf(got[i] - want[i]) <= worst)) worst = fabsf(got[i] - want[i]);
     }
-    if (!(worst <= 1e-4f * largest))
+    if (!(worst <= tolerance * largest))
         fail_msg("%s, %s: logits differ by %g of %g", name, instruction_set, (double)worst, (double)largest);
 }

@@ -37,3 +37,6 @@ int golden_read_ids(const cJSON *object, const char *key, int32_t *ids, int n_ma
 int golden_read_tokens(const char *folder, int32_t *tokens, int n_max);
 // Fails the test when logits differ by more than 1e-4 of the largest.
 void golden_check_close(const char *name, const char *instruction_set, const float *got, const float *want, size_t n);
+// The same with another tolerance.
+void golden_check_within(float tolerance, const char *name, const char *instruction_set, const float *got,
+                         const float *want, size_t n);

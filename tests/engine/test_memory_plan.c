@@ -86,21 +86,24 @@ static void weights_take_what_their_format_needs(void **state) {
         .n_layers = 1, .layers = &layer, .tied = true, .embed = {.n_rows = 1000, .n_cols = 256}, .head = square};
     const uint64_t n = 6 * 65536, n_out = 5 * 256 + 2 * 128, embed = 256000;
     static const char *const names[] = {"auto", "bf16", "fp8", "int8", "int4"};
-    const uint64_t expected[] = {4 * (n + embed), 2 * (n + embed), n + 4 * n_out + 2 * embed,
-                                 n + 2 * 2 * n_out + 2 * embed, n / 2 + 2 * 2 * n_out + 2 * embed};
+    const uint64_t expected[] = {4 * (n + embed), 2 * (n + embed), n + 4 * 2 * n_out + 2 * embed,
+                                 n + 2 * 8 * n_out + 2 * embed, n / 2 + 2 * 8 * n_out + 2 * embed};
     struct err err = {0};
+    struct backend *backend;
+    assert_int_equal(backend_open(&backend, &(struct backend_options){.instruction_set = "ref"}, &err), 0);
     for (size_t i = 0; i < 5; i++) {
         enum weight_format format;
         assert_int_equal(memory_plan_weight_format(&format, names[i], &err), 0);
-        assert_int_equal(memory_plan_weight_bytes(&spec, format), expected[i]);
-        assert_int_equal(memory_plan_check_weights(&spec, format, expected[i], &err), 0);
-        assert_int_equal(memory_plan_check_weights(&spec, format, expected[i] - 1, &err), ERR_LIMIT);
+        assert_int_equal(memory_plan_weight_bytes(backend, &spec, format), expected[i]);
+        assert_int_equal(memory_plan_check_weights(backend, &spec, format, expected[i], &err), 0);
+        assert_int_equal(memory_plan_check_weights(backend, &spec, format, expected[i] - 1, &err), ERR_LIMIT);
     }
     assert_non_null(strstr(err.text, "no format"));
-    assert_int_equal(memory_plan_check_weights(&spec, WEIGHT_AS_IS, expected[2], &err), ERR_LIMIT);
+    assert_int_equal(memory_plan_check_weights(backend, &spec, WEIGHT_AS_IS, expected[2], &err), ERR_LIMIT);
     assert_non_null(strstr(err.text, "--weights fp8"));
     enum weight_format format;
     assert_int_equal(memory_plan_weight_format(&format, "int2", &err), ERR_INVALID);
+    backend_close(backend);
 }
 
 int main(void) {

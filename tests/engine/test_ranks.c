@@ -67,9 +67,19 @@ static void check_ranks(const char *name, int n_ranks, int n_threads) {
 // experts.
 static void ranks_compute_what_one_computes(void **state) {
     (void)state;
-    static const char *const names[] = {"llama2",   "llama_linear_biases", "llama3_tied",        "mistral_window",
-                                        "qwen3",    "qwen3_tied_biases",   "qwen2_upper_window", "mixtral",
-                                        "qwen3_moe"};
+    static const char *const names[] = {"llama2",
+                                        "llama_linear_biases",
+                                        "llama3_tied",
+                                        "mistral_window",
+                                        "qwen3",
+                                        "qwen3_tied_biases",
+                                        "qwen2_upper_window",
+                                        "mixtral",
+                                        "qwen3_moe",
+                                        "gemma2",
+                                        "gemma3",
+                                        "phi3_long",
+                                        "smollm3_listed"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_ranks(names[i], 2, 1);
     check_ranks("llama2", 4, 1);
     check_ranks("llama2", 2, 2);

@@ -25,8 +25,16 @@ static void fill(struct model_spec *spec, struct layer_spec layers[2], int32_t w
                                         .window = i == 1 ? window : 0};
 }
 
+static struct backend *open_backend(void) {
+    struct backend *backend = NULL;
+    struct err err;
+    assert_int_equal(backend_open(&backend, &(struct backend_options){.instruction_set = "ref"}, &err), 0);
+    return backend;
+}
+
 static void costs_are_those_by_hand(void **state) {
     (void)state;
+    struct backend *backend = open_backend();
     static const struct {
         int32_t rows, kv_len, logit_rows, window;
         enum weight_format weights;
@@ -38,8 +46,8 @@ static void costs_are_those_by_hand(void **state) {
         {3, 3, 0, 0, WEIGHT_AS_IS, 2304, 2 * 3 * 32, 3 * 2 * 1152 + 2 * (1 + 2 + 3) * 32},
         {1, 10, 1, 4, WEIGHT_AS_IS, 2816, (10 + 4) * 32, 2 * 1152 + 2 * 256 + (10 + 4) * 32},
         {2, 10, 1, 4, WEIGHT_AS_IS, 2816, (10 + 5) * 32, 2 * 2 * 1152 + 2 * 256 + (9 + 10 + 4 + 4) * 32},
-        // FP8: a byte a value and four an output (8 + 4 + 4 + 8 + 16 + 16 + 8 = 64 outputs a layer); the head stays.
-        {1, 1, 1, 0, WEIGHT_FP8, 2 * (576 + 256) + 512, 2 * 32, 2 * 1152 + 2 * 256 + 2 * 32},
+        // FP8: blocks of 16 outputs, of 8 inputs and a scale of 4 bytes; down has 16 inputs. The head stays.
+        {1, 1, 1, 0, WEIGHT_FP8, 2 * 16 * (6 * (8 + 4) + 16 + 4) + 512, 2 * 32, 2 * 1152 + 2 * 256 + 2 * 32},
     };
     const struct kv_shape kv = {2, 1, 4, 16, 8, KV_F32};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -50,7 +58,7 @@ static void costs_are_those_by_hand(void **state) {
         struct step_input input = {
             .n_rows = cases[i].rows, .n_sequences = 1, .n_logit_rows = cases[i].logit_rows, .sequences = &sequence};
         struct step_cost cost;
-        step_cost_count(&cost, &spec, cases[i].weights, &kv, &input);
+        step_cost_count(&cost, backend, &spec, cases[i].weights, &kv, &input);
         if (cost.weight_bytes != cases[i].weight_bytes || cost.kv_bytes != cases[i].kv_bytes ||
             cost.flops != cases[i].flops)
             fail_msg("case %zu: %g, %g bytes and %g operations", i, cost.weight_bytes, cost.kv_bytes, cost.flops);
@@ -60,6 +68,7 @@ static void costs_are_those_by_hand(void **state) {
 // One layer of 4 experts of 16x8, 16x8 and 8x16 values, of which a row hits 1: n rows hit 4 (1 - (3/4)^n) of them.
 static void only_experts_hit_are_read(void **state) {
     (void)state;
+    struct backend *backend = open_backend();
     struct expert experts[4];
     for (int e = 0; e < 4; e++)
         experts[e] = (struct expert){{.format = TENSOR_BF16, .n_rows = 16, .n_cols = 8},
@@ -73,7 +82,7 @@ static void only_experts_hit_are_read(void **state) {
     for (int32_t n = 1; n <= 3; n++) {
         struct step_input input = {.n_rows = n};
         struct step_cost cost;
-        step_cost_count(&cost, &spec, WEIGHT_AS_IS, &kv, &input);
+        step_cost_count(&cost, backend, &spec, WEIGHT_AS_IS, &kv, &input);
         assert_true(fabs(cost.weight_bytes - (64 + hit[n - 1] * 768)) < 1e-9);
         assert_true(cost.flops == n * 2 * (32 + 384));
     }

@@ -1,6 +1,7 @@
 """Tiny random models of every supported family, with the logits that Hugging Face transformers computes for them.
 
     make.py [FOLDER [NAME...]] needs torch and transformers (PyPI); writes one folder a model below FOLDER (default: here)
+    make.py --given DATA       writes given/: logits of models in DATA/models that others made
 
 Each folder holds config.json as transformers 5 writes it, config_transformers4.json with the same content in the spelling
 of version 4, model.safetensors (float32), tokens.json (a list of ids) and logits.f32 (little-endian float32,
@@ -24,6 +25,15 @@ LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=4.0, low_freq_facto
 # beta_slow puts one pair of dimensions inside the ramp.
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=16, beta_slow=0.05)
 LINEAR = dict(rope_type="linear", rope_theta=10000.0, factor=2.0)
+LONG = dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.3],
+            long_factor=[1.5, 2.5, 3.75], original_max_position_embeddings=16)
+# Gemma 3 rotates layers with a window differently from the others.
+LOCAL_GLOBAL = dict(sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+                    full_attention=dict(rope_type="linear", rope_theta=1e6, factor=2.0))
+GEMMA3 = dict(num_hidden_layers=4, head_dim=12, sliding_window=7, query_pre_attn_scalar=12, sliding_window_pattern=3,
+              rope_parameters=LOCAL_GLOBAL)
+VISION = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16,
+              patch_size=8)
 
 MODELS = {
     "llama2": ("Llama", dict(num_key_value_heads=4, tie_word_embeddings=False)),
@@ -48,6 +58,19 @@ MODELS = {
     "qwen3_moe_every_layer": ("Qwen3Moe", dict(moe_intermediate_size=32, num_experts=4, num_experts_per_tok=1,
                                                norm_topk_prob=True, tie_word_embeddings=True)),
     "qwen3_tied_biases": ("Qwen3", dict(head_dim=8, tie_word_embeddings=True, attention_bias=True)),
+    # Caps small enough that tanh bends most values.
+    "gemma2": ("Gemma2", dict(num_hidden_layers=3, head_dim=12, sliding_window=7, query_pre_attn_scalar=12,
+                              attn_logit_softcapping=2.0, final_logit_softcapping=4.0)),
+    "gemma3": ("Gemma3", GEMMA3),
+    "gemma3_in_wrapper": ("Gemma3", dict(GEMMA3, query_pre_attn_scalar=24)),
+    "phi3_window": ("Phi3", dict(sliding_window=9, pad_token_id=None)),
+    "phi3_long": ("Phi3", dict(rope_parameters=LONG, original_max_position_embeddings=16, tie_word_embeddings=True,
+                               pad_token_id=None)),
+    "olmo2": ("Olmo2", dict(rope_parameters=dict(rope_type="default", rope_theta=5e5))),
+    "olmo2_biases": ("Olmo2", dict(attention_bias=True, tie_word_embeddings=True, num_key_value_heads=1)),
+    "smollm3": ("SmolLM3", dict(num_hidden_layers=5, pad_token_id=None)),
+    "smollm3_listed": ("SmolLM3", dict(no_rope_layers=[0, 1], attention_bias=True, mlp_bias=True,
+                                       tie_word_embeddings=False, pad_token_id=None)),
 }
 
 
@@ -60,34 +83,55 @@ def randomise(model, generator):
                 weight.copy_(noise * 1.5 / weight.shape[-1] ** 0.5)
             elif name.endswith("bias"):
                 weight.copy_(noise * 0.4)
-            else:
-                weight.copy_(1 + 0.3 * noise)
+            else:  # Gemma's norms multiply by 1 + weight
+                weight.copy_(0.3 * noise + (0 if "Gemma" in type(model).__name__ else 1))
 
 
 def spell_as_version_4(config):
     """rope_theta and rope_scaling instead of rope_parameters, torch_dtype instead of dtype."""
     config = dict(config)
+    family = config["model_type"]
+    config["torch_dtype"] = config.pop("dtype", "float32")
+    config["transformers_version"] = "4.51.3"
+    if "text_config" in config:
+        config["text_config"] = spell_as_version_4(config["text_config"])
+        return config
     rope = dict(config.pop("rope_parameters"))
+    if family == "gemma3_text":
+        config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        config["sliding_window_pattern"] = config.pop("_sliding_window_pattern", GEMMA3["sliding_window_pattern"])
+        rope = dict(rope["full_attention"])
+    if family == "phi3":
+        config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+        config["original_max_position_embeddings"] = rope.pop("original_max_position_embeddings", 64)
+    if family == "qwen3_moe":
+        config["num_experts"] = config.pop("num_local_experts")
     config["rope_theta"] = rope.pop("rope_theta")
     config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
-    if config["model_type"] == "qwen3_moe":
-        config["num_experts"] = config.pop("num_local_experts")
-    config["torch_dtype"] = config.pop("dtype")
-    config["transformers_version"] = "4.51.3"
-    if config["model_type"] != "ministral":  # there is nothing else that says which layers have the window
+    if family != "ministral":  # there is nothing else that says which layers have the window
         config.pop("layer_types", None)
     return config
 
 
-def make(name, family, options, folder):
-    config = getattr(transformers, f"{family}Config")(**{**SHAPE, **options})
+def open_model(name, family, options):
+    """A language model of this family, inside a model that also sees images where the name says so."""
+    text_config = {"Gemma3": "Gemma3TextConfig"}.get(family, f"{family}Config")
+    config = getattr(transformers, text_config)(**{**SHAPE, **options})
+    if not name.endswith("_in_wrapper"):
+        config._attn_implementation = "eager"
+        return getattr(transformers, f"{family}ForCausalLM")(config)
+    config = getattr(transformers, f"{family}Config")(text_config=config, vision_config=VISION)
     config._attn_implementation = "eager"
-    model = getattr(transformers, f"{family}ForCausalLM")(config).eval().float()
+    return getattr(transformers, f"{family}ForConditionalGeneration")(config)
+
+
+def make(name, family, options, folder):
+    model = open_model(name, family, options).eval().float()
     generator = torch.Generator().manual_seed(SEED + zlib.crc32(name.encode()))
     randomise(model, generator)
     tokens = torch.randint(3, SHAPE["vocab_size"], (N_TOKENS,), generator=generator).tolist()
     with torch.no_grad():
-        logits = model(torch.tensor([tokens])).logits[0]
+        logits = model(input_ids=torch.tensor([tokens])).logits[0]
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
@@ -98,7 +142,23 @@ def make(name, family, options, folder):
     print(f"{name}: logits from {logits.min():.2f} to {logits.max():.2f}")
 
 
+def make_given(name, data, folder):
+    """Logits of a model that others made, which lies in `data`/models."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(data / "models" / name, dtype=torch.float32,
+                                                              attn_implementation="eager").eval()
+    generator = torch.Generator().manual_seed(SEED)
+    tokens = torch.randint(3, model.config.vocab_size, (N_TOKENS,), generator=generator).tolist()
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([tokens])).logits[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokens.json").write_text(json.dumps(tokens) + "\n")
+    (folder / "logits.f32").write_bytes(logits.float().numpy().astype("<f4").tobytes())
+
+
 def main():
+    if len(sys.argv) > 1 and sys.argv[1] == "--given":  # the folder with the data that tests share
+        root = pathlib.Path(__file__).parent / "given"
+        return make_given("tiny_random/tiny_gemma3", pathlib.Path(sys.argv[2]), root / "tiny_gemma3")
     root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent
     torch.set_num_threads(1)
     for name, (family, options) in MODELS.items():

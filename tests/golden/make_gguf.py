@@ -3,7 +3,8 @@
     make_gguf.py            needs gguf (gguf-py), safetensors and numpy (PyPI); writes model.gguf beside model.safetensors
 
 Names of keys and tensors come from gguf-py's tables. As llama.cpp's converter does, q and k rows of the llama
-architecture are reordered for rotary pairs (2i, 2i+1), and the llama3 scaling becomes one divisor a pair.
+and smollm3 architectures are reordered for rotary pairs (2i, 2i+1), the llama3 scaling becomes one divisor a pair,
+longrope's factors are tensors, and Gemma's norms hold 1 + weight.
 """
 
 import json
@@ -15,7 +16,9 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
-MODELS = {"llama3_tied": "LLAMA", "qwen2_tied": "QWEN2", "qwen3": "QWEN3", "mixtral": "LLAMA", "qwen3_moe_every_layer": "QWEN3MOE"}
+MODELS = {"llama3_tied": "LLAMA", "qwen2_tied": "QWEN2", "qwen3": "QWEN3", "mixtral": "LLAMA",
+          "qwen3_moe_every_layer": "QWEN3MOE", "gemma2": "GEMMA2", "gemma3": "GEMMA3", "olmo2": "OLMO2",
+          "phi3_long": "PHI3", "phi3_window": "PHI3", "smollm3": "SMOLLM3"}
 
 
 def interleave(rows, n_heads):
@@ -51,7 +54,8 @@ def make(folder, architecture):
     config = json.loads((folder / "config.json").read_text())
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    rope = config["rope_parameters"]
+    ropes = config["rope_parameters"]
+    rope = ropes.get("full_attention", ropes)
     kind = gguf.MODEL_ARCH[architecture]
     writer = gguf.GGUFWriter(folder / "model.gguf", gguf.MODEL_ARCH_NAMES[kind])
     writer.add_context_length(config["max_position_embeddings"])
@@ -64,10 +68,28 @@ def make(folder, architecture):
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(rope["rope_theta"])
-    writer.add_rope_dimension_count(head_dim)
+    if architecture != "GEMMA2":
+        writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1)))
     writer.add_eos_token_id(config["eos_token_id"])
     if rope["rope_type"] == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_divisors(rope, head_dim))
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "longrope":
+        original = rope["original_max_position_embeddings"]
+        stretch = config["max_position_embeddings"] / original
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(stretch) / math.log(original)))
+        for length in ["long", "short"]:
+            writer.add_tensor(f"rope_factors_{length}.weight", np.array(rope[f"{length}_factor"], np.float32))
+    if architecture in ["GEMMA2", "GEMMA3", "PHI3"]:
+        writer.add_sliding_window(config["sliding_window"] or 0)
+    if architecture == "GEMMA2":
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if architecture == "GEMMA3":  # the default is 6
+        writer.add_sliding_window_pattern(1 + config["layer_types"].index("full_attention"))
     if "num_local_experts" in config:
         writer.add_expert_count(config["num_local_experts"])
         writer.add_expert_used_count(config["num_experts_per_tok"])
@@ -76,7 +98,9 @@ def make(folder, architecture):
     names = gguf.get_tensor_name_map(kind, config["num_hidden_layers"])
     for name, tensor in stack_experts(load_file(folder / "model.safetensors")).items():
         base, suffix = name.rsplit(".", 1)
-        if architecture == "LLAMA" and base.endswith(("q_proj", "k_proj")):
+        if architecture.startswith("GEMMA") and name.endswith("norm.weight"):
+            tensor = tensor + np.float32(1)
+        if architecture in ["LLAMA", "SMOLLM3"] and base.endswith(("q_proj", "k_proj")):
             tensor = interleave(tensor, heads if base.endswith("q_proj") else kv_heads)
         writer.add_tensor(f"{names.get_name(base)}.{suffix}", np.ascontiguousarray(tensor))
     writer.write_header_to_file()

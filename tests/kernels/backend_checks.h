@@ -10,6 +10,7 @@ static const struct tiny_shape tiny_shapes[] = {
     {96, 4, 4, 80, 100, 33, TENSOR_BF16, KV_BF16, ACTIVATION_SILU, false, false, true, true, 80, 33, 0, 0, 0, false},
     {31, 5, 1, 128, 17, 40, TENSOR_F32, KV_BF16, ACTIVATION_GELU_TANH, false, true, true, false, 64, 0, 50, 0, 0,
      false},
+    {64, 6, 2, 20, 80, 61, TENSOR_F32, KV_F32, ACTIVATION_SILU, 2, true, true, false, 20, 0, 0, 0, 0, false},
 };
 // With experts in layer 1.
 static const struct tiny_shape tiny_expert_shapes[] = {

@@ -16,7 +16,8 @@ struct tiny_shape {
     enum tensor_format format;
     enum kv_format kv_format;
     enum activation activation;
-    bool head_norms, post_norms, biases, interleaved;
+    int head_norms; // of q and k: 0 none, 1 each head by itself, 2 all heads together
+    bool post_norms, biases, interleaved;
     int32_t rope_dims, window; // window: of layer 1; 0: none
     float soft_cap;            // of attention and logits
     int32_t n_experts, n_hit;  // of layer 1, as wide as mlp_width; 0: none
@@ -96,8 +97,10 @@ static inline void tiny_layer_make(struct tiny_model *m, struct tiny_layer *l) {
     l->down = tiny_matrix(m, s->hidden, s->mlp_width);
     l->attention_norm = tiny_vector(m, s->hidden, 1, 0.3f);
     l->mlp_norm = tiny_vector(m, s->hidden, 1, 0.3f);
-    if (s->head_norms)
-        l->q_norm = tiny_vector(m, s->head_dim, 2, 0.3f), l->k_norm = tiny_vector(m, s->head_dim, 1, 0.3f);
+    if (s->head_norms) {
+        l->q_norm = tiny_vector(m, s->head_norms == 2 ? q : s->head_dim, 2, 0.3f);
+        l->k_norm = tiny_vector(m, s->head_norms == 2 ? kv : s->head_dim, 1, 0.3f);
+    }
     if (s->post_norms) {
         l->attention_post_norm = tiny_vector(m, s->hidden, 1, 0.3f);
         l->mlp_post_norm = tiny_vector(m, s->hidden, 1, 0.3f);
@@ -163,7 +166,7 @@ static inline void tiny_record(struct tiny_engine *e) {
         program_add(p, &(struct op){.kind = OP_ATTENTION_IN,
                                     .attention_in = {i, s->n_heads, s->n_kv_heads, s->head_dim, l->attention_norm,
                                                      1e-5f, l->wq, l->wk, l->wv, l->bq, l->bk, l->bv, l->q_norm,
-                                                     l->k_norm, s->rope_dims ? 0 : -1}});
+                                                     l->k_norm, s->rope_dims ? 0 : -1, s->head_norms == 2}});
         program_add(p, &(struct op){.kind = OP_ATTENTION,
                                     .attention = {i, s->n_heads, s->n_kv_heads, s->head_dim,
                                                   1 / sqrtf((float)s->head_dim), i == 1 ? s->window : 0, s->soft_cap}});
@@ -429,12 +432,14 @@ static inline void tiny_plain_step(const struct tiny_model *m, struct tiny_plain
         double *k = plain->keys + at, *v = plain->values + at;
         tiny_norm(n, x, w->attention_norm, h);
         tiny_multiply(q, &w->wq, n, w->bq), tiny_multiply(k, &w->wk, n, w->bk), tiny_multiply(v, &w->wv, n, w->bv);
+        const bool norms_heads = s->head_norms == 1;
+        if (s->head_norms == 2) tiny_norm(q, q, w->q_norm, qw), tiny_norm(k, k, w->k_norm, kw);
         for (int32_t i = 0; i < s->n_heads; i++) {
-            if (w->q_norm) tiny_norm(q + i * s->head_dim, q + i * s->head_dim, w->q_norm, s->head_dim);
+            if (norms_heads) tiny_norm(q + i * s->head_dim, q + i * s->head_dim, w->q_norm, s->head_dim);
             tiny_rotate(m, q + i * s->head_dim, position);
         }
         for (int32_t i = 0; i < s->n_kv_heads; i++) {
-            if (w->k_norm) tiny_norm(k + i * s->head_dim, k + i * s->head_dim, w->k_norm, s->head_dim);
+            if (norms_heads) tiny_norm(k + i * s->head_dim, k + i * s->head_dim, w->k_norm, s->head_dim);
             tiny_rotate(m, k + i * s->head_dim, position);
         }
         tiny_plain_attend(m, plain, l, position, q, a);

@@ -81,9 +81,80 @@ static void both_spellings_mean_the_same(void **state) {
     }
 }
 
+// What differs between layers in the families that mix them, and what scales.
+static const struct {
+    const char *folder, *family;
+    int32_t n_layers, windows[5], ropes[5];
+    double attention_divisor, attention_soft_cap, final_soft_cap;
+    bool tied;
+} mixed[] = {
+    {"gemma2", "gemma2", 3, {7, 0, 7}, {0, 0, 0}, 12, 2, 4, true},
+    {"gemma3", "gemma3", 4, {7, 7, 0, 7}, {1, 1, 0, 1}, 12, 0, 0, true},
+    {"gemma3_in_wrapper", "gemma3", 4, {7, 7, 0, 7}, {1, 1, 0, 1}, 24, 0, 0, true},
+    {"phi3_window", "phi3", 2, {9, 9}, {0, 0}, 0, 0, 0, false},
+    {"phi3_long", "phi3", 2, {0, 0}, {0, 0}, 0, 0, 0, true},
+    {"olmo2", "olmo2", 2, {0, 0}, {0, 0}, 0, 0, 0, false},
+    {"smollm3", "smollm3", 5, {0}, {0, 0, 0, -1, 0}, 0, 0, 0, true},
+    {"smollm3_listed", "smollm3", 2, {0}, {-1, 0}, 0, 0, 0, false},
+};
+
+static void layers_differ_as_the_family_says(void **state) {
+    (void)state;
+    static const char *const files[] = {"config.json", "config_transformers4.json"};
+    for (size_t i = 0; i < sizeof mixed / sizeof *mixed; i++) {
+        struct arena arena = ARENA_INIT;
+        struct model_config c[2];
+        for (int f = 0; f < 2; f++) {
+            read_file(&c[f], &arena, mixed[i].folder, files[f]);
+            assert_string_equal(c[f].family->name, mixed[i].family);
+            assert_int_equal(c[f].n_layers, mixed[i].n_layers);
+            assert_int_equal(c[f].tied, mixed[i].tied);
+            for (int layer = 0; layer < c[f].n_layers; layer++) {
+                assert_int_equal(config_window(&c[f], layer), mixed[i].windows[layer]);
+                assert_int_equal(config_rope(&c[f], layer), mixed[i].ropes[layer]);
+            }
+            assert_true(c[f].attention_divisor == mixed[i].attention_divisor);
+            assert_true(c[f].attention_soft_cap == mixed[i].attention_soft_cap);
+            assert_true(c[f].final_soft_cap == mixed[i].final_soft_cap);
+        }
+        assert_int_equal(c[0].rope.kind, c[1].rope.kind);
+        assert_int_equal(c[0].rope.n_dims, c[1].rope.n_dims);
+        assert_true(c[0].rope.theta == c[1].rope.theta && c[0].rope.factor == c[1].rope.factor);
+        assert_true(c[0].local_rope.theta == c[1].local_rope.theta);
+        arena_close(&arena);
+    }
+}
+
+// As Google publishes the text part of Gemma 3 4B: whatever is as in most models is left out.
+static void gemma_has_defaults(void **state) {
+    (void)state;
+    struct arena arena = ARENA_INIT;
+    struct model_config c;
+    struct err err = {0};
+    const char *text = "{\"architectures\":[\"Gemma3ForConditionalGeneration\"],\"eos_token_id\":[1,106],"
+                       "\"torch_dtype\":\"bfloat16\",\"text_config\":{\"hidden_size\":2560,"
+                       "\"intermediate_size\":10240,\"model_type\":\"gemma3_text\",\"num_hidden_layers\":34,"
+                       "\"rope_scaling\":{\"factor\":8.0,\"rope_type\":\"linear\"},\"sliding_window\":1024}}";
+    if (read_text(&c, &arena, text, &err)) fail_msg("%s", err.text);
+    assert_int_equal(c.n_heads, 8);
+    assert_int_equal(c.n_kv_heads, 4);
+    assert_int_equal(c.head_dim, 256);
+    assert_int_equal(c.vocab, 262208);
+    assert_int_equal(c.context_max, 131072);
+    assert_int_equal(c.activation, ACTIVATION_GELU_TANH);
+    assert_true(c.tied && c.rope.theta == 1e6 && c.rope.factor == 8 && c.rope.kind == ROPE_LINEAR);
+    assert_true(c.local_rope.theta == 1e4 && c.local_rope.kind == ROPE_PLAIN && c.attention_divisor == 256);
+    assert_int_equal(config_window(&c, 4), 1024);
+    assert_int_equal(config_window(&c, 5), 0);
+    assert_int_equal(c.n_stop_tokens, 2);
+    assert_int_equal(c.stop_tokens[1], 106);
+    arena_close(&arena);
+}
+
 #define SHAPE                                                                                                          \
     "\"vocab_size\":128,\"hidden_size\":32,\"intermediate_size\":48,\"num_hidden_layers\":2,\"num_attention_heads\":4"
 #define LLAMA "\"architectures\":[\"LlamaForCausalLM\"]," SHAPE
+#define PHI3 "\"architectures\":[\"Phi3ForCausalLM\"]," SHAPE
 #define EXPERTS "\"architectures\":[\"Qwen3MoeForCausalLM\"]," SHAPE
 
 static void unknown_things_are_refused_by_name(void **state) {
@@ -114,6 +185,23 @@ static void unknown_things_are_refused_by_name(void **state) {
         {"{" LLAMA ",\"hidden_act\":\"relu\"}", "hidden_act \"relu\""},
         {"{" LLAMA ",\"rope_scaling\":{\"type\":\"longrope\",\"factor\":2}}", "rope_type \"longrope\""},
         {"{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\"}}", "no factor"},
+        {"{" LLAMA ",\"no_rope_layers\":[1,0]}", "no_rope_layers"},
+        {"{" LLAMA ",\"rope_local_base_freq\":10000}", "rope_local_base_freq"},
+        {"{\"model_type\":\"smollm3\",\"no_rope_layers\":[1]," SHAPE "}", "each of the 2 layers"},
+        {"{\"model_type\":\"smollm3\",\"no_rope_layers\":[1,2]," SHAPE "}", "other than 0 and 1"},
+        {"{\"model_type\":\"smollm3\",\"use_sliding_window\":true," SHAPE "}", "without layer_types"},
+        {"{\"model_type\":\"gemma2\",\"query_pre_attn_scalar\":-1," SHAPE "}", "the scale or the soft caps"},
+        {"{\"model_type\":\"gemma2\",\"final_logit_softcapping\":\"30\"," SHAPE "}", "final_logit_softcapping"},
+        {"{\"model_type\":\"gemma3_text\",\"sliding_window_pattern\":0," SHAPE "}", "sliding_window_pattern"},
+        {"{\"model_type\":\"gemma3_text\",\"use_bidirectional_attention\":true," SHAPE "}", "bidirectional"},
+        {"{" PHI3 ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,1,1,1]}}", "long_factor"},
+        {"{" PHI3 ",\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1,1,1]}}", "short_factor"},
+        {"{" PHI3 ",\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1,1,1,0]}}", "short_factor"},
+        {"{" PHI3 ",\"original_max_position_embeddings\":0,\"rope_scaling\":{\"type\":\"su\",\"short_factor\":"
+         "[1,1,1,1],\"long_factor\":[1,1,1,1]}}",
+         "original context"},
+        {"{" PHI3 ",\"partial_rotary_factor\":0.1}", "rotary embedding of 0"},
+        {"{" PHI3 ",\"partial_rotary_factor\":1.5}", "partial_rotary_factor"},
         {"{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":0}}", "rotary embedding"},
         {"{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":\"4\"}}", "factor"},
         {"{" LLAMA ",\"rope_scaling\":7}", "rope_scaling"},
@@ -232,8 +320,9 @@ static void context_grows_with_yarn(void **state) {
     arena_close(&arena);
 }
 
-// cos and sin at every position, as vLLM's rotary modules compute them (files of float32: [position, cos and sin]).
-static void check_rope(const char *name, const struct rope_config *config) {
+// cos and sin at positions 0 .. n_positions-1, as vLLM's rotary modules compute them (files of float32: [row, cos and
+// sin], position 0 at row `first`).
+static void check_rope(const char *name, const struct rope_config *config, int first, int n_positions) {
     char path[512];
     struct file_map map;
     struct err err = {0};
@@ -244,8 +333,9 @@ static void check_rope(const char *name, const struct rope_config *config) {
     const char *values = map.data + 10 + header_bytes;
     struct arena arena = ARENA_INIT;
     struct rope_spec rope = rope_make(config, &arena);
-    int n = rope.n_dims / 2, n_positions = (int)((map.n_bytes - 10 - header_bytes) / (size_t)n / 8);
-    assert_true(n_positions == 128);
+    int n = rope.n_dims / 2;
+    values += (size_t)first * 2 * (size_t)n * sizeof(float);
+    assert_true(values + (size_t)n_positions * 2 * (size_t)n * sizeof(float) <= map.data + map.n_bytes);
     for (int p = 0; p < n_positions; p++) {
         for (int i = 0; i < n; i++) {
             float expected[2];
@@ -263,17 +353,27 @@ static void check_rope(const char *name, const struct rope_config *config) {
 static void scaled_frequencies_agree_with_others(void **state) {
     (void)state;
     SKIP_WITHOUT_SHARED("data/expected/ops/long_rope_llama3_neox_f32_bands/cos_sin_cache.npy");
-    struct rope_config llama3 = ROPE_CONFIG_INIT, yarn = ROPE_CONFIG_INIT;
+    struct rope_config llama3 = ROPE_CONFIG_INIT, yarn = ROPE_CONFIG_INIT, phi3 = ROPE_CONFIG_INIT;
     llama3.kind = ROPE_LLAMA3;
     llama3.n_dims = 16;
     llama3.factor = 4;
     llama3.original_context = 32;
-    check_rope("long_rope_llama3_neox_f32_bands", &llama3);
+    check_rope("long_rope_llama3_neox_f32_bands", &llama3, 0, 128);
     yarn.kind = ROPE_YARN;
     yarn.n_dims = 8;
     yarn.factor = 4;
     yarn.original_context = 32;
-    check_rope("long_rope_yarn_neox_f32_truncate", &yarn);
+    check_rope("long_rope_yarn_neox_f32_truncate", &yarn, 0, 128);
+    // Rows for short contexts, then those for long ones.
+    static const float short_factors[] = {1, 1.1f, 1.2f, 1.3f}, long_factors[] = {2, 2.2f, 2.4f, 2.6f};
+    phi3.kind = ROPE_LONG;
+    phi3.n_dims = 8;
+    phi3.factor = 4;
+    phi3.original_context = 32;
+    phi3.divisors = short_factors;
+    check_rope("long_rope_phi3_neox_f32_short", &phi3, 0, 32);
+    phi3.divisors = long_factors;
+    check_rope("long_rope_phi3_neox_f32_short", &phi3, 32, 128);
 }
 
 // A GGUF file with keys and an embedding table alone, which is all that a configuration needs.
@@ -354,6 +454,8 @@ int main(void) {
     log_level_set(LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_spellings_mean_the_same),
+        cmocka_unit_test(layers_differ_as_the_family_says),
+        cmocka_unit_test(gemma_has_defaults),
         cmocka_unit_test(unknown_things_are_refused_by_name),
         cmocka_unit_test(neutral_values_say_nothing),
         cmocka_unit_test(windows_follow_the_family),

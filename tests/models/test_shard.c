@@ -114,11 +114,42 @@ static void uneven_parts(void **state) {
     model_close(model);
 }
 
+// The parts of fused tensors are those of the tensors in them.
+static void parts_of_fused_tensors(void **state) {
+    (void)state;
+    struct model *model = NULL;
+    const struct model_spec *full = open_spec("phi3_window", &model);
+    for (int rank = 0; rank < 2; rank++) {
+        struct arena arena = ARENA_INIT;
+        struct model_spec part;
+        struct err err = {0};
+        assert_int_equal(model_shard(&part, full, rank, 2, &arena, &err), 0);
+        for (int32_t i = 0; i < full->n_layers; i++) check_layer(&part.layers[i], &full->layers[i], &part, rank, 2);
+        arena_close(&arena);
+    }
+    model_close(model);
+}
+
+static void norms_over_all_heads_are_not_cut(void **state) {
+    (void)state;
+    struct model *model = NULL;
+    const struct model_spec *full = open_spec("olmo2", &model);
+    struct arena arena = ARENA_INIT;
+    struct model_spec part;
+    struct err err = {0};
+    assert_int_equal(model_shard(&part, full, 0, 2, &arena, &err), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "olmo2"));
+    arena_close(&arena);
+    model_close(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shards_are_the_model),
         cmocka_unit_test(experts_are_cut_like_the_feed_forward),
         cmocka_unit_test(uneven_parts),
+        cmocka_unit_test(parts_of_fused_tensors),
+        cmocka_unit_test(norms_over_all_heads_are_not_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
