@@ -29,6 +29,7 @@ struct model_family {
     const char *const *architectures; // names in config.json's "architectures", NULL at the end
     const char *model_type;           // config.json's "model_type"
     const char *gguf_architecture;    // general.architecture; NULL: not in GGUF
+    const char *turn_end;             // a special token that GGUF files do not call an end, but that is one; or NULL
     bool gguf_interleaved;            // its GGUF files store q and k rows permuted for pairs (2i, 2i+1)
     const struct layer_tensor *layer_tensors;
     size_t n_layer_tensors;

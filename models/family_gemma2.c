@@ -57,6 +57,7 @@ const struct model_family family_gemma2 = {
     .architectures = (const char *const[]){"Gemma2ForCausalLM", NULL},
     .model_type = "gemma2",
     .gguf_architecture = "gemma2",
+    .turn_end = "<end_of_turn>",
     .layer_tensors = gemma_layer_tensors,
     .n_layer_tensors = N_GEMMA_LAYER_TENSORS,
     .features = FEATURE_SOFT_CAPS | FEATURE_WINDOW_PATTERN,

@@ -21,6 +21,7 @@ const struct model_family family_gemma3 = {
     .architectures = (const char *const[]){"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", NULL},
     .model_type = "gemma3_text",
     .gguf_architecture = "gemma3",
+    .turn_end = "<end_of_turn>",
     .layer_tensors = gemma_layer_tensors,
     .n_layer_tensors = N_GEMMA_LAYER_TENSORS,
     .features = FEATURE_SOFT_CAPS | FEATURE_LOCAL_ROPE | FEATURE_WINDOW_PATTERN,

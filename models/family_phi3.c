@@ -27,6 +27,7 @@ const struct model_family family_phi3 = {
     .architectures = (const char *const[]){"Phi3ForCausalLM", NULL},
     .model_type = "phi3",
     .gguf_architecture = "phi3",
+    .turn_end = "<|end|>",
     .layer_tensors = layer_tensors,
     .n_layer_tensors = sizeof layer_tensors / sizeof *layer_tensors,
     .features = FEATURE_PARTIAL_ROPE | FEATURE_LONG_ROPE,

@@ -21,6 +21,7 @@ const struct model_family family_smollm3 = {
     .architectures = (const char *const[]){"SmolLM3ForCausalLM", NULL},
     .model_type = "smollm3",
     .gguf_architecture = "smollm3",
+    .turn_end = "<|im_end|>",
     .gguf_interleaved = true,
     .layer_tensors = llama_layer_tensors,
     .n_layer_tensors = N_LLAMA_LAYER_TENSORS,

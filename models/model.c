@@ -161,12 +161,21 @@ static int open_source(struct model *model, const struct model_options *options,
     return rc;
 }
 
+static void add_turn_end(const struct tokenizer *tokenizer, struct model_config *config) {
+    if (!config->from_gguf || !config->family->turn_end) return;
+    for (int32_t id = 0; id < tokenizer_vocab(tokenizer); id++)
+        if (tokenizer_is_special(tokenizer, id) &&
+            str_view_equal(tokenizer_token_text(tokenizer, id), str_view_of(config->family->turn_end)))
+            config_add_stop_token(config, id);
+}
+
 // The configuration's and the tokenizer's, as far as the tokenizer can produce them: random weights come with a
 // tokenizer that their configuration does not know.
 static void take_stop_tokens(struct model *model, struct model_config *config) {
     int32_t n_ids = config->vocab;
     if (model->tokenizer) {
         config_add_stop_token(config, tokenizer_eos(model->tokenizer));
+        add_turn_end(model->tokenizer, config);
         int32_t n_known = tokenizer_vocab(model->tokenizer);
         if (n_known > n_ids)
             log_warning("%s: the tokenizer has %d ids, the model %d; texts with the others are refused", model->path,

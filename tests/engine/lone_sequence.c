@@ -17,6 +17,7 @@ bool lone_open(struct lone_engine *lone, const struct lone_options *options) {
                                     .kv_format = options->kv_format ? options->kv_format : "f32",
                                     .weights = options->weights,
                                     .comm = options->comm,
+                                    .context = options->context,
                                     .steps_in_flight = options->steps_in_flight ? options->steps_in_flight : 1};
     int rc = backend_open(&lone->backend, &backend, &err);
     if (rc == ERR_UNSUPPORTED) return false;

@@ -17,6 +17,7 @@ struct lone_options {
     const char *kv_format;       // NULL: f32
     const char *weights;         // NULL: auto
     int32_t steps_in_flight;     // 0: 1
+    int32_t context;             // 0: the model's
     struct comm *comm;           // NULL: one rank
 };
 

@@ -87,8 +87,27 @@ static void logits_of_given_models_equal_transformers(void **state) {
                  TEST_SOURCE_DIR "/tests/golden/given/tiny_gemma3", "tiny_gemma3", 2e-2f);
 }
 
+// Where the context that is served ends with the original one, transformers and others use the short factors.
+static void short_contexts_have_their_own_rotation(void **state) {
+    (void)state;
+    const char *folder = TEST_SOURCE_DIR "/tests/golden/phi3_long";
+    int32_t tokens[TOKENS_MAX];
+    golden_read_tokens(folder, tokens, TOKENS_MAX);
+    struct file_map want;
+    struct err err = {0};
+    if (file_map_open(&want, TEST_SOURCE_DIR "/tests/golden/phi3_long/logits_short.f32", &err))
+        fail_msg("%s", err.text);
+    float *got = malloc(want.n_bytes), *expected = malloc(want.n_bytes);
+    memcpy(expected, want.data, want.n_bytes);
+    compute_in_chunks(&(struct lone_options){.path = folder, .context = 16}, tokens, 16, 16, got);
+    golden_check_close("phi3_long", "auto", got, expected, want.n_bytes / sizeof(float));
+    free(got), free(expected);
+    file_map_close(&want);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(logits_equal_transformers),
+                                       cmocka_unit_test(short_contexts_have_their_own_rotation),
                                        cmocka_unit_test(logits_of_given_models_equal_transformers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

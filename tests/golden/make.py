@@ -137,6 +137,11 @@ def make(name, family, options, folder):
     (folder / "generation_config.json").unlink(missing_ok=True)
     (folder / "tokens.json").write_text(json.dumps(tokens) + "\n")
     (folder / "logits.f32").write_bytes(logits.float().numpy().astype("<f4").tobytes())
+    if "original_max_position_embeddings" in options:  # up to there, other frequencies hold
+        n = options["original_max_position_embeddings"]
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([tokens[:n]])).logits[0]
+        (folder / "logits_short.f32").write_bytes(logits.float().numpy().astype("<f4").tobytes())
     written = json.loads((folder / "config.json").read_text())
     (folder / "config_transformers4.json").write_text(json.dumps(spell_as_version_4(written), indent=2) + "\n")
     print(f"{name}: logits from {logits.min():.2f} to {logits.max():.2f}")

@@ -50,6 +50,18 @@ def stack_experts(tensors):
     return out | {name: np.stack([stack[i] for i in range(len(stack))]) for name, stack in stacks.items()}
 
 
+def add_tokenizer(writer, n):
+    """Pieces without meaning, and the token that ends a turn, which no key names."""
+    tokens = ["<pad>", "<bos>", "<eos>", "<unk>"] + [f"t{i}" for i in range(4, n)]
+    types = [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.UNKNOWN] + [gguf.TokenType.NORMAL] * (n - 4)
+    tokens[107], types[107] = "<end_of_turn>", gguf.TokenType.CONTROL
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * n)
+    writer.add_token_types(types)
+    writer.add_add_space_prefix(False)
+
+
 def make(folder, architecture):
     config = json.loads((folder / "config.json").read_text())
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -88,6 +100,8 @@ def make(folder, architecture):
     if architecture == "GEMMA2":
         writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if architecture == "GEMMA2":
+        add_tokenizer(writer, config["vocab_size"])
     if architecture == "GEMMA3":  # the default is 6
         writer.add_sliding_window_pattern(1 + config["layer_types"].index("full_attention"))
     if "num_local_experts" in config:

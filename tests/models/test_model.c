@@ -185,6 +185,16 @@ static void gguf_models_equal_their_folders(void **state) {
     }
 }
 
+// Gemma's files name the end of text alone.
+static void ends_of_turns_are_stop_tokens(void **state) {
+    (void)state;
+    struct model *model = open_model(TEST_SOURCE_DIR "/tests/golden/gemma2/model.gguf");
+    assert_int_equal(model->n_stop_tokens, 2);
+    assert_int_equal(model->stop_tokens[0], 2);
+    assert_int_equal(model->stop_tokens[1], 107);
+    model_close(model);
+}
+
 // The text side alone, from everything that has one.
 static void text_side_opens_alone(void **state) {
     (void)state;
@@ -458,6 +468,7 @@ int main(void) {
         cmocka_unit_test(gguf_files_hold_the_folders_weights),
         cmocka_unit_test(every_family_opens),
         cmocka_unit_test(gguf_models_equal_their_folders),
+        cmocka_unit_test(ends_of_turns_are_stop_tokens),
         cmocka_unit_test(text_side_opens_alone),
         cmocka_unit_test(missing_things_are_named),
         cmocka_unit_test_setup_teardown(wrong_tensors_are_named_with_expected_and_actual, make_root, remove_root),
