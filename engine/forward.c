@@ -26,7 +26,8 @@ static void record_attention(struct program *program, const struct model_spec *s
                                                     .head_dim = spec->head_dim,
                                                     .scale = spec->attention_scale,
                                                     .window = l->window,
-                                                    .soft_cap = spec->attention_soft_cap}});
+                                                    .soft_cap = spec->attention_soft_cap,
+                                                    .sinks = l->sinks}});
     program_add(program, &(struct op){.kind = OP_LINEAR_ADD,
                                       .linear_add = {.source = SOURCE_ATTENTION,
                                                      .weight = l->wo,
@@ -65,7 +66,11 @@ static void record_experts(struct program *program, const struct model_spec *spe
                                               .n_hit = spec->n_hit,
                                               .renormalised = spec->is_renormalised,
                                               .experts = l->experts,
-                                              .activation = spec->activation}});
+                                              .activation = spec->activation,
+                                              .router_bias = l->router_bias,
+                                              .gate_bias = l->gate_bias,
+                                              .up_bias = l->up_bias,
+                                              .down_bias = l->down_bias}});
 }
 
 void forward_record(struct program *program, const struct model_spec *spec, int32_t n_token_ids) {

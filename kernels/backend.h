@@ -133,7 +133,9 @@ struct program_shape {
     int32_t vocab_first, vocab_rows;      // rows of the embedding and head that this rank holds
 };
 
-enum activation { ACTIVATION_SILU, ACTIVATION_GELU_TANH };
+// SWIGLU_CLAMPED is gpt-oss': g = min(gate, 7), u = up within -7 and 7; instead of activation(gate) * up it is
+// g / (1 + e^(-1.702 g)) * (u + 1).
+enum activation { ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_SWIGLU_CLAMPED };
 
 // RESIDUAL[r] = table[token[r]] * scale; prepares the rotary tables for the positions of this step.
 struct op_embed {
@@ -159,8 +161,9 @@ struct op_attention_in {
 struct op_attention {
     int32_t layer, n_heads, n_kv_heads, head_dim;
     float scale;
-    int32_t window; // key j is visible from position i iff i - window < j <= i; 0: no window
-    float soft_cap; // s = cap * tanh(s / cap) before the mask; 0: none
+    int32_t window;     // key j is visible from position i iff i - window < j <= i; 0: no window
+    float soft_cap;     // s = cap * tanh(s / cap) before the mask; 0: none
+    const float *sinks; // [A]: one more score of each head, whose value is 0; or NULL
 };
 
 enum op_source { SOURCE_ATTENTION, SOURCE_MLP };
@@ -190,11 +193,10 @@ struct expert {
     struct tensor gate, up, down; // [F, H], [F, H], [H, F]
 };
 
-// n = norm(RESIDUAL); p = softmax(n Wrouter^T) over all experts. A row hits the n_hit experts with the largest p, the
-// lowest number first among equals; their weights are these p, divided by their sum when `renormalised` (which is the
-// softmax over the logits of these experts alone).
-// RESIDUAL += sum over the experts hit, in order of their numbers, of weight * (activation(n Wgate^T) * (n Wup^T))
-// Wdown^T.
+// n = norm(RESIDUAL); p = softmax(n Wrouter^T + brouter) over all experts. A row hits the n_hit experts with the
+// largest p, the lowest number first among equals; their weights are these p, divided by their sum when `renormalised`
+// (which is the softmax over the logits of these experts alone). RESIDUAL += sum over the experts hit, in order of
+// their numbers, of weight * ((activation(n Wgate^T + bgate) * (n Wup^T + bup)) Wdown^T + bdown).
 struct op_moe {
     const float *norm_weight; // [H] or NULL
     float norm_eps;
@@ -203,6 +205,8 @@ struct op_moe {
     bool renormalised;
     const struct expert *experts; // [E], read by program_add; all gate and up in one format, all down in one
     enum activation activation;
+    const float *router_bias;                     // [E] or NULL
+    const float *gate_bias, *up_bias, *down_bias; // [E, F], [E, F], [E, H], each or NULL
 };
 
 // LOGITS[l] = softcap(norm(RESIDUAL[logit_row[l]]) W^T * scale).

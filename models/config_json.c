@@ -35,6 +35,8 @@ static const struct {
     {"short_mscale", 1, 0},
     {"long_mscale", 1, 0},
     {"use_bidirectional_attention", 0, 0},
+    {"swiglu_limit", 7, 0},
+    {"swiglu_alpha", 1.702, 0},
     {"use_mrope", 0, 0},
     {"use_qk_norm", 0, 0},
     {"qk_layernorm", 0, 0},

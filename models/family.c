@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-static const struct model_family *const families[] = {&family_llama, &family_mistral,   &family_mixtral, &family_qwen2,
-                                                      &family_qwen3, &family_qwen3_moe, &family_gemma2,  &family_gemma3,
-                                                      &family_olmo2, &family_phi3,      &family_smollm3};
+static const struct model_family *const families[] = {
+    &family_llama,  &family_mistral, &family_mixtral, &family_qwen2, &family_qwen3,   &family_qwen3_moe,
+    &family_gemma2, &family_gemma3,  &family_olmo2,   &family_phi3,  &family_smollm3, &family_gpt_oss};
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
 const struct model_family *family_find(const char *architecture, const char *model_type) {

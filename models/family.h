@@ -7,7 +7,7 @@
 #include "models/model.h"
 
 // Dimensions of tensors by name, so that a family's list is a table.
-enum model_dim { DIM_ONE, DIM_HIDDEN, DIM_QUERY, DIM_KV, DIM_HEAD, DIM_MLP, DIM_VOCAB };
+enum model_dim { DIM_ONE, DIM_HIDDEN, DIM_QUERY, DIM_KV, DIM_HEAD, DIM_HEADS, DIM_MLP, DIM_EXPERTS, DIM_VOCAB };
 
 // One tensor of every layer. Neighbours of one name are ranges of rows of one tensor, in this order.
 struct layer_tensor {
@@ -17,10 +17,12 @@ struct layer_tensor {
     unsigned trait;            // enum model_trait: only when the model has it; 0: always
 };
 
-// How a family calls its experts. %d is the number of the expert; a name without it is one tensor of all of them.
+// How a family calls its experts. %d is the number of the expert; a name without it is one tensor of all of them. Where
+// gate and up have one name, their outputs lie in it in turns, and matrices without quantisation have inputs first.
 struct expert_tensors {
     struct expert_names {
         const char *router, *gate, *up, *down;
+        const char *gate_bias, *up_bias, *down_bias; // NULL: the family has none
     } hf, gguf;
 };
 
@@ -42,7 +44,7 @@ struct model_family {
 };
 
 extern const struct model_family family_llama, family_mistral, family_mixtral, family_qwen2, family_qwen3,
-    family_qwen3_moe, family_gemma2, family_gemma3, family_olmo2, family_phi3, family_smollm3;
+    family_qwen3_moe, family_gemma2, family_gemma3, family_olmo2, family_phi3, family_smollm3, family_gpt_oss;
 
 // The tensors of the block that Llama began and most families share: norms before, gated feed-forward.
 enum { N_LLAMA_LAYER_TENSORS = 18 };

@@ -21,12 +21,14 @@ struct layer_spec {
     struct tensor wq, wk, wv, wo;       // [A*D, H], [G*D, H], [G*D, H], [H, A*D]
     const float *bq, *bk, *bv, *bo;     // or NULL
     const float *q_norm, *k_norm;       // [D], with norms_all_heads [A*D] and [G*D], or NULL
+    const float *sinks;                 // [A] or NULL
     const float *attention_post_norm;   // [H] or NULL
     const float *mlp_norm;              // [H] or NULL
     struct tensor gate, up, down;       // [F, H], [F, H], [H, F]
-    const float *gate_bias, *up_bias, *down_bias; // or NULL
+    const float *gate_bias, *up_bias, *down_bias; // or NULL; of all experts one after the other where there are some
     const float *mlp_post_norm;         // [H] or NULL
     struct tensor router;               // [E, H]; present in layers that have experts instead of gate, up and down
+    const float *router_bias;           // [E] or NULL
     struct expert *experts;             // [E] or NULL; F is model_spec.expert_width
     int32_t window;                     // sliding window in tokens; 0: full attention
     int32_t rope;                       // index into model_spec.ropes; -1: none

@@ -44,10 +44,22 @@ static const float *own_values(const struct cut *cut, const float *full, int32_t
     return full ? full + cut->rank * (n / cut->n_ranks) : NULL;
 }
 
+// [E, F] of all ranks becomes [E, F / ranks].
+static const float *own_expert_values(const struct cut *cut, const float *full, const struct model_spec *spec) {
+    if (!full) return NULL;
+    const size_t count = (size_t)(spec->expert_width / cut->n_ranks);
+    float *part = arena_alloc(cut->arena, (size_t)spec->n_experts * count * sizeof *part);
+    for (size_t e = 0; e < (size_t)spec->n_experts; e++)
+        memcpy(part + e * count, full + (e * (size_t)cut->n_ranks + (size_t)cut->rank) * count, count * sizeof *part);
+    return part;
+}
+
 // Every rank has the whole router, and a part of every expert's width.
 static void cut_experts(struct layer_spec *part, const struct layer_spec *full, const struct model_spec *spec,
                         struct cut *cut) {
     cut->weight_bytes += tensor_bytes(&part->router);
+    part->gate_bias = own_expert_values(cut, full->gate_bias, spec);
+    part->up_bias = own_expert_values(cut, full->up_bias, spec);
     part->experts = arena_alloc_zero(cut->arena, (size_t)spec->n_experts, sizeof *part->experts);
     for (int32_t e = 0; e < spec->n_experts; e++) {
         part->experts[e].gate = own_rows(cut, &full->experts[e].gate);
@@ -67,12 +79,13 @@ static void cut_layer(struct layer_spec *part, const struct layer_spec *full, co
     part->gate = own_rows(cut, &full->gate);
     part->up = own_rows(cut, &full->up);
     part->down = own_columns(cut, &full->down);
-    if (full->experts) cut_experts(part, full, spec, cut);
     part->bq = own_values(cut, full->bq, q_width);
     part->bk = own_values(cut, full->bk, kv_width);
     part->bv = own_values(cut, full->bv, kv_width);
     part->gate_bias = own_values(cut, full->gate_bias, spec->mlp_width);
     part->up_bias = own_values(cut, full->up_bias, spec->mlp_width);
+    part->sinks = own_values(cut, full->sinks, spec->n_heads);
+    if (full->experts) cut_experts(part, full, spec, cut);
     if (cut->rank == 0) return;
     part->bo = NULL;
     part->down_bias = NULL;

@@ -71,11 +71,22 @@ static void gelu_tanh_mul(float *gate, const float *up, int32_t n) {
     }
 }
 
+static void swiglu_clamped(float *gate, const float *up, int32_t n) {
+    const vec limit = vec_all(7), slope = vec_all(1.702f);
+    for (int32_t i = 0; i < n; i += VEC_N) {
+        vec g = vec_min(vec_load_part(gate + i, n - i), limit);
+        vec u = vec_max(vec_min(vec_load_part(up + i, n - i), limit), vec_sub(vec_zero(), limit));
+        vec_store_part(gate + i, vec_mul(vec_gated(g, vec_mul(slope, g)), vec_add(u, vec_all(1))), n - i);
+    }
+}
+
 void KERNEL(gate_mul)(float *gate, const float *up, enum activation activation, int32_t n) {
     if (activation == ACTIVATION_SILU)
         silu_mul(gate, up, n);
-    else
+    else if (activation == ACTIVATION_GELU_TANH)
         gelu_tanh_mul(gate, up, n);
+    else
+        swiglu_clamped(gate, up, n);
 }
 
 void KERNEL(scale_cap)(float *x, float scale, float cap, int32_t n) {

@@ -10,7 +10,7 @@ static void route_rows(struct run *run, const struct op_moe *op, struct operand 
     const struct cpu_moe *moe = &run->program->moe;
     const size_t n_experts = (size_t)op->n_experts, n_hit = (size_t)op->n_hit;
     operand_make(run, operand);
-    const struct output logits = {&op->router, NULL, moe->router, 0};
+    const struct output logits = {&op->router, op->router_bias, moe->router, 0};
     int32_t first, count;
     while (take(run, op->n_experts, chunk_outputs(run, op->n_experts), &first, &count))
         multiply(run, operand, &logits, first, count);
@@ -81,12 +81,14 @@ static bool take_item(const struct run *run, const struct share *share, struct e
     return true;
 }
 
-static void multiply_slots(const struct run *run, const struct tensor *weight, const char *input, float *out,
-                           const struct expert_item *item) {
+// bias: of all experts, or NULL.
+static void multiply_slots(const struct run *run, const struct tensor *weight, const float *bias, const char *input,
+                           float *out, const struct expert_item *item) {
     const struct cpu_moe *moe = &run->program->moe;
     const size_t slot = (size_t)moe->first[item->expert], n_out = (size_t)weight->n_rows;
     const size_t stride = run->kernels->activation_bytes(weight->format, weight->n_cols);
     run->kernels->matmul(&(struct matmul){.weight = weight,
+                                          .bias = bias ? bias + (size_t)item->expert * n_out : NULL,
                                           .activations = input + slot * stride,
                                           .activation_stride = stride,
                                           .out = out + slot * n_out,
@@ -103,8 +105,8 @@ static void run_gate_up(struct run *run, const struct op_moe *op) {
     struct expert_item item;
     while (take_item(run, &share, &item)) {
         const struct expert *expert = &op->experts[item.expert];
-        multiply_slots(run, &expert->gate, moe->input, moe->gate, &item);
-        multiply_slots(run, &expert->up, moe->input, moe->up, &item);
+        multiply_slots(run, &expert->gate, op->gate_bias, moe->input, moe->gate, &item);
+        multiply_slots(run, &expert->up, op->up_bias, moe->input, moe->up, &item);
         for (int32_t i = 0; i < moe->count[item.expert]; i++) {
             size_t at = (size_t)(moe->first[item.expert] + i) * (size_t)width + (size_t)item.first;
             run->kernels->gate_mul(moe->gate + at, moe->up + at, op->activation, item.count);
@@ -128,7 +130,7 @@ static void run_down(struct run *run, const struct op_moe *op) {
     const struct share share = share_out(run, shape->hidden);
     struct expert_item item;
     while (take_item(run, &share, &item))
-        multiply_slots(run, &op->experts[item.expert].down, moe->middle, moe->out, &item);
+        multiply_slots(run, &op->experts[item.expert].down, op->down_bias, moe->middle, moe->out, &item);
     stage_end(run);
 }
 

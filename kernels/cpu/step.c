@@ -188,10 +188,23 @@ static void task_splits(const struct attention_task *task, int32_t *first, int32
     *end = (task->position + task->n_rows - 1) / ATTENTION_SPLIT_TOKENS + 1;
 }
 
-static void finish_task(const struct run *run, const struct attention_task *task, struct attention_partial *total,
-                        int32_t item, int32_t n_kv_heads) {
+// Takes the scores of the heads' sinks into the sums.
+static void add_sinks(const struct attention_task *task, const float *sinks, struct attention_partial *total) {
+    for (int32_t i = 0; i < task->n_rows * task->n_group; i++) {
+        const float sink = sinks[task->kv_head * task->n_group + i % task->n_group];
+        const float largest = fmaxf(total->max[i], sink), factor = expf(total->max[i] - largest);
+        float *out = total->out + (size_t)i * (size_t)task->kv.head_dim;
+        for (int32_t d = 0; d < task->kv.head_dim; d++) out[d] *= factor;
+        total->sum[i] = total->sum[i] * factor + expf(sink - largest);
+        total->max[i] = largest;
+    }
+}
+
+static void finish_task(const struct run *run, const struct op_attention *op, const struct attention_task *task,
+                        struct attention_partial *total, int32_t item) {
     const struct cpu_program *p = run->program;
-    size_t row = (size_t)p->tiles[item / n_kv_heads].row_first;
+    size_t row = (size_t)p->tiles[item / op->n_kv_heads].row_first;
+    if (op->sinks) add_sinks(task, op->sinks, total);
     float *out =
         p->attention + row * (size_t)p->common.shape.q_width + task->kv_head * task->n_group * task->kv.head_dim;
     run->kernels->attention_finish(task, total, out, (size_t)p->common.shape.q_width);
@@ -208,7 +221,7 @@ static void attend_whole(const struct run *run, const struct op_attention *op, i
         run->kernels->attention_split(&task, split, &scratch->partial);
         run->kernels->attention_merge(&scratch->total, &scratch->partial, task.n_rows * task.n_group, op->head_dim);
     }
-    finish_task(run, &task, &scratch->total, item, op->n_kv_heads);
+    finish_task(run, op, &task, &scratch->total, item);
 }
 
 // Merges in the order of attend_whole what workers computed apart.
@@ -219,7 +232,7 @@ static void attend_merged(const struct run *run, const struct op_attention *op, 
     task_splits(&task, &first, &end);
     for (int32_t split = first + 1; split < end; split++)
         run->kernels->attention_merge(&partials[first], &partials[split], task.n_rows * task.n_group, op->head_dim);
-    finish_task(run, &task, &partials[first], item, op->n_kv_heads);
+    finish_task(run, op, &task, &partials[first], item);
 }
 
 static void run_attention(struct run *run, const struct op_attention *op) {

@@ -54,6 +54,9 @@ VEC_INLINE vec vec_fma(vec a, vec b, vec c) {
 VEC_INLINE vec vec_fnma(vec a, vec b, vec c) {
     return _mm256_fnmadd_ps(a, b, c);
 } // c - a * b
+VEC_INLINE vec vec_min(vec a, vec b) {
+    return _mm256_min_ps(a, b);
+}
 VEC_INLINE vec vec_max(vec a, vec b) {
     return _mm256_max_ps(a, b);
 }

@@ -129,6 +129,10 @@ static void resolve_mlp_in(struct cuda_program *p, struct cuda_op *op) {
     op->bias[1] = take_vector(p, in->up_bias, p->common.shape.mlp_width);
 }
 
+static void refuse(struct cuda_program *p, bool lacks, const char *what) {
+    if (lacks && !p->failure.code) err_set(&p->failure, ERR_UNSUPPORTED, "%s are not supported on a CUDA device", what);
+}
+
 void cuda_program_add(struct program *program, const struct op *op) {
     struct cuda_program *p = (struct cuda_program *)program;
     struct cuda_op resolved = {.op = *op};
@@ -151,7 +155,12 @@ void cuda_program_add(struct program *program, const struct op *op) {
         resolved.norm = take_vector(p, op->head.norm_weight, p->common.shape.hidden);
         break;
     case OP_ATTENTION:
+        refuse(p, op->attention.sinks, "attention sinks");
+        break;
     case OP_MOE:
+        refuse(p, op->moe.router_bias || op->moe.gate_bias || op->moe.up_bias || op->moe.down_bias,
+               "experts with biases");
+        break;
     case OP_SAMPLE:
     case OP_KINDS:
         break;

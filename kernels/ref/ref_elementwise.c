@@ -27,9 +27,16 @@ static float gelu_tanh(float x) {
     return 0.5f * x * (1 + tanhf(sqrt_2_over_pi * (x + 0.044715f * x * x * x)));
 }
 
+static float swiglu_clamped(float gate, float up) {
+    const float limit = 7, g = fminf(gate, limit);
+    return g / (1 + expf(-1.702f * g)) * (fminf(fmaxf(up, -limit), limit) + 1);
+}
+
 void ref_gate_mul(float *gate, const float *up, enum activation activation, int32_t n) {
     for (int32_t i = 0; i < n; i++)
-        gate[i] = (activation == ACTIVATION_SILU ? silu(gate[i]) : gelu_tanh(gate[i])) * up[i];
+        gate[i] = activation == ACTIVATION_SILU        ? silu(gate[i]) * up[i]
+                  : activation == ACTIVATION_GELU_TANH ? gelu_tanh(gate[i]) * up[i]
+                                                       : swiglu_clamped(gate[i], up[i]);
 }
 
 void ref_scale_cap(float *x, float scale, float cap, int32_t n) {

@@ -68,6 +68,8 @@ MODELS = {
                                pad_token_id=None)),
     "olmo2": ("Olmo2", dict(rope_parameters=dict(rope_type="default", rope_theta=5e5))),
     "olmo2_biases": ("Olmo2", dict(attention_bias=True, tie_word_embeddings=True, num_key_value_heads=1)),
+    "gpt_oss": ("GptOss", dict(num_hidden_layers=3, head_dim=12, sliding_window=7, num_local_experts=5,
+                               num_experts_per_tok=2, rope_parameters=dict(YARN, truncate=False))),
     "smollm3": ("SmolLM3", dict(num_hidden_layers=5, pad_token_id=None)),
     "smollm3_listed": ("SmolLM3", dict(no_rope_layers=[0, 1], attention_bias=True, mlp_bias=True,
                                        tie_word_embeddings=False, pad_token_id=None)),
@@ -79,7 +81,11 @@ def randomise(model, generator):
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            if weight.ndim > 1:  # experts are stacked
+            if name.endswith("gate_up_proj"):  # so that many values are beyond the clamps at 7
+                weight.copy_(noise * 6 / weight.shape[-2] ** 0.5)
+            elif name.endswith("sinks"):
+                weight.copy_(noise)
+            elif weight.ndim > 1:  # experts are stacked
                 weight.copy_(noise * 1.5 / weight.shape[-1] ** 0.5)
             elif name.endswith("bias"):
                 weight.copy_(noise * 0.4)

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 MODELS = {"llama3_tied": "LLAMA", "qwen2_tied": "QWEN2", "qwen3": "QWEN3", "mixtral": "LLAMA",
           "qwen3_moe_every_layer": "QWEN3MOE", "gemma2": "GEMMA2", "gemma3": "GEMMA3", "olmo2": "OLMO2",
-          "phi3_long": "PHI3", "phi3_window": "PHI3", "smollm3": "SMOLLM3"}
+          "phi3_long": "PHI3", "phi3_window": "PHI3", "smollm3": "SMOLLM3", "gpt_oss": "GPT_OSS"}
 
 
 def interleave(rows, n_heads):
@@ -62,6 +62,26 @@ def add_tokenizer(writer, n):
     writer.add_add_space_prefix(False)
 
 
+def split_gate_and_up(tensors):
+    """gpt-oss' matrices of gate and up lie in turns in one tensor, which is stored with inputs first, as is that of down."""
+    out = {}
+    for name, tensor in tensors.items():
+        if name.endswith("sinks"):
+            name += ".weight"
+        match = re.fullmatch(r"(.*\.experts)\.(gate_up_proj|down_proj)(_bias)?", name)
+        if not match:
+            out[name] = tensor
+            continue
+        suffix = "bias" if match[3] else "weight"
+        tensor = tensor if match[3] else tensor.swapaxes(1, 2)
+        if match[2] == "down_proj":
+            out[f"{match[1]}.down_proj.{suffix}"] = tensor
+        else:
+            out[f"{match[1]}.gate_proj.{suffix}"] = tensor[:, ::2]
+            out[f"{match[1]}.up_proj.{suffix}"] = tensor[:, 1::2]
+    return out
+
+
 def make(folder, architecture):
     config = json.loads((folder / "config.json").read_text())
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -95,7 +115,12 @@ def make(folder, architecture):
         writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(stretch) / math.log(original)))
         for length in ["long", "short"]:
             writer.add_tensor(f"rope_factors_{length}.weight", np.array(rope[f"{length}_factor"], np.float32))
-    if architecture in ["GEMMA2", "GEMMA3", "PHI3"]:
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
+    if architecture in ["GEMMA2", "GEMMA3", "PHI3", "GPT_OSS"]:
         writer.add_sliding_window(config["sliding_window"] or 0)
     if architecture == "GEMMA2":
         writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
@@ -107,10 +132,11 @@ def make(folder, architecture):
     if "num_local_experts" in config:
         writer.add_expert_count(config["num_local_experts"])
         writer.add_expert_used_count(config["num_experts_per_tok"])
-        if "moe_intermediate_size" in config:
-            writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+        if architecture in ["QWEN3MOE", "GPT_OSS"]:
+            writer.add_expert_feed_forward_length(config.get("moe_intermediate_size", config["intermediate_size"]))
     names = gguf.get_tensor_name_map(kind, config["num_hidden_layers"])
-    for name, tensor in stack_experts(load_file(folder / "model.safetensors")).items():
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in split_gate_and_up(stack_experts(tensors)).items():
         base, suffix = name.rsplit(".", 1)
         if architecture.startswith("GEMMA") and name.endswith("norm.weight"):
             tensor = tensor + np.float32(1)

@@ -167,7 +167,7 @@ static void check_norm(const struct kernel_table *k, int32_t n, int shift) {
 }
 
 static void check_gates(const struct kernel_table *k, int32_t n, int shift) {
-    for (int a = 0; a < 2; a++) {
+    for (int a = 0; a <= ACTIVATION_SWIGLU_CLAMPED; a++) {
         struct guarded gate = guarded_random((size_t)n, shift, 12, (uint64_t)n),
                        up = guarded_random((size_t)n, 1, 2, 5);
         static const float extremes[] = {-1e4f, 1e4f, -88, 88, 0, -0.0f, 1e-20f, -150};
