@@ -161,6 +161,10 @@ void checkpoint_open_random(struct checkpoint **out, enum tensor_format format, 
     (*out)->random_seed = seed;
 }
 
+bool checkpoint_is_random(const struct checkpoint *checkpoint) {
+    return checkpoint->kind == SOURCE_RANDOM;
+}
+
 bool checkpoint_has(const struct checkpoint *checkpoint, const char *name) {
     uint64_t index = 0;
     return checkpoint->kind == SOURCE_RANDOM || map_get(&checkpoint->names, name, strlen(name), &index);
@@ -176,12 +180,12 @@ static bool is_plain(enum stored_format format) {
     return format <= STORED_BF16;
 }
 
-// Finds a tensor and holds it to the expectation, without the leading dimensions that are 0.
-static int find_tensor(struct checkpoint *checkpoint, const char *name, const int32_t shape[3],
-                       const struct stored_tensor **out, struct err *err) {
+// Finds a tensor and holds it to the expectation, without the dimensions that are 0.
+static int find_shape(struct checkpoint *checkpoint, const char *name, const int32_t shape[4],
+                      const struct stored_tensor **out, struct err *err) {
     uint64_t index = 0;
     struct stored_tensor wanted = {0};
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (shape[i]) wanted.shape[wanted.n_dims++] = shape[i];
     struct str expected = STR_INIT, found = STR_INIT;
     print_shape(&expected, &wanted);
@@ -200,6 +204,15 @@ static int find_tensor(struct checkpoint *checkpoint, const char *name, const in
     }
     str_close(&expected);
     str_close(&found);
+    if (!rc) *out = tensor;
+    return rc;
+}
+
+// The same, in a format that holds weights.
+static int find_tensor(struct checkpoint *checkpoint, const char *name, const int32_t shape[4],
+                       const struct stored_tensor **out, struct err *err) {
+    const struct stored_tensor *tensor = NULL;
+    int rc = find_shape(checkpoint, name, shape, &tensor, err);
     if (rc) return rc;
     enum tensor_format form;
     if (!is_plain(tensor->format) && !gguf_blocks_form(tensor->format, &form))
@@ -226,7 +239,7 @@ static enum tensor_format tensor_format_of(enum stored_format format) {
 static int bind_values(struct checkpoint *checkpoint, const char *name, int32_t n, struct tensor *out,
                        struct err *err) {
     const struct stored_tensor *tensor = NULL;
-    const int32_t shape[3] = {n, out->n_rows, out->n_cols};
+    const int32_t shape[4] = {n, out->n_rows, out->n_cols};
     int rc = find_tensor(checkpoint, name, shape, &tensor, err);
     if (rc) return rc;
     if (is_plain(tensor->format)) {
@@ -269,6 +282,35 @@ int checkpoint_matrices(struct checkpoint *checkpoint, const char *name, int32_t
     return rc;
 }
 
+int checkpoint_mxfp4(struct checkpoint *checkpoint, const char *name, const struct mxfp4_range *range, int32_t n,
+                     int32_t n_rows, int32_t n_cols, struct tensor *out, size_t stride, struct err *err) {
+    if (n_cols % MXFP4_GROUP)
+        return err_set(err, ERR_FORMAT, "%s: \"%s\": %d inputs are not groups of %d", checkpoint->path, name, n_cols,
+                       MXFP4_GROUP);
+    const int32_t n_groups = n_cols / MXFP4_GROUP;
+    const int32_t shape[4] = {n, n_rows * range->step, n_groups, MXFP4_GROUP / 2};
+    const int32_t scales_shape[4] = {n, n_rows * range->step, n_groups};
+    const struct stored_tensor *stored[2] = {NULL, NULL};
+    char full[300];
+    for (int i = 0; i < 2; i++) {
+        snprintf(full, sizeof full, "%s_%s", name, i ? "scales" : "blocks");
+        int rc = find_shape(checkpoint, full, i ? scales_shape : shape, &stored[i], err);
+        if (rc) return rc;
+        if (strcmp(stored[i]->format_name, "U8") != 0)
+            return err_set(err, ERR_FORMAT, "%s: tensor \"%s\": expected U8, found %s", checkpoint->path, full,
+                           stored[i]->format_name);
+    }
+    if ((int64_t)n * n_rows > INT32_MAX)
+        return err_set(err, ERR_LIMIT, "%s: tensor \"%s\" has too many rows", checkpoint->path, full);
+    const struct tensor_rows *rows = mxfp4_open(&checkpoint->arena, stored[0], stored[1], n * n_rows, n_cols, range);
+    for (int32_t i = 0; i < n; i++) {
+        out[(size_t)i * stride] = (struct tensor){
+            .format = TENSOR_INT8, .n_rows = n_rows, .n_cols = n_cols, .rows = rows, .row_first = i * n_rows};
+        count(checkpoint, &out[(size_t)i * stride]);
+    }
+    return 0;
+}
+
 static void convert_quantised(struct checkpoint *checkpoint, const struct stored_tensor *tensor, int32_t n,
                               float *out) {
     struct tensor matrix = {.n_rows = 1, .n_cols = n};
@@ -305,14 +347,22 @@ static void draw_bias(uint64_t key, int32_t n, float *out) {
 }
 
 int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n, const float **out, struct err *err) {
+    return checkpoint_vectors(checkpoint, name, 0, n, out, err);
+}
+
+int checkpoint_vectors(struct checkpoint *checkpoint, const char *name, int32_t n_vectors, int32_t n_each,
+                       const float **out, struct err *err) {
     const struct stored_tensor *tensor = NULL;
-    int rc =
-        checkpoint->kind == SOURCE_RANDOM ? 0 : find_tensor(checkpoint, name, (const int32_t[]){0, 0, n}, &tensor, err);
+    const int32_t shape[4] = {n_vectors, n_each};
+    int rc = checkpoint->kind == SOURCE_RANDOM ? 0 : find_tensor(checkpoint, name, shape, &tensor, err);
     if (rc) return rc;
+    const int64_t n_values = (int64_t)(n_vectors ? n_vectors : 1) * n_each;
+    if (n_values > INT32_MAX) return err_set(err, ERR_LIMIT, "%s: tensor \"%s\" is too large", checkpoint->path, name);
+    const int32_t n = (int32_t)n_values;
     float *values = arena_alloc(&checkpoint->arena, (size_t)n * sizeof *values);
     if (tensor)
         convert_vector(checkpoint, tensor, n, values);
-    else if (strstr(name, ".bias"))
+    else if (strstr(name, "bias") || strstr(name, "sinks"))
         draw_bias(rng_key(checkpoint->random_seed, checkpoint->n_random++, 0), n, values);
     else
         for (int32_t i = 0; i < n; i++) values[i] = 1;

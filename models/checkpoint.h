@@ -11,6 +11,7 @@
 #include "kernels/tensor.h"
 #include "models/folder.h"
 #include "models/gguf.h"
+#include "models/mxfp4.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,6 +29,7 @@ void checkpoint_open_gguf(struct checkpoint **out, const struct gguf *gguf, bool
 void checkpoint_open_random(struct checkpoint **out, enum tensor_format format, uint64_t seed, const char *path);
 void checkpoint_close(struct checkpoint *checkpoint);
 
+bool checkpoint_is_random(const struct checkpoint *checkpoint);
 bool checkpoint_has(const struct checkpoint *checkpoint, const char *name); // random: always
 
 // A tensor must be there with this shape and in a format that can be used; the error gives expected and actual.
@@ -37,9 +39,18 @@ int checkpoint_matrix(struct checkpoint *checkpoint, const char *name, int32_t n
 // n matrices of one shape in one tensor [n, n_rows, n_cols], into out[i * stride] for i < n.
 int checkpoint_matrices(struct checkpoint *checkpoint, const char *name, int32_t n, int32_t n_rows, int32_t n_cols,
                         struct tensor *out, size_t stride, struct err *err) __attribute__((warn_unused_result));
+// The same from MXFP4 as gpt-oss has it, in tensors NAME_blocks [n, n_rows * step, n_cols / 32, 16] and NAME_scales, of
+// which the matrices are the rows of `range`.
+int checkpoint_mxfp4(struct checkpoint *checkpoint, const char *name, const struct mxfp4_range *range, int32_t n,
+                     int32_t n_rows, int32_t n_cols, struct tensor *out, size_t stride, struct err *err)
+    __attribute__((warn_unused_result));
 // [n], converted to F32 in the checkpoint's memory.
 int checkpoint_vector(struct checkpoint *checkpoint, const char *name, int32_t n, const float **out, struct err *err)
     __attribute__((warn_unused_result));
+
+// [n_vectors, n_each] in the same way.
+int checkpoint_vectors(struct checkpoint *checkpoint, const char *name, int32_t n_vectors, int32_t n_each,
+                       const float **out, struct err *err) __attribute__((warn_unused_result));
 
 // Refuses tensors that nobody asked for, unless one of the patterns (NULL at the end) matches: "*x" ends in x, "x*"
 // begins with x, otherwise equal.

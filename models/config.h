@@ -25,11 +25,12 @@ enum model_trait {
 // Things in a configuration that change the mathematics: refused in families that do not know them.
 enum model_feature {
     FEATURE_SOFT_CAPS = 1,
-    FEATURE_PARTIAL_ROPE = 2,   // only the first dimensions of a head are rotated
-    FEATURE_LONG_ROPE = 4,      // factors for each pair, others for long contexts
-    FEATURE_LOCAL_ROPE = 8,     // layers with a window are rotated differently
-    FEATURE_UNROTATED = 16,     // some layers have no rotation
-    FEATURE_WINDOW_PATTERN = 32 // GGUF: which layers have the window
+    FEATURE_PARTIAL_ROPE = 2,    // only the first dimensions of a head are rotated
+    FEATURE_LONG_ROPE = 4,       // factors for each pair, others for long contexts
+    FEATURE_LOCAL_ROPE = 8,      // layers with a window are rotated differently
+    FEATURE_UNROTATED = 16,      // some layers have no rotation
+    FEATURE_WINDOW_PATTERN = 32, // GGUF: which layers have the window
+    FEATURE_MXFP4 = 64,
 };
 
 enum window_rule {

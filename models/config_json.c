@@ -65,12 +65,14 @@ static int refuse_experts(const cJSON *object, struct err *err) {
     return 0;
 }
 
-static int refuse_quantised(const cJSON *object, struct err *err) {
+static int refuse_quantised(const struct model_config *config, const cJSON *object, struct err *err) {
     static const char *const keys[] = {"quantization_config", "quantization"};
     for (size_t i = 0; i < 2; i++) {
         const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, keys[i]);
         if (says_nothing(item, 0)) continue;
         const cJSON *method = cJSON_GetObjectItemCaseSensitive(item, "quant_method");
+        if (config_knows(config, FEATURE_MXFP4) && cJSON_IsString(method) && strcmp(method->valuestring, "mxfp4") == 0)
+            continue;
         return err_set(err, ERR_UNSUPPORTED, "quantised checkpoints are not supported (%s%s%.40s)", keys[i],
                        cJSON_IsString(method) ? ": " : "", cJSON_IsString(method) ? method->valuestring : "");
     }
@@ -381,7 +383,7 @@ static int read_root(struct model_config *out, struct arena *arena, const cJSON 
     int rc = read_family(out, root, text, err);
     if (rc) return rc;
     if (out->family->set_defaults) out->family->set_defaults(out);
-    rc = refuse_quantised(root, err);
+    rc = refuse_quantised(out, root, err);
     if (!rc) rc = refuse_unknown(out, text, err);
     if (!rc) rc = read_ints(out, text, err);
     if (!rc) rc = read_experts(out, text, err);

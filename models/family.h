@@ -18,7 +18,7 @@ struct layer_tensor {
 };
 
 // How a family calls its experts. %d is the number of the expert; a name without it is one tensor of all of them. Where
-// gate and up have one name, their outputs lie in it in turns, and matrices without quantisation have inputs first.
+// gate and up have one name, their rows lie in it in turns, as MXFP4.
 struct expert_tensors {
     struct expert_names {
         const char *router, *gate, *up, *down;

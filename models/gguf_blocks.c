@@ -4,6 +4,7 @@
 
 #include "base/file_map.h"
 #include "base/number.h"
+#include "models/mxfp4.h"
 
 #include <assert.h>
 #include <string.h>
@@ -143,7 +144,6 @@ static void decode_q6_k(const unsigned char *block, uint8_t *codes, float *scale
 static const uint8_t iq4_codes[16] = {128 - 127, 128 - 104, 128 - 83, 128 - 65, 128 - 49, 128 - 35,
                                       128 - 22,  128 - 10,  128 + 1,  128 + 13, 128 + 25, 128 + 38,
                                       128 + 53,  128 + 69,  128 + 89, 128 + 113};
-static const uint8_t mxfp4_codes[16] = {128, 129, 130, 131, 132, 134, 136, 140, 128, 127, 126, 125, 124, 122, 120, 116};
 
 static void decode_iq4_nl(const unsigned char *block, uint8_t *codes, float *scales, float *offsets) {
     (void)offsets;
@@ -163,13 +163,9 @@ static void decode_iq4_xs(const unsigned char *block, uint8_t *codes, float *sca
     }
 }
 
-// The scale is an exponent (E8M0, 255 is NaN); values are doubled so that they are whole.
 static void decode_mxfp4(const unsigned char *block, uint8_t *codes, float *scales, float *offsets) {
     (void)offsets;
-    const uint32_t exponent = block[0];
-    *scales = exponent == 255 ? f32_from_bits(0x7fc00000)
-              : exponent < 2  ? f32_from_bits(0x200000u << exponent)
-                              : f32_from_bits((exponent - 1) << 23);
+    *scales = mxfp4_scale(block[0]);
     looked_up(block + 1, mxfp4_codes, codes);
 }
 

@@ -1,6 +1,7 @@
 #include "models/weights.h"
 
 #include "base/number.h"
+#include "models/expert_weights.h"
 #include "models/family.h"
 
 #include <math.h>
@@ -66,8 +67,12 @@ static int32_t dim_of(const struct model_config *c, enum model_dim dim) {
         return c->n_kv_heads * c->head_dim;
     case DIM_HEAD:
         return c->head_dim;
+    case DIM_HEADS:
+        return c->n_heads;
     case DIM_MLP:
         return c->mlp_width;
+    case DIM_EXPERTS:
+        return c->n_experts;
     case DIM_VOCAB:
         return c->vocab;
     }
@@ -101,46 +106,6 @@ static int bind_ranges(struct layer_spec *layer, const struct layer_tensor *rows
     return rc;
 }
 
-// One kind of matrix of all experts of a layer; `first` is that of expert 0.
-static int bind_experts(struct tensor *first, const struct model_config *config, const char *prefix, const char *name,
-                        int32_t n_rows, int32_t n_cols, struct checkpoint *checkpoint, struct err *err) {
-    const size_t stride = sizeof(struct expert) / sizeof(struct tensor);
-    char full[NAME_BYTES];
-    const char *number = strstr(name, "%d");
-    if (!number) {
-        snprintf(full, sizeof full, "%s%s", prefix, name);
-        return checkpoint_matrices(checkpoint, full, config->n_experts, n_rows, n_cols, first, stride, err);
-    }
-    for (int32_t e = 0; e < config->n_experts; e++) {
-        struct tensor *matrix = &first[(size_t)e * stride];
-        snprintf(full, sizeof full, "%s%.*s%d%s", prefix, (int)(number - name), name, e, number + strlen("%d"));
-        int rc = checkpoint_matrix(checkpoint, full, n_rows, n_cols, matrix, err);
-        if (rc) return rc;
-        if (matrix->format != first->format)
-            return err_set(err, ERR_UNSUPPORTED, "\"%s\" is in %s, that of the first expert in %s", full,
-                           tensor_format_name(matrix->format), tensor_format_name(first->format));
-    }
-    return 0;
-}
-
-static int bind_moe(struct layer_spec *layer, struct arena *arena, const struct model_config *config,
-                    const char *prefix, bool gguf, struct checkpoint *checkpoint, struct err *err) {
-    const struct expert_names *names = gguf ? &config->family->experts->gguf : &config->family->experts->hf;
-    const int32_t width = config->expert_width, hidden = config->hidden;
-    layer->experts = arena_alloc_zero(arena, (size_t)config->n_experts, sizeof *layer->experts);
-    struct expert *first = layer->experts;
-    char router[NAME_BYTES];
-    snprintf(router, sizeof router, "%s%s", prefix, names->router);
-    int rc = checkpoint_matrix(checkpoint, router, config->n_experts, hidden, &layer->router, err);
-    if (!rc) rc = bind_experts(&first->gate, config, prefix, names->gate, width, hidden, checkpoint, err);
-    if (!rc) rc = bind_experts(&first->up, config, prefix, names->up, width, hidden, checkpoint, err);
-    if (!rc) rc = bind_experts(&first->down, config, prefix, names->down, hidden, width, checkpoint, err);
-    if (!rc && first->gate.format != first->up.format)
-        rc = err_set(err, ERR_UNSUPPORTED, "%sexperts: gate in %s and up in %s", prefix,
-                     tensor_format_name(first->gate.format), tensor_format_name(first->up.format));
-    return rc;
-}
-
 static int bind_layer(struct layer_spec *layer, int32_t index, struct arena *arena, const struct model_config *config,
                       const struct naming *naming, struct checkpoint *checkpoint, struct err *err) {
     const bool has_experts = config_has_experts(config, index);
@@ -159,7 +124,7 @@ static int bind_layer(struct layer_spec *layer, int32_t index, struct arena *are
     }
     layer->window = config_window(config, index);
     layer->rope = config_rope(config, index);
-    return has_experts ? bind_moe(layer, arena, config, prefix, naming->gguf, checkpoint, err) : 0;
+    return has_experts ? weights_bind_experts(layer, arena, config, prefix, checkpoint, err) : 0;
 }
 
 static int bind_head(struct model_spec *spec, const struct naming *naming, struct checkpoint *checkpoint,

@@ -53,11 +53,11 @@ static void check_golden(const char *folder, const char *expected, const char *n
                          variants[v].chunk, variants[v].threads);
         }
     }
-    // The same weights as GGUF, where there are any.
+    // The same weights as GGUF, in single precision, where there are any.
     snprintf(path, sizeof path, "%s/model.gguf", folder);
     struct lone_options options = {.path = path, .instruction_set = "auto", .n_threads = 1};
     if (access(path, R_OK) == 0 && compute_in_chunks(&options, tokens, n, 32, first))
-        golden_check_within(tolerance, name, "GGUF", first, reference, n_logits);
+        golden_check_close(name, "GGUF", first, reference, n_logits);
     free(first), free(again), free(reference);
     file_map_close(&want);
 }
@@ -72,7 +72,8 @@ static void logits_equal_transformers(void **state) {
         snprintf(folder, sizeof folder, "%s/tests/golden/%s", TEST_SOURCE_DIR, entry->d_name);
         snprintf(path, sizeof path, "%s/logits.f32", folder);
         if (entry->d_name[0] == '.' || access(path, R_OK) != 0) continue;
-        check_golden(folder, folder, entry->d_name, 1e-4f);
+        // Experts in MXFP4 meet activations of 8 bits.
+        check_golden(folder, folder, entry->d_name, strncmp(entry->d_name, "gpt_oss", 7) == 0 ? 5e-2f : 1e-4f);
         n_checked++;
     }
     closedir(dir);

@@ -25,7 +25,7 @@ static void *follow(void *argument) {
     return NULL;
 }
 
-static void check_ranks(const char *name, int n_ranks, int n_threads) {
+static void check_ranks(const char *name, int n_ranks, int n_threads, float tolerance) {
     char folder[512], path[600];
     snprintf(folder, sizeof folder, "%s/tests/golden/%s", TEST_SOURCE_DIR, name);
     snprintf(path, sizeof path, "%s/logits.f32", folder);
@@ -57,7 +57,7 @@ static void check_ranks(const char *name, int n_ranks, int n_threads) {
         pthread_join(threads[i], NULL);
         assert_int_equal(followers[i].rc, 0);
     }
-    golden_check_close(name, "ranks", got, expected, want.n_bytes / sizeof(float));
+    golden_check_within(tolerance, name, "ranks", got, expected, want.n_bytes / sizeof(float));
     thread_ranks_close(&ranks);
     free(got), free(expected);
     file_map_close(&want);
@@ -80,9 +80,10 @@ static void ranks_compute_what_one_computes(void **state) {
                                         "gemma3",
                                         "phi3_long",
                                         "smollm3_listed"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_ranks(names[i], 2, 1);
-    check_ranks("llama2", 4, 1);
-    check_ranks("llama2", 2, 2);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_ranks(names[i], 2, 1, 1e-4f);
+    check_ranks("llama2", 4, 1, 1e-4f);
+    check_ranks("llama2", 2, 2, 1e-4f);
+    check_ranks("gpt_oss", 2, 1, 5e-2f); // activations of 8 bits
 }
 
 int main(void) {

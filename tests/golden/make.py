@@ -15,6 +15,7 @@ import zlib
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 SEED, N_TOKENS = 20240607, 36
 SHAPE = dict(vocab_size=128, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
@@ -69,7 +70,7 @@ MODELS = {
     "olmo2": ("Olmo2", dict(rope_parameters=dict(rope_type="default", rope_theta=5e5))),
     "olmo2_biases": ("Olmo2", dict(attention_bias=True, tie_word_embeddings=True, num_key_value_heads=1)),
     "gpt_oss": ("GptOss", dict(num_hidden_layers=3, head_dim=12, sliding_window=7, num_local_experts=5,
-                               num_experts_per_tok=2, rope_parameters=dict(YARN, truncate=False))),
+                               num_experts_per_tok=2, intermediate_size=64, rope_parameters=dict(YARN, truncate=False))),
     "smollm3": ("SmolLM3", dict(num_hidden_layers=5, pad_token_id=None)),
     "smollm3_listed": ("SmolLM3", dict(no_rope_layers=[0, 1], attention_bias=True, mlp_bias=True,
                                        tie_word_embeddings=False, pad_token_id=None)),
@@ -91,6 +92,43 @@ def randomise(model, generator):
                 weight.copy_(noise * 0.4)
             else:  # Gemma's norms multiply by 1 + weight
                 weight.copy_(0.3 * noise + (0 if "Gemma" in type(model).__name__ else 1))
+
+
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+
+
+def mxfp4_parts(weight):
+    """Blocks and scales of [E, inputs, outputs] as gpt-oss is published, outputs first, and what they stand for."""
+    groups = weight.transpose(1, 2).unflatten(-1, (-1, 32))
+    exponent = torch.floor(torch.log2(groups.abs().amax(-1, keepdim=True))) - 2
+    scaled = groups / 2**exponent
+    code = (scaled.abs().unsqueeze(-1) - E2M1).abs().argmin(-1)
+    exact = (E2M1[code] * scaled.sign() * 2**exponent).flatten(-2).transpose(1, 2)
+    code += 8 * (scaled < 0)
+    return (code[..., ::2] + 16 * code[..., 1::2]).byte(), (exponent.squeeze(-1) + 127).byte(), exact
+
+
+def round_experts(model):
+    """To numbers that MXFP4 can hold."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+                weight.copy_(mxfp4_parts(weight)[2])
+
+
+def store_mxfp4(folder):
+    """What `round_experts` has rounded is stored as blocks and scales, and the configuration says so."""
+    tensors = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            tensors[f"{name}_blocks"], tensors[f"{name}_scales"], exact = mxfp4_parts(weight)
+            assert torch.equal(exact, weight)
+        else:
+            tensors[name] = weight
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def spell_as_version_4(config):
@@ -135,11 +173,15 @@ def make(name, family, options, folder):
     model = open_model(name, family, options).eval().float()
     generator = torch.Generator().manual_seed(SEED + zlib.crc32(name.encode()))
     randomise(model, generator)
+    if family == "GptOss":
+        round_experts(model)
     tokens = torch.randint(3, SHAPE["vocab_size"], (N_TOKENS,), generator=generator).tolist()
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([tokens])).logits[0]
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
+    if family == "GptOss":
+        store_mxfp4(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     (folder / "tokens.json").write_text(json.dumps(tokens) + "\n")
     (folder / "logits.f32").write_bytes(logits.float().numpy().astype("<f4").tobytes())

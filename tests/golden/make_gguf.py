@@ -62,8 +62,23 @@ def add_tokenizer(writer, n):
     writer.add_add_space_prefix(False)
 
 
+def unpack_mxfp4(tensors):
+    """Experts in single precision, outputs first."""
+    values = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+    out = {}
+    for name, tensor in tensors.items():
+        if name.endswith("_blocks"):
+            name = name.removesuffix("_blocks")
+            numbers = values[np.stack([tensor & 15, tensor >> 4], -1)].reshape(*tensor.shape[:-1], 32)
+            scales = np.exp2(tensors[f"{name}_scales"].astype(np.float32) - 127)
+            tensor = (numbers * scales[..., None]).reshape(*tensor.shape[:2], -1)
+        if not name.endswith("_scales"):
+            out[name] = tensor
+    return out
+
+
 def split_gate_and_up(tensors):
-    """gpt-oss' matrices of gate and up lie in turns in one tensor, which is stored with inputs first, as is that of down."""
+    """gpt-oss' rows of gate and up lie in turns in one tensor."""
     out = {}
     for name, tensor in tensors.items():
         if name.endswith("sinks"):
@@ -73,7 +88,6 @@ def split_gate_and_up(tensors):
             out[name] = tensor
             continue
         suffix = "bias" if match[3] else "weight"
-        tensor = tensor if match[3] else tensor.swapaxes(1, 2)
         if match[2] == "down_proj":
             out[f"{match[1]}.down_proj.{suffix}"] = tensor
         else:
@@ -135,7 +149,7 @@ def make(folder, architecture):
         if architecture in ["QWEN3MOE", "GPT_OSS"]:
             writer.add_expert_feed_forward_length(config.get("moe_intermediate_size", config["intermediate_size"]))
     names = gguf.get_tensor_name_map(kind, config["num_hidden_layers"])
-    tensors = load_file(folder / "model.safetensors")
+    tensors = unpack_mxfp4(load_file(folder / "model.safetensors"))
     for name, tensor in split_gate_and_up(stack_experts(tensors)).items():
         base, suffix = name.rsplit(".", 1)
         if architecture.startswith("GEMMA") and name.endswith("norm.weight"):

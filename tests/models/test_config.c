@@ -94,6 +94,7 @@ static const struct {
     {"phi3_window", "phi3", 2, {9, 9}, {0, 0}, 0, 0, 0, false},
     {"phi3_long", "phi3", 2, {0, 0}, {0, 0}, 0, 0, 0, true},
     {"olmo2", "olmo2", 2, {0, 0}, {0, 0}, 0, 0, 0, false},
+    {"gpt_oss", "gpt_oss", 3, {7, 0, 7}, {0, 0, 0}, 0, 0, 0, false},
     {"smollm3", "smollm3", 5, {0}, {0, 0, 0, -1, 0}, 0, 0, 0, true},
     {"smollm3_listed", "smollm3", 2, {0}, {-1, 0}, 0, 0, 0, false},
 };
@@ -200,6 +201,10 @@ static void unknown_things_are_refused_by_name(void **state) {
         {"{" PHI3 ",\"original_max_position_embeddings\":0,\"rope_scaling\":{\"type\":\"su\",\"short_factor\":"
          "[1,1,1,1],\"long_factor\":[1,1,1,1]}}",
          "original context"},
+        {"{\"model_type\":\"gpt_oss\"," SHAPE "}", "num_local_experts is missing"},
+        {"{\"model_type\":\"gpt_oss\",\"swiglu_limit\":5," SHAPE "}", "swiglu_limit"},
+        {"{\"model_type\":\"gpt_oss\",\"quantization_config\":{\"quant_method\":\"gptq\"}," SHAPE "}", "gptq"},
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"mxfp4\"}}", "mxfp4"},
         {"{" PHI3 ",\"partial_rotary_factor\":0.1}", "rotary embedding of 0"},
         {"{" PHI3 ",\"partial_rotary_factor\":1.5}", "partial_rotary_factor"},
         {"{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":0}}", "rotary embedding"},

@@ -281,6 +281,38 @@ static void wrong_tensors_are_named_with_expected_and_actual(void **state) {
     }
 }
 
+// Experts of gpt-oss whose configuration is off by one, or that some other program has written in full.
+static void wrong_mxfp4_tensors_are_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *from, *to, *expected;
+    } rows[] = {
+        {"\"intermediate_size\": 64", "\"intermediate_size\": 63",
+         "experts.gate_up_proj_blocks\": expected [5, 126, 1, 16], found [5, 128, 1, 16]"},
+        {"\"num_local_experts\": 5", "\"num_local_experts\": 4", "router.bias\": expected [4], found [5]"},
+        {"\"hidden_size\": 32", "\"hidden_size\": 33", "expected [128, 33], found [128, 32]"},
+    };
+    copy_golden("gpt_oss", "model.safetensors");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct file_map map;
+        struct err err = {0};
+        assert_int_equal(file_map_open(&map, TEST_SOURCE_DIR "/tests/golden/gpt_oss/config.json", &err), 0);
+        struct str text = STR_INIT;
+        const char *at = strstr(map.data, rows[i].from);
+        assert_non_null(at);
+        str_append(&text, map.data, (size_t)(at - map.data));
+        str_append_text(&text, rows[i].to);
+        at += strlen(rows[i].from);
+        str_append(&text, at, map.n_bytes - (size_t)(at - map.data));
+        write_config(str_text(&text));
+        struct model *model = NULL;
+        int rc = model_open(&model, &(struct model_options){.path = root}, &err);
+        if (!rc || !strstr(err.text, rows[i].expected)) fail_msg("row %zu: \"%s\"", i, err.text);
+        str_close(&text);
+        file_map_close(&map);
+    }
+}
+
 // The golden mistral as the language model inside a wrapper that sees images: names have a prefix, the configuration
 // lies in text_config, and the wrapper's own tensors are left alone.
 static void language_models_inside_wrappers_open(void **state) {
@@ -472,6 +504,7 @@ int main(void) {
         cmocka_unit_test(text_side_opens_alone),
         cmocka_unit_test(missing_things_are_named),
         cmocka_unit_test_setup_teardown(wrong_tensors_are_named_with_expected_and_actual, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(wrong_mxfp4_tensors_are_named, make_root, remove_root),
         cmocka_unit_test_setup_teardown(language_models_inside_wrappers_open, make_root, remove_root),
         cmocka_unit_test_setup_teardown(cached_models_have_their_repositorys_name, make_root, remove_root),
         cmocka_unit_test_setup_teardown(templates_come_from_the_first_source, make_root, remove_root),

@@ -99,6 +99,32 @@ static void experts_are_cut_like_the_feed_forward(void **state) {
     model_close(model);
 }
 
+// Of biases and sinks every rank has those of its part, but what is added behind is rank 0's alone.
+static void biases_of_experts_are_cut(void **state) {
+    (void)state;
+    struct model *model = NULL;
+    const struct model_spec *full = open_spec("gpt_oss", &model);
+    const struct layer_spec *all = &full->layers[1];
+    for (int rank = 0; rank < 2; rank++) {
+        struct arena arena = ARENA_INIT;
+        struct model_spec part;
+        struct err err = {0};
+        assert_int_equal(model_shard(&part, full, rank, 2, &arena, &err), 0);
+        const struct layer_spec *own = &part.layers[1];
+        for (int32_t e = 0; e < 5; e++)
+            for (int32_t f = 0; f < 32; f++) {
+                assert_true(own->gate_bias[e * 32 + f] == all->gate_bias[e * 64 + rank * 32 + f]);
+                assert_true(own->up_bias[e * 32 + f] == all->up_bias[e * 64 + rank * 32 + f]);
+            }
+        assert_int_equal(own->experts[3].down.col_first, rank * 32);
+        assert_ptr_equal(own->sinks, all->sinks + 2 * rank);
+        assert_ptr_equal(own->router_bias, all->router_bias);
+        assert_ptr_equal(own->down_bias, rank ? NULL : all->down_bias);
+        arena_close(&arena);
+    }
+    model_close(model);
+}
+
 // A vocabulary of 128 on 3 ranks would be 43, 43 and 42 rows; 4 heads on 3 ranks cannot be.
 static void uneven_parts(void **state) {
     (void)state;
@@ -145,11 +171,9 @@ static void norms_over_all_heads_are_not_cut(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shards_are_the_model),
-        cmocka_unit_test(experts_are_cut_like_the_feed_forward),
-        cmocka_unit_test(uneven_parts),
-        cmocka_unit_test(parts_of_fused_tensors),
-        cmocka_unit_test(norms_over_all_heads_are_not_cut),
+        cmocka_unit_test(shards_are_the_model),      cmocka_unit_test(experts_are_cut_like_the_feed_forward),
+        cmocka_unit_test(biases_of_experts_are_cut), cmocka_unit_test(uneven_parts),
+        cmocka_unit_test(parts_of_fused_tensors),    cmocka_unit_test(norms_over_all_heads_are_not_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
