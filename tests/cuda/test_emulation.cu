@@ -365,6 +365,46 @@ template <void (*KERNEL)(int *), bool OVERLAP = false> static void run_one(void)
     launch(KERNEL, dim3(1), dim3(64), 0, nullptr, OVERLAP, out);
 }
 
+// Copies `in` before it waits, or writes to `in`.
+static __global__ void early_kernel(int *in, int *out, bool writes) {
+    int value = writes ? (*in = 1) : *in;
+    dependency_wait();
+    *out = value;
+}
+static __global__ void one_kernel(int *out) {
+    dependency_wait();
+    *out = 1;
+}
+
+// What a kernel that overlaps does before it waits, behind another kernel, which has or has not written to it.
+static void run_early(bool waits_on_host, bool writes) {
+    int *memory[2];
+    for (int i = 0; i < 2; i++) cudaMalloc(reinterpret_cast<void **>(&memory[i]), sizeof(int));
+    launch(one_kernel, dim3(1), dim3(1), 0, nullptr, true, memory[0]);
+    launch(one_kernel, dim3(1), dim3(1), 0, nullptr, true, memory[1]);
+    if (waits_on_host) cudaDeviceSynchronize();
+    launch(early_kernel, dim3(2), dim3(1), 0, nullptr, true, memory[0], memory[1], writes);
+    for (int i = 0; i < 2; i++) cudaFree(memory[i]);
+}
+static void read_early(void) {
+    run_early(false, false);
+}
+static void write_early(void) {
+    run_early(true, true);
+}
+static void touch_on_host(void) {
+    int *memory;
+    cudaMalloc(reinterpret_cast<void **>(&memory), sizeof *memory);
+    *memory = 1;
+}
+
+static void test_kernels_that_overlap_wait_for_what_others_wrote(void **) {
+    run_early(true, false); // constants may be read
+    assert_dies(read_early, "before dependency_wait a kernel touches what an earlier one has written");
+    assert_dies(write_early, "before dependency_wait a kernel writes to device memory");
+    words_of_death(touch_on_host);
+}
+
 static void test_undefined_behaviour_ends_the_process_with_words(void **) {
     assert_dies(run_one<exited_kernel>, "exit");
     assert_dies(run_one<different_kernel>, "of the same warp at");
@@ -392,6 +432,7 @@ int main(void) {
         cmocka_unit_test(test_warps_exchange),
         cmocka_unit_test(test_blocks_reduce),
         cmocka_unit_test(test_atomics),
+        cmocka_unit_test(test_kernels_that_overlap_wait_for_what_others_wrote),
         cmocka_unit_test(test_undefined_behaviour_ends_the_process_with_words),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -18,7 +18,9 @@ static void test_memory_is_poisoned_counted_and_limited(void **state) {
     size_t n_free, n_total;
     assert_int_equal(cudaMalloc((void **)&data, 1000), cudaSuccess);
     assert_int_equal((uintptr_t)data % 256, 0);
-    for (int i = 0; i < 1000; i++) assert_int_equal(data[i], 0xff);
+    unsigned char on_host[1000];
+    assert_int_equal(cudaMemcpy(on_host, data, sizeof on_host, cudaMemcpyDeviceToHost), cudaSuccess);
+    for (int i = 0; i < 1000; i++) assert_int_equal(on_host[i], 0xff);
     assert_int_equal(cudaMemGetInfo(&n_free, &n_total), cudaSuccess);
     assert_int_equal(n_total - n_free, 1000);
     assert_int_equal(cudaMalloc(&too_much, 1 << 20), cudaErrorMemoryAllocation);

@@ -382,7 +382,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t how, const 
     } else {
         p.alpha_pointer = static_cast<const float *>(alpha), p.beta_pointer = static_cast<const float *>(beta);
     }
-    emulation_enqueue(stream, [p] { multiply(p); });
+    emulation_enqueue(stream, WORK_KERNEL, [p] { multiply(p); });
     return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -349,6 +349,8 @@ static void run_block(uint3 index, dim3 size) {
     shuffle(block->warp_order, block->n_warps);
     poison(the_shared + SHARED_BYTES_MAX - shared_rounded(), shared_rounded());
     if (__start_optima_shared) poison(__start_optima_shared, (size_t)(__stop_optima_shared - __start_optima_shared));
+    // The first block stands for all: to take pages away and give them back takes as long as a small block.
+    if (block->overlap && index.x + index.y + index.z == 0) emulation_access_before_wait(true);
     block->host = {};
     emulation_thread_now = next_thread();
     fiber_switch(&block->host, &self()->fiber);
@@ -375,6 +377,7 @@ void emulation_run_grid(const char *text, dim3 grid, dim3 size, size_t shared_by
 }
 
 void emulation_dependency_wait(void) {
+    if (the_block->overlap && !the_block->has_waited) emulation_access_before_wait(false);
     the_block->has_waited = true;
 }
 

@@ -2,7 +2,8 @@
 // host thread; the threads of a block run in a seeded random order, each until its next barrier or warp collective.
 // Blocks run one after another. What the hardware leaves undefined ends the process with a message that says where:
 // a lane that a mask names but that has exited, lanes at different collectives, threads that wait for ever, an
-// asynchronous copy to a misaligned address. Shared memory begins every block as NaN bytes, and an asynchronous copy
+// asynchronous copy to a misaligned address, a host that touches device memory, a kernel that reads before
+// dependency_wait what another one wrote. Shared memory begins every block as NaN bytes, and an asynchronous copy
 // leaves NaN bytes in its place until somebody waits for it.
 //
 // Included by kernels/cuda/device.h only. Thread: any; launches of several host threads take turns.

@@ -28,7 +28,7 @@ static size_t bytes_of(ncclDataType_t type) {
 static ncclResult_t copy(const void *from, void *to, size_t count, ncclDataType_t type, cudaStream_t stream) {
     if (emulation_call() != cudaSuccess) return ncclUnhandledCudaError;
     size_t n_bytes = count * bytes_of(type);
-    if (from != to && n_bytes) emulation_enqueue(stream, [=] { memmove(to, from, n_bytes); });
+    if (from != to && n_bytes) emulation_enqueue(stream, WORK_KERNEL, [=] { memmove(to, from, n_bytes); });
     return ncclSuccess;
 }
 

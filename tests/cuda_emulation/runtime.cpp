@@ -79,12 +79,12 @@ cudaError_t emulation_call(void) {
         if (injected != cudaSuccess) return injected;                                                                  \
     } while (0)
 
-cudaError_t emulation_enqueue(cudaStream_t stream, std::function<void()> work) {
+cudaError_t emulation_enqueue(cudaStream_t stream, enum emulation_work kind, std::function<void()> work) {
     CUstream_st *target = stream_of(stream);
     if (target->capture)
-        target->capture->work.push_back(std::move(work));
+        target->capture->work.push_back([kind, work = std::move(work)] { emulation_work_run(kind, work); });
     else
-        work();
+        emulation_work_run(kind, work);
     return cudaSuccess;
 }
 
@@ -187,6 +187,7 @@ static cudaError_t check_no_capture(void) {
 
 cudaError_t cudaDeviceSynchronize(void) {
     RETURN_INJECTED();
+    emulation_access_order();
     return check_no_capture();
 }
 cudaError_t cudaDriverGetVersion(int *version) {
@@ -275,7 +276,7 @@ static cudaError_t allocate(void **out, size_t n_bytes, bool is_device) {
     memset(start, POISON, n_bytes);
     memset(start + n_bytes, CANARY, aligned - n_bytes);
     the_allocations[start] = {n_bytes, pages + PAGE_BYTES, mapping, is_device};
-    if (is_device) n_allocated_bytes += n_bytes;
+    if (is_device) n_allocated_bytes += n_bytes, emulation_access_add(mapping, pages);
     *out = start;
     return cudaSuccess;
 }
@@ -286,6 +287,7 @@ static cudaError_t release(void *pointer, bool is_device) {
     auto found = the_allocations.find(static_cast<char *>(pointer));
     if (found == the_allocations.end() || found->second.is_device != is_device) return fail_with(cudaErrorInvalidValue);
     const allocation &memory = found->second;
+    emulation_access_remove(memory.mapping);
     const unsigned char *slack = static_cast<unsigned char *>(pointer) + memory.n_bytes;
     while ((uintptr_t)slack % 256) {
         if (*slack++ != CANARY)
@@ -336,10 +338,24 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind, cudaStream_t stream) {
+static bool is_device_memory(const void *pointer) {
+    locked lock(the_lock);
+    char *at = static_cast<char *>(const_cast<void *>(pointer));
+    auto next = the_allocations.upper_bound(at);
+    if (next == the_allocations.begin()) return false;
+    const auto &[start, memory] = *--next;
+    return memory.is_device && at < start + memory.n_bytes;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
     RETURN_INJECTED();
     if (n_bytes == 0) return cudaSuccess;
-    return emulation_enqueue(stream, [=] { memmove(to, from, n_bytes); });
+    bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    bool is_known = kind != cudaMemcpyDefault;
+    if (is_known && (is_device_memory(to) != to_device || is_device_memory(from) != from_device))
+        return fail_with(cudaErrorInvalidValue);
+    return emulation_enqueue(stream, WORK_COPY, [=] { memmove(to, from, n_bytes); });
 }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind kind) {
     if (check_no_capture() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
@@ -349,7 +365,7 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
                               size_t height, enum cudaMemcpyKind, cudaStream_t stream) {
     RETURN_INJECTED();
     if (width > to_pitch || width > from_pitch) return fail_with(cudaErrorInvalidValue);
-    return emulation_enqueue(stream, [=] {
+    return emulation_enqueue(stream, WORK_COPY, [=] {
         for (size_t row = 0; row < height; row++)
             memmove(static_cast<char *>(to) + row * to_pitch, static_cast<const char *>(from) + row * from_pitch,
                     width);
@@ -358,7 +374,7 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
 cudaError_t cudaMemsetAsync(void *to, int value, size_t n_bytes, cudaStream_t stream) {
     RETURN_INJECTED();
     if (n_bytes == 0) return cudaSuccess;
-    return emulation_enqueue(stream, [=] { memset(to, value, n_bytes); });
+    return emulation_enqueue(stream, WORK_COPY, [=] { memset(to, value, n_bytes); });
 }
 cudaError_t cudaMemset(void *to, int value, size_t n_bytes) {
     if (check_no_capture() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
@@ -394,6 +410,7 @@ static cudaError_t check_not_capturing(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     RETURN_INJECTED();
+    emulation_access_order();
     return check_not_capturing(stream);
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
@@ -402,7 +419,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *data) {
     RETURN_INJECTED();
-    return emulation_enqueue(stream, [=] { function(data); });
+    return emulation_enqueue(stream, WORK_HOST, [=] { function(data); });
 }
 
 static double now_ms(void) {
@@ -436,13 +453,14 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
     event->capture = stream_of(stream)->capture;
     // In a capture an event only ties streams together, unless it is to be recorded by the graph.
     if (event->capture && !(flags & cudaEventRecordExternal)) return cudaSuccess;
-    return emulation_enqueue(stream, [event] { event_mark(event); });
+    return emulation_enqueue(stream, WORK_MARK, [event] { event_mark(event); });
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     return cudaEventRecordWithFlags(event, stream, cudaEventRecordDefault);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     RETURN_INJECTED();
+    emulation_access_order();
     return event->capture ? fail_with(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
@@ -508,7 +526,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
     RETURN_INJECTED();
-    return emulation_enqueue(stream, [graph] {
+    return emulation_enqueue(stream, WORK_HOST, [graph] {
         for (const auto &work : graph->work) work();
     });
 }
@@ -553,7 +571,7 @@ cudaError_t emulation_launch_closure(const char *text, dim3 grid, dim3 block, si
     bool is_grid_valid = grid.x && grid.y && grid.z && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535;
     if (!is_block_valid || !is_grid_valid) return fail_with(cudaErrorInvalidConfiguration);
     if (shared_bytes > shared_bytes_max()) return fail_with(cudaErrorInvalidValue);
-    return emulation_enqueue(stream, [=, kernel = std::move(kernel)] {
+    return emulation_enqueue(stream, overlap ? WORK_OVERLAP : WORK_KERNEL, [=, kernel = std::move(kernel)] {
         emulation_run_grid(text, grid, block, shared_bytes, overlap, kernel);
     });
 }
