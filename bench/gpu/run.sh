@@ -186,6 +186,9 @@ measure() {
   fi
   [ $quick = 0 ] || known=(cuda.Cuda.test_greedy_text_is_exact)
   describe_device
+  if [ $emulated = 0 ] && command -v cuobjdump >/dev/null; then
+    stage machine-code 60 "$python" "$root/tests/cuda/sass.py" cuobjdump "$folder/liboptima_cuda.so"
+  fi
   for name in "${tests[@]}"; do stage "numerics-$name" 60 "$folder/$test_prefix$name"; done
   stage serve 90 "$python" "$root/tests/e2e/run.py" --binary "$folder/optima" --shared "$folder/shared" \
     --device "$device" "${known[@]}"
