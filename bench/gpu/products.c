@@ -47,6 +47,7 @@ static void make_weights(struct products *p) {
     if (!memory) fail("no device memory for weights");
     CHECK(device_weight_random(&all, p->format, n_all * p->n_copies, n_in, rng_key(3, 0, 0), bench->quantiles, memory,
                                bench->stream));
+    CHECK(cudaStreamSynchronize(bench->stream)); // products read weights before they wait
     int n = p->n_copies * p->n_weights;
     p->weights = calloc((size_t)n, sizeof *p->weights);
     if (!p->weights) fail("no memory");

@@ -112,9 +112,9 @@ static bool open_product(struct peak *peak, struct device_weight matrix[2], cuda
     void *out = take(peak, (size_t)n * (size_t)n * sizeof(float));
     if (!quantiles || !out ||
         cudaMemcpyAsync(quantiles, host, sizeof host, cudaMemcpyHostToDevice, stream) != cudaSuccess ||
-        cudaStreamSynchronize(stream) != cudaSuccess ||
         !make_matrix(peak, &matrix[0], n, rng_key(1, 0, 0), quantiles, stream) ||
         !make_matrix(peak, &matrix[1], n, rng_key(2, 0, 0), quantiles, stream) ||
+        cudaStreamSynchronize(stream) != cudaSuccess || // products read weights before they wait
         product_engine_open(&peak->engine, &options, take, peak, stream, &err))
         return false;
     peak->product = (struct product){.output = PRODUCT_STORE_F32,

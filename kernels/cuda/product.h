@@ -46,14 +46,16 @@ enum product_output {
 
 struct product {
     enum product_output output;
-    int n_weights;                                           // STORE: outputs side by side; GATE: gate and up; ADD: 1
-    const struct device_weight *weight[PRODUCT_WEIGHTS_MAX]; // equal n_in and format
-    const float *bias[PRODUCT_WEIGHTS_MAX];                  // device memory, or NULL
-    const void *x;                                           // [n_rows, n_in] in operand_format_for(weight)
-    int32_t n_rows;                                          // rows of the bucket; all are computed
-    void *out;                                               // [n_rows, out_stride]
-    int64_t out_stride;                                      // elements
-    enum operand_format out_format;                          // of GATE
+    int n_weights; // STORE: outputs side by side; GATE: gate and up; ADD: 1
+    // Equal n_in and format. They are read before the kernel waits for the one before it: who makes weights by kernels
+    // waits for the stream before the first product.
+    const struct device_weight *weight[PRODUCT_WEIGHTS_MAX];
+    const float *bias[PRODUCT_WEIGHTS_MAX]; // device memory, or NULL
+    const void *x;                          // [n_rows, n_in] in operand_format_for(weight)
+    int32_t n_rows;                         // rows of the bucket; all are computed
+    void *out;                              // [n_rows, out_stride]
+    int64_t out_stride;                     // elements
+    enum operand_format out_format;         // of GATE
     float scale;
     enum activation activation;
 };
