@@ -1,22 +1,12 @@
 #include "cli/evaluated.h"
 
 #include "base/json.h"
+#include "engine/memory_plan.h"
 #include "models/prompt_text.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-// The cache of one sequence, in the largest format.
-static uint64_t kv_bytes_of(const struct model_spec *spec, int32_t window) {
-    enum { BLOCK_TOKENS = 16 };
-    struct kv_shape shape = {.n_layers = spec->n_layers,
-                             .n_kv_heads = spec->n_kv_heads,
-                             .head_dim = spec->head_dim,
-                             .block_tokens = BLOCK_TOKENS,
-                             .format = KV_F32};
-    return kv_bytes_per_block(&shape) * ((uint64_t)window / BLOCK_TOKENS + 1);
-}
 
 static int open_all(struct evaluated *e, const struct evaluated_options *options, struct err *err) {
     struct model_options model_options = {.path = options->path};
@@ -31,7 +21,7 @@ static int open_all(struct evaluated *e, const struct evaluated_options *options
                        e->window, context);
     struct backend_options backend_options = {.device = options->device, .instruction_set = "auto"};
     struct engine_options engine_options = {.context = e->window,
-                                            .kv_bytes = kv_bytes_of(&e->model->spec, e->window),
+                                            .kv_bytes = memory_plan_kv_bytes(&e->model->spec, e->window),
                                             .kv_format = options->kv_format,
                                             .weights = options->weights};
     rc = backend_open(&e->backend, &backend_options, err);

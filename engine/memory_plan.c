@@ -88,6 +88,15 @@ uint64_t memory_plan_kv_budget(const struct backend *backend, uint64_t left_byte
     return backend_holds_weights(backend) ? left_bytes / 5 * 4 : left_bytes / 2;
 }
 
+uint64_t memory_plan_kv_bytes(const struct model_spec *spec, int32_t n_tokens) {
+    struct kv_shape shape = {.n_layers = spec->n_layers,
+                             .n_kv_heads = spec->n_kv_heads,
+                             .head_dim = spec->head_dim,
+                             .block_tokens = BLOCK_TOKENS,
+                             .format = KV_F32};
+    return kv_bytes_per_block(&shape) * (((uint64_t)n_tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
+}
+
 int32_t memory_plan_rows(const struct backend *backend) {
     return backend_holds_weights(backend) ? ROWS_AUTO_DEVICE : ROWS_AUTO;
 }

@@ -34,6 +34,9 @@ int memory_plan_check_weights(const struct backend *backend, const struct model_
 // a device's; activations need the rest.
 uint64_t memory_plan_kv_budget(const struct backend *backend, uint64_t left_bytes);
 
+// The cache of one sequence of so many tokens, in the largest format.
+uint64_t memory_plan_kv_bytes(const struct model_spec *spec, int32_t n_tokens);
+
 // Rows of a step where the options do not say how many: a device of its own needs more of them to be busy.
 int32_t memory_plan_rows(const struct backend *backend);
 

@@ -29,6 +29,16 @@ struct comm;
 
 // ---------------------------------------------------------------------------------------------- open and close
 
+// Sees what matrices multiply while steps run: for calibration, on the CPU alone.
+struct input_observer {
+    // rows [n_rows, n] in F32 are the inputs of the matrix with this handle, and of those that share them: k and v with
+    // q, up with gate, all experts with their router (what experts hand to their own second matrix is not seen). All
+    // n_workers threads of the step call it, each for its share of the work.
+    void (*see)(void *context, const void *handle, const float *rows, int32_t n_rows, int32_t n, int worker,
+                int n_workers);
+    void *context;
+};
+
 struct backend_options {
     const char *device; // "auto" (cuda, else cpu), "cpu", "cuda", "cuda:1", or the path of a plugin; NULL: "cpu"
     const char *instruction_set; // CPU: "auto" (the best), "ref" (plain C), "avx2", "avx512", "amx"
@@ -37,6 +47,7 @@ struct backend_options {
     struct backend *beside; // an open one of the same options: the new one is for another model on the same device,
                             // shares its threads and is closed first. They run their steps in turn. NULL: none
     bool deterministic;     // a row's bits depend on nothing else in its step; the CPU always keeps this
+    const struct input_observer *observer; // NULL: none; outlives the backend
 };
 
 int backend_open(struct backend **out, const struct backend_options *options, struct err *err)

@@ -18,10 +18,10 @@ static inline int32_t packed_round(float x) {
     return (int32_t)(bits - 0x4b400000u);
 }
 
-// The largest magnitude of a group; what is not finite is larger than all numbers.
-static inline float packed_largest(const float *x) {
+// The largest magnitude of n numbers, a multiple of PACK_LANES; what is not finite is larger than all numbers.
+static inline float packed_largest(const float *x, int32_t n) {
     uint32_t most[PACK_LANES] = {0}, all = 0;
-    for (int k = 0; k < PACKED_GROUP; k += PACK_LANES)
+    for (int32_t k = 0; k < n; k += PACK_LANES)
         for (int j = 0; j < PACK_LANES; j++) {
             uint32_t bits;
             memcpy(&bits, &x[k + j], sizeof bits);
@@ -34,7 +34,7 @@ static inline float packed_largest(const float *x) {
 
 // What is as large as 2^100 counts as not finite.
 static inline void packed_activation_group(struct packed_group *to, const float *x) {
-    float largest = packed_largest(x);
+    float largest = packed_largest(x, PACKED_GROUP);
     bool finite = largest < 0x1p100f;
     float factor = finite && largest > 0x1p-120f ? 127 / largest : 0;
     int32_t sum = 0;
@@ -60,39 +60,48 @@ static inline void packed_activation(char *row, const float *x, int32_t n) {
     }
 }
 
-// x * factor as whole numbers in [least, most]; *products and *squares: sums of x * number and number^2.
-static inline void pack_try(const float *x, float factor, float least, float most, float *products, float *squares) {
+// x * factor as whole numbers in [least, most]; *products and *squares: sums of x * number and number^2, each times its
+// importance where there is one.
+static inline void pack_try(const float *x, const float *importance, int32_t n, float factor, float least, float most,
+                            float *products, float *squares) {
     float xq[PACK_LANES] = {0}, qq[PACK_LANES] = {0};
-    for (int k = 0; k < PACKED_GROUP; k += PACK_LANES)
+    for (int32_t k = 0; k < n; k += PACK_LANES)
         for (int j = 0; j < PACK_LANES; j++) {
             float q = x[k + j] * factor;
             q = q < least ? least : q;
             q = q > most ? most : q;
             q = (q + 0x1.8p23f) - 0x1.8p23f;
-            xq[j] += x[k + j] * q;
-            qq[j] += q * q;
+            const float weighted = importance ? importance[k + j] * q : q;
+            xq[j] += x[k + j] * weighted;
+            qq[j] += q * weighted;
         }
     *products = *squares = 0;
     for (int j = 0; j < PACK_LANES; j++) *products += xq[j], *squares += qq[j];
 }
 
-// The scale, as F16, with which a group's squared error is the least of some: candidates give whole numbers, and these
-// their best scale. Candidates lie around the one that maps the largest value to the end of the range; the negative end
-// is one farther, so the sign of a scale says which end of the group is there.
-static inline uint16_t pack_scale(const float *x, float least, float most) {
-    float largest = packed_largest(x), signed_largest = largest, best = 0, scale = 0;
-    if (largest == 0) return f16_from_f32(0);
-    if (!(largest <= FLT_MAX)) return f16_from_f32(NAN);
-    for (int k = 0; k < PACKED_GROUP; k++)
+// The scale with which the squared error of n numbers, a multiple of PACK_LANES, is the least of some: candidates give
+// whole numbers, and these their best scale. Candidates lie around the one that maps the largest value to the end of
+// the range; the negative end is one farther, so the sign of a scale says which end of the group is there. importance:
+// weights of the squares, or NULL. NaN: a number is not finite.
+static inline float pack_search(const float *x, const float *importance, int32_t n, float least, float most) {
+    float largest = packed_largest(x, n), signed_largest = largest, best = 0, scale = 0;
+    if (largest == 0) return 0;
+    if (!(largest <= FLT_MAX)) return NAN;
+    for (int32_t k = 0; k < n; k++)
         if (x[k] == -largest) signed_largest = -largest;
     const bool narrow = most < 100;
     for (int c = 0; c < (narrow ? PACK_CANDIDATES : 2); c++) {
         float end = narrow ? least - 0.25f * (float)(c - 4) : least + 0.5f * (float)c, products, squares;
-        pack_try(x, end / signed_largest, least, most, &products, &squares);
+        pack_try(x, importance, n, end / signed_largest, least, most, &products, &squares);
         if (squares > 0 && products * (products / squares) > best)
             best = products * (products / squares), scale = products / squares;
     }
-    return f16_from_f32(fmaxf(fminf(scale, 65504), -65504));
+    return scale;
+}
+
+static inline uint16_t pack_scale(const float *x, float least, float most) {
+    float scale = pack_search(x, NULL, PACKED_GROUP, least, most);
+    return f16_from_f32(isnan(scale) ? scale : fmaxf(fminf(scale, 65504), -65504));
 }
 
 static inline void pack_group(char *group, int output, const float *x, uint16_t scale, enum tensor_format format) {

@@ -49,6 +49,33 @@ void tensor_row_values(const struct tensor_row *row, enum tensor_format format, 
     }
 }
 
+static void decode_values(const struct tensor *t, int32_t row, float *out) {
+    const size_t n_groups = (size_t)tensor_groups(t->n_cols);
+    float *scales = mem_alloc_zero(2 * n_groups, sizeof *scales);
+    struct tensor_row codes = {mem_alloc(n_groups * TENSOR_GROUP), scales, scales + n_groups};
+    tensor_row_decode(t, row, &codes);
+    tensor_row_values(&codes, t->format, t->n_cols, out);
+    free(codes.codes), free(scales);
+}
+
+void tensor_values(const struct tensor *t, int32_t row, float *out) {
+    const size_t n = (size_t)t->n_cols;
+    if (tensor_format_is_quantised(t->format)) {
+        decode_values(t, row, out);
+        return;
+    }
+    const char *at = (const char *)t->data + (size_t)row * n * tensor_format_bytes(t->format);
+    if (t->format == TENSOR_F32) {
+        memcpy(out, at, n * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, at + 2 * i, sizeof half);
+        out[i] = t->format == TENSOR_F16 ? f32_from_f16(half) : f32_from_bf16(half);
+    }
+}
+
 const char *tensor_format_name(enum tensor_format format) {
     static const char *const names[] = {"f32", "f16", "bf16", "fp8", "int8", "int4", "int8+", "int4+"};
     return names[format];

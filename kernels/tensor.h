@@ -85,5 +85,8 @@ void tensor_row_values(const struct tensor_row *row, enum tensor_format format, 
 // The rows [first, first + count) of a tensor that is not loaded yet, where they are.
 struct tensor tensor_take_rows(const struct tensor *full, int32_t first, int32_t count);
 
+// Values [n_cols] of a row in single precision, whatever the format; not of random tensors.
+void tensor_values(const struct tensor *t, int32_t row, float *out);
+
 // "f32", "f16", "bf16", "fp8", "int8", "int4", and with offsets "int8+", "int4+".
 const char *tensor_format_name(enum tensor_format format);

@@ -72,6 +72,8 @@ static int add_file(struct checkpoint *checkpoint, const struct folder *folder, 
     size_t first = checkpoint->tensors.count;
     rc = safetensors_read(&checkpoint->tensors, &checkpoint->arena, file.data, file.n_bytes, err);
     if (rc) return err_prefix(err, "%s/%s", folder->path, name);
+    const char *kept_name = arena_copy_string(&checkpoint->arena, name, strlen(name));
+    for (size_t i = first; i < checkpoint->tensors.count; i++) checkpoint->tensors.items[i].file = kept_name;
     return add_names(checkpoint, first, name, err);
 }
 

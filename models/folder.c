@@ -19,6 +19,16 @@ struct folder folder_of_embedded(const char *path, const struct embedded_file *f
     return (struct folder){.path = path, .fd = -1, .files = files, .n_files = n_files};
 }
 
+// Without the demo's files in the build it is empty.
+struct folder folder_of_demo(void) {
+    size_t n_files = 0;
+    const struct embedded_file *files = NULL;
+#ifdef OPTIMA_EMBEDS_DEMO
+    files = demo_files(&n_files);
+#endif
+    return folder_of_embedded("embedded", files, n_files);
+}
+
 void folder_close(struct folder *folder) {
     if (folder->fd >= 0) close(folder->fd);
     folder->fd = -1;

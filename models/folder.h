@@ -27,6 +27,7 @@ struct folder_file {
 
 int folder_open(struct folder *out, const char *path, struct err *err) __attribute__((warn_unused_result));
 struct folder folder_of_embedded(const char *path, const struct embedded_file *files, size_t n_files);
+struct folder folder_of_demo(void); // the embedded model's
 void folder_close(struct folder *folder); // files stay open
 
 // ERR_NOT_FOUND when there is no such file. The error names folder and file.

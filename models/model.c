@@ -22,26 +22,17 @@ struct model_private {
     struct gguf gguf;
     struct model_config config;
     struct model_text text;
+    bool is_demo;
 };
 
 static bool is_demo(const char *path) {
     return !path || strcmp(path, "demo") == 0;
 }
 
-// Without the demo's files in the build it is an empty folder.
-static struct folder demo_folder(void) {
-    size_t n_files = 0;
-    const struct embedded_file *files = NULL;
-#ifdef OPTIMA_EMBEDS_DEMO
-    files = demo_files(&n_files);
-#endif
-    return folder_of_embedded("embedded", files, n_files);
-}
-
 // The draft of the demo: its files without the folder's name, in the arena. It has no tokenizer of its own.
 static struct folder demo_draft_folder(struct arena *arena) {
     static const char prefix[] = "draft/";
-    struct folder demo = demo_folder();
+    struct folder demo = folder_of_demo();
     struct embedded_file *files = arena_alloc(arena, (demo.n_files + 1) * sizeof *files);
     size_t n = 0;
     for (size_t i = 0; i < demo.n_files; i++) {
@@ -130,7 +121,7 @@ static int open_random(struct model *model, const struct model_options *options,
     if (rc) return err_prefix(err, "%s", options->random_weights_path);
     checkpoint_open_random(&private->checkpoint, private->config.weight_format, options->random_seed,
                            options->random_weights_path);
-    struct folder demo = demo_folder();
+    struct folder demo = folder_of_demo();
     return text_open_folder(&private->text, &demo, false, err);
 }
 
@@ -138,7 +129,8 @@ static int open_source(struct model *model, const struct model_options *options,
     struct model_private *private = model->private_data;
     const char *path = options->random_weights_path ? options->random_weights_path : options->path;
     if (is_demo(path)) {
-        struct folder demo = demo_folder();
+        struct folder demo = folder_of_demo();
+        private->is_demo = true;
         model->path = demo.path;
         model->name = "optima-demo";
         return open_folder(model, &demo, err);
@@ -228,6 +220,13 @@ const struct stored_tensor *model_stored_tensors(const struct model *model, size
     return checkpoint_tensors(private->checkpoint, n);
 }
 
+int model_folder_open(const struct model *model, struct folder *out, struct err *err) {
+    const struct model_private *private = model->private_data;
+    if (!private->is_demo) return folder_open(out, model->path, err);
+    *out = folder_of_demo();
+    return 0;
+}
+
 void model_release_weights(struct model *model) {
     struct model_private *private = model->private_data;
     checkpoint_release(private->checkpoint);
@@ -285,7 +284,7 @@ static int open_gguf_text(struct model_text *out, const char *path, struct err *
 int model_text_open(struct model_text *out, const char *path, struct err *err) {
     *out = (struct model_text){0};
     if (is_demo(path)) {
-        struct folder demo = demo_folder();
+        struct folder demo = folder_of_demo();
         return text_open_folder(out, &demo, true, err);
     }
     if (has_suffix(path, ".gguf")) return open_gguf_text(out, path, err);

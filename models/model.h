@@ -104,6 +104,11 @@ void model_release_weights(struct model *model);
 // Tensors as the model's files hold them, in the files' order; none for random weights.
 const struct stored_tensor *model_stored_tensors(const struct model *model, size_t *n);
 
+// The folder of a model in safetensors; folder_close is the caller's.
+struct folder;
+int model_folder_open(const struct model *model, struct folder *out, struct err *err)
+    __attribute__((warn_unused_result));
+
 // Only the text side (tokenizer, template, stop tokens): for `optima tokenize` and `optima render`. path may also be a
 // tokenizer.json or a .jinja file; what is not there is NULL.
 struct model_text {

@@ -38,6 +38,7 @@ struct stored_tensor {
     int64_t shape[STORED_DIMS_MAX]; // outermost first, whatever the file's own order
     const char *data;               // inside the file, any alignment
     size_t n_bytes;
+    const char *file; // the name of its file in a folder; NULL elsewhere
 };
 
 typedef VEC_OF(struct stored_tensor) stored_tensor_vec;

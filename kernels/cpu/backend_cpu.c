@@ -22,6 +22,7 @@ static int cpu_open(struct backend **out, const struct backend_options *options,
     const char *wanted = options->instruction_set ? options->instruction_set : "auto";
     struct cpu_backend *backend = mem_alloc_zero(1, sizeof *backend);
     backend->kernels = cpu_kernels_find(wanted);
+    backend->observer = options->observer;
     int rc = 0;
     if (!backend->kernels)
         rc = err_set(err, ERR_UNSUPPORTED, "no instruction set \"%s\" on this processor; the best here is %s", wanted,

@@ -28,6 +28,7 @@ struct worker_scratch {
 struct cpu_backend {
     struct backend common;
     const struct kernel_table *kernels;
+    const struct input_observer *observer; // NULL: none
     struct pool *pool;
     bool shares_pool; // another backend closes it
     struct cpu_weights *weights;

@@ -10,6 +10,7 @@ static void route_rows(struct run *run, const struct op_moe *op, struct operand 
     const struct cpu_moe *moe = &run->program->moe;
     const size_t n_experts = (size_t)op->n_experts, n_hit = (size_t)op->n_hit;
     operand_make(run, operand);
+    observe(run, operand, &op->router);
     const struct output logits = {&op->router, op->router_bias, moe->router, 0};
     int32_t first, count;
     while (take(run, op->n_experts, chunk_outputs(run, op->n_experts), &first, &count))

@@ -51,6 +51,13 @@ void operand_make(struct run *run, struct operand *operand) {
     stage_end(run);
 }
 
+void observe(const struct run *run, const struct operand *operand, const struct tensor *weight) {
+    const struct input_observer *observer = run->program->backend->observer;
+    if (observer)
+        observer->see(observer->context, weight->handle, operand->exact, operand->n_rows, operand->n, run->worker,
+                      run->n_workers);
+}
+
 void multiply(const struct run *run, const struct operand *operand, const struct output *output, int32_t first,
               int32_t count) {
     const enum tensor_format format = output->weight->format;
@@ -147,6 +154,7 @@ static void run_attention_in(struct run *run, const struct op_attention_in *op) 
                               .n = p->common.shape.hidden};
     for (int i = 0; i < 3; i++) operand_serve(&operand, outputs[i].weight);
     operand_make(run, &operand);
+    observe(run, &operand, &op->wq);
     int32_t chunk = chunk_outputs(run, n_out);
     while (take(run, n_out, chunk, &first, &count)) {
         // The three matrices are one range of outputs.
@@ -261,6 +269,7 @@ static void run_linear_add(struct run *run, const struct op_linear_add *op) {
         .source = op->source == SOURCE_MLP ? p->gate : p->attention, .n_rows = n_rows, .n = op->weight.n_cols};
     operand_serve(&operand, &op->weight);
     operand_make(run, &operand);
+    observe(run, &operand, &op->weight);
     const struct output output = {&op->weight, op->bias, p->linear, 0};
     const bool at_once = !op->post_norm_weight && !p->common.shape.comm;
     while (take(run, hidden, chunk_outputs(run, hidden), &first, &count)) {
@@ -294,6 +303,7 @@ static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
     operand_serve(&operand, &op->gate);
     operand_serve(&operand, &op->up);
     operand_make(run, &operand);
+    observe(run, &operand, &op->gate);
     const struct output gate = {&op->gate, op->gate_bias, p->gate, 0}, up = {&op->up, op->up_bias, p->up, 0};
     int32_t chunk = chunk_outputs(run, width);
     while (take(run, width, chunk, &first, &count)) {

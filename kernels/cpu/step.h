@@ -65,6 +65,9 @@ void operand_serve(struct operand *operand, const struct tensor *weight);
 // The rows as `multiply` needs them; a stage where there is something to do.
 void operand_make(struct run *run, struct operand *operand);
 
+// Shows the rows to who wants to see the inputs of this matrix.
+void observe(const struct run *run, const struct operand *operand, const struct tensor *weight);
+
 struct output {
     const struct tensor *weight;
     const float *bias;

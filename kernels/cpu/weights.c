@@ -102,20 +102,13 @@ static void pass_values(struct passage *passage, struct making *making, int32_t 
         tensor_row_values(&passage->rows[i], from->format, from->n_cols, out);
         return;
     }
-    const char *at = passage->drawn;
-    if (from->random_key)
-        random_weights_draw(making->quantiles, from->random_key, from->format, first, n, passage->drawn);
-    else
-        at = (const char *)from->data + first * tensor_format_bytes(from->format);
-    if (from->format == TENSOR_F32) {
-        memcpy(out, at, n * sizeof *out);
+    if (!from->random_key) {
+        tensor_values(from, row, out);
         return;
     }
-    for (size_t k = 0; k < n; k++) {
-        uint16_t half;
-        memcpy(&half, at + 2 * k, sizeof half);
-        out[k] = from->format == TENSOR_F16 ? f32_from_f16(half) : f32_from_bf16(half);
-    }
+    random_weights_draw(making->quantiles, from->random_key, from->format, first, n, passage->drawn);
+    const struct tensor drawn_row = {.format = from->format, .n_rows = 1, .n_cols = from->n_cols, .data = passage->drawn};
+    tensor_values(&drawn_row, 0, out);
 }
 
 static void round_row(const float *values, size_t n, char *to) {
@@ -256,7 +249,7 @@ int cpu_weight_load(struct backend *common, struct tensor *tensor, enum weight_f
     }
     weight->next = backend->weights;
     backend->weights = weight;
-    tensor->handle = &weight->tensor;
+    tensor->handle = weight->tensor.handle = &weight->tensor; // tensors of programs keep it: observers are told
     return 0;
 }
 

@@ -1,0 +1,46 @@
+// What the matrices of a model multiply when it reads a text: sums over the rows, for quantisation that knows them.
+//
+// Thread: the one that calls, which becomes a step thread while it runs.
+#pragma once
+
+#include "base/err.h"
+#include "models/model.h"
+#include <stddef.h>
+#include <stdint.h>
+
+struct kernel_table;
+
+// Inputs of a layer's matrices. All experts share theirs with the router; what they hand to down is not seen.
+enum calibration_input {
+    CALIBRATION_ATTENTION, // of q, k and v
+    CALIBRATION_OUT,       // of o
+    CALIBRATION_MLP,       // of gate and up
+    CALIBRATION_DOWN,
+    CALIBRATION_INPUTS,
+    CALIBRATION_NONE = -1,
+};
+
+// That of matrix i (as layer_matrix counts them).
+enum calibration_input calibration_input_of(const struct layer_spec *layer, size_t i);
+
+struct calibration_sums {
+    float *sums; // [n, n] of x_i * x_j, lower triangle; NULL: the layer has no such matrix
+    int32_t n;
+    size_t n_rows;
+};
+
+struct calibration {
+    const struct model_spec *spec;
+    int32_t layer_first, n_layers;
+    struct calibration_sums *inputs; // [n_layers, CALIBRATION_INPUTS]
+    const struct kernel_table *kernels;
+};
+
+size_t calibration_layer_bytes(const struct model_spec *spec); // memory of one layer
+
+// Reads the tokens in windows of `window`, on the CPU, with weights as the model has them, for layers layer_first and
+// n_layers - 1 more. ERR_INVALID: as evaluation_run.
+int calibration_run(struct calibration *out, struct model *model, int32_t layer_first, int32_t n_layers,
+                    const int32_t *tokens, size_t n_tokens, int32_t window, struct err *err)
+    __attribute__((warn_unused_result));
+void calibration_close(struct calibration *calibration);
