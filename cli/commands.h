@@ -7,5 +7,6 @@ int inspect_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
 int bench_model_main(int argc, char **argv);
 int eval_main(int argc, char **argv);
+int quantize_main(int argc, char **argv);
 int tokenize_main(int argc, char **argv);
 int render_main(int argc, char **argv);

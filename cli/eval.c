@@ -110,7 +110,8 @@ static int evaluate(struct evaluating *e, const struct eval_options *options, co
     int rc = open_all(e, options, path, err);
     if (rc) return rc;
     const struct evaluated *reference = options->reference ? &e->reference : NULL;
-    rc = evaluated_tokens(&e->model, reference, file_map_text(&e->text), &e->tokens, err);
+    rc =
+        evaluated_tokens(e->model.model, reference ? reference->model : NULL, file_map_text(&e->text), &e->tokens, err);
     if (rc) return err_prefix(err, "%s", options->text);
     if (options->tokens && e->tokens.count > (size_t)options->tokens) e->tokens.count = (size_t)options->tokens;
     enum evaluation_rule rule = strcmp(options->as, "llama.cpp") == 0 ? EVALUATION_HALVES : EVALUATION_SLIDING;

@@ -8,13 +8,18 @@
 #include <stdio.h>
 #include <string.h>
 
+int32_t evaluated_window_auto(const struct model *model) {
+    const int32_t context = model->spec.context_max;
+    return context < EVALUATED_WINDOW_AUTO ? context : EVALUATED_WINDOW_AUTO;
+}
+
 static int open_all(struct evaluated *e, const struct evaluated_options *options, struct err *err) {
     struct model_options model_options = {.path = options->path};
     e->weights = options->weights ? options->weights : "auto";
     int rc = model_open(&e->model, &model_options, err);
     if (rc) return rc;
     const int32_t context = e->model->spec.context_max;
-    e->window = options->window ? options->window : context < EVALUATED_WINDOW_AUTO ? context : EVALUATED_WINDOW_AUTO;
+    e->window = options->window ? options->window : evaluated_window_auto(e->model);
     if (!e->model->tokenizer) return err_set(err, ERR_NOT_FOUND, "%s: there is no tokenizer", e->model->path);
     if (e->window > context)
         return err_set(err, ERR_INVALID, "%s: a window of %d tokens; the model was made for %d", e->model->path,
@@ -44,8 +49,8 @@ void evaluated_close(struct evaluated *evaluated) {
 
 // ---------------------------------------------------------------------------------------------------------------- text
 
-static int check_tokenizers(const struct evaluated *one, const struct evaluated *other, struct err *err) {
-    const struct tokenizer *a = one->model->tokenizer, *b = other->model->tokenizer;
+static int check_tokenizers(const struct model *one, const struct model *other, struct err *err) {
+    const struct tokenizer *a = one->tokenizer, *b = other->tokenizer;
     int32_t n = tokenizer_vocab(a);
     if (tokenizer_vocab(b) != n)
         return err_set(err, ERR_INVALID, "the models have different tokenizers: of %d and of %d tokens", n,
@@ -56,14 +61,14 @@ static int check_tokenizers(const struct evaluated *one, const struct evaluated 
     return 0;
 }
 
-int evaluated_tokens(const struct evaluated *evaluated, const struct evaluated *other, struct str_view text,
-                     token_vec *out, struct err *err) {
-    int rc = other ? check_tokenizers(evaluated, other, err) : 0;
+int evaluated_tokens(const struct model *model, const struct model *other, struct str_view text, token_vec *out,
+                     struct err *err) {
+    int rc = other ? check_tokenizers(model, other, err) : 0;
     if (rc) return rc;
     struct prompt_text prompt = PROMPT_TEXT_INIT;
     struct tokenizer_encode_options how = {.add_special = true};
     prompt_text_append(&prompt, text.data, text.n_bytes, true);
-    rc = tokenizer_encode(evaluated->model->tokenizer, &prompt, &how, out, err);
+    rc = tokenizer_encode(model->tokenizer, &prompt, &how, out, err);
     prompt_text_close(&prompt);
     return rc;
 }

@@ -26,10 +26,13 @@ int evaluated_open(struct evaluated *out, const struct evaluated_options *option
     __attribute__((warn_unused_result));
 void evaluated_close(struct evaluated *evaluated);
 
+// The window where none is asked for.
+int32_t evaluated_window_auto(const struct model *model);
+
 // The text's tokens, special tokens among them, behind the model's beginning of text where it wants one. ERR_INVALID
 // too when `other`, which may be NULL, has another tokenizer: the error names the first difference.
-int evaluated_tokens(const struct evaluated *evaluated, const struct evaluated *other, struct str_view text,
-                     token_vec *out, struct err *err) __attribute__((warn_unused_result));
+int evaluated_tokens(const struct model *model, const struct model *other, struct str_view text, token_vec *out,
+                     struct err *err) __attribute__((warn_unused_result));
 
 // Rule, lengths (stride 0: half a window) and beginning of text.
 int evaluated_windows(const struct evaluated *evaluated, const token_vec *tokens, enum evaluation_rule rule,

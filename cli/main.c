@@ -15,6 +15,7 @@ static const struct command {
     {"bench", bench_main, "load any OpenAI-compatible server and measure it"},
     {"bench-model", bench_model_main, "measure how fast a model reads and writes on a device, beside its limits"},
     {"eval", eval_main, "measure how well a model predicts a text, and how far it is from another"},
+    {"quantize", quantize_main, "write a model with its matrices in fewer bits, and report what that costs"},
     {"tokenize", tokenize_main, "turn text into token ids and back"},
     {"render", render_main, "render a chat template"},
 };

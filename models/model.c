@@ -227,6 +227,15 @@ int model_folder_open(const struct model *model, struct folder *out, struct err 
     return 0;
 }
 
+bool model_shipped_text(const struct model *model, struct str_view *out) {
+    const struct model_private *private = model->private_data;
+    const struct folder demo = folder_of_demo();
+    struct folder_file file;
+    if (!private->is_demo || folder_file_open(&demo, "heldout.txt", &file, NULL)) return false;
+    *out = folder_file_text(&file); // embedded: it stays
+    return true;
+}
+
 void model_release_weights(struct model *model) {
     struct model_private *private = model->private_data;
     checkpoint_release(private->checkpoint);

@@ -109,6 +109,11 @@ struct folder;
 int model_folder_open(const struct model *model, struct folder *out, struct err *err)
     __attribute__((warn_unused_result));
 
+// Text of the kind that the model was made for and has not learned from, for measuring it: the demo's. False: there is
+// none.
+struct str_view;
+bool model_shipped_text(const struct model *model, struct str_view *out);
+
 // Only the text side (tokenizer, template, stop tokens): for `optima tokenize` and `optima render`. path may also be a
 // tokenizer.json or a .jinja file; what is not there is NULL.
 struct model_text {

@@ -291,6 +291,7 @@ static cJSON *describe(const struct writing *w) {
     cJSON *root = cJSON_CreateObject(), *groups = cJSON_AddObjectToObject(root, "config_groups");
     cJSON *group = cJSON_AddObjectToObject(groups, "group_0");
     const char *linear = "Linear";
+    bool head_known = false;
     cJSON_AddItemToObject(group, "targets", cJSON_CreateStringArray(&linear, 1));
     cJSON_AddItemToObject(group, "weights", describe_values(q, false));
     cJSON_AddItemToObject(group, "input_activations", is_packed(q) ? cJSON_CreateNull() : describe_values(q, true));
@@ -300,31 +301,38 @@ static cJSON *describe(const struct writing *w) {
                             : q->format == TENSOR_FP8 ? "float-quantized"
                                                       : "int-quantized");
     cJSON *ignore = cJSON_AddArrayToObject(root, "ignore");
-    for (size_t i = 0; i < w->ignored.count; i++) cJSON_AddItemToArray(ignore, cJSON_CreateString(w->ignored.items[i]));
+    for (size_t i = 0; i < w->ignored.count; i++) {
+        cJSON_AddItemToArray(ignore, cJSON_CreateString(w->ignored.items[i]));
+        head_known |= strcmp(w->ignored.items[i], "lm_head") == 0;
+    }
+    if (!head_known) cJSON_AddItemToArray(ignore, cJSON_CreateString("lm_head")); // a tied head is a module too
     cJSON_AddNullToObject(root, "kv_cache_scheme");
     cJSON_AddStringToObject(root, "quant_method", "compressed-tensors");
     cJSON_AddStringToObject(root, "quantization_status", "compressed");
     return root;
 }
 
+// The configuration as it is, with one more member at its end.
 static int write_config(struct writing *w, struct err *err) {
-    cJSON *config = NULL;
-    int rc = folder_read_json_optional(&w->source, "config.json", &config, err);
+    struct folder_file from;
+    int rc = folder_file_open(&w->source, "config.json", &from, err);
     if (rc) return rc;
-    bool head_known = false;
-    for (size_t i = 0; i < w->ignored.count; i++) head_known |= strcmp(w->ignored.items[i], "lm_head") == 0;
-    if (!head_known) vec_push(&w->ignored, "lm_head");
-    cJSON_AddItemToObject(config, "quantization_config", describe(w));
+    size_t n = from.n_bytes;
+    while (n > 0 && from.data[n - 1] != '}') n--; // it was read before: it is an object
     struct new_file file;
     rc = new_file_open(&file, &w->folder, "config.json", err);
     if (!rc) {
-        char *text = cJSON_Print(config);
+        cJSON *description = describe(w);
+        char *text = cJSON_Print(description);
+        new_file_write(&file, from.data, n - 1);
+        new_file_write(&file, ", \"quantization_config\": ", strlen(", \"quantization_config\": "));
         new_file_write(&file, text, strlen(text));
-        new_file_write(&file, "\n", 1);
+        new_file_write(&file, "}\n", 2);
         cJSON_free(text);
+        cJSON_Delete(description);
         rc = new_file_close(&file, err);
     }
-    cJSON_Delete(config);
+    folder_file_close(&from);
     return rc;
 }
 

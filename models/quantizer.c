@@ -243,19 +243,19 @@ static void change_value(const struct quantizing *z, float *errors, float *slope
 }
 
 // The best scale of a group for its codes, all else as it is.
-static void refine_scale(const struct quantizing *z, int32_t row, int32_t g, float *errors, float *slopes) {
+static void refine_scale(const struct quantizing *z, struct scratch *scratch, int32_t row, int32_t g, float *errors,
+                         float *slopes) {
     const struct quantized *q = z->out;
-    const size_t n = (size_t)q->n_cols;
-    const int32_t first = g * q->group;
-    const uint8_t *codes = codes_of(q, row) + first;
+    const size_t n = (size_t)q->n_cols, first = (size_t)(g * q->group);
+    float *codes = scratch->target, *products = scratch->importance; // products: moments times codes
     double down = 0, curve = 0;
+    memset(products, 0, (size_t)q->group * sizeof *products);
+    for (int32_t k = 0; k < q->group; k++) codes[k] = code_value(q->format, codes_of(q, row)[first + (size_t)k]);
+    for (int32_t k = 0; k < q->group; k++)
+        offline_add(z->kernels, products, z->moments->moments + (first + (size_t)k) * n + first, codes[k], q->group);
     for (int32_t k = 0; k < q->group; k++) {
-        const double code = (double)code_value(q->format, codes[k]);
-        const float *moments = z->moments->moments + (size_t)(first + k) * n + (size_t)first;
-        double sum = 0;
-        for (int32_t j = 0; j < q->group; j++) sum += (double)(moments[j] * code_value(q->format, codes[j]));
-        down += code * (double)slopes[first + k];
-        curve += code * sum;
+        down += (double)codes[k] * (double)slopes[first + (size_t)k];
+        curve += (double)codes[k] * (double)products[k];
     }
     if (!(curve > 0)) return;
     const float before = scale_value(q->scale_format, *scale_at(q, row, g));
@@ -264,8 +264,7 @@ static void refine_scale(const struct quantizing *z, int32_t row, int32_t g, flo
     if (change == 0) return;
     *scale_at(q, row, g) = bits;
     for (int32_t k = 0; k < q->group; k++)
-        if (code_value(q->format, codes[k]) != 0)
-            change_value(z, errors, slopes, first + k, change * code_value(q->format, codes[k]));
+        if (codes[k] != 0) change_value(z, errors, slopes, (int32_t)first + k, change * codes[k]);
 }
 
 // Each code of a group in turn to where the whole error is the least, all else as it is.
@@ -286,7 +285,7 @@ static void refine_codes(const struct quantizing *z, int32_t row, int32_t g, flo
     }
 }
 
-static void refine_row(const struct quantizing *z, int32_t row, float *errors, float *slopes) {
+static void refine_row(const struct quantizing *z, struct scratch *scratch, int32_t row, float *errors, float *slopes) {
     const struct quantized *q = z->out;
     const size_t n = (size_t)q->n_cols;
     memset(slopes, 0, n * sizeof *slopes);
@@ -294,7 +293,7 @@ static void refine_row(const struct quantizing *z, int32_t row, float *errors, f
         offline_add(z->kernels, slopes, z->moments->moments + (size_t)k * n, errors[k], q->n_cols);
     for (int sweep = 0; sweep < SWEEPS; sweep++)
         for (int32_t g = 0; g < q->n_groups; g++) {
-            refine_scale(z, row, g, errors, slopes);
+            refine_scale(z, scratch, row, g, errors, slopes);
             refine_codes(z, row, g, errors, slopes);
         }
 }
@@ -308,7 +307,7 @@ static void quantize_rows(const struct quantizing *z, struct scratch *scratch, i
     for (int32_t r = 0; r < count; r++) tensor_values(z->weight, first + r, scratch->values + (size_t)r * n);
     quantize_in_turn(z, scratch, first, count);
     for (int32_t r = 0; r < count; r++)
-        refine_row(z, first + r, scratch->errors + (size_t)r * n, scratch->sums + (size_t)r * n);
+        refine_row(z, scratch, first + r, scratch->errors + (size_t)r * n, scratch->sums + (size_t)r * n);
 }
 
 static void quantize_worker(void *argument, int worker, int n_workers) {

@@ -25,6 +25,7 @@ demo_table:
   embed "tokenizer_config.json"
   embed "chat_template.jinja"
   embed "model.safetensors"
+  embed "heldout.txt"
   embed "draft/config.json"
   embed "draft/model.safetensors"
   .global demo_table_end
