@@ -107,7 +107,8 @@ static void pass_values(struct passage *passage, struct making *making, int32_t 
         return;
     }
     random_weights_draw(making->quantiles, from->random_key, from->format, first, n, passage->drawn);
-    const struct tensor drawn_row = {.format = from->format, .n_rows = 1, .n_cols = from->n_cols, .data = passage->drawn};
+    const struct tensor drawn_row = {
+        .format = from->format, .n_rows = 1, .n_cols = from->n_cols, .data = passage->drawn};
     tensor_values(&drawn_row, 0, out);
 }
 
