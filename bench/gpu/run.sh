@@ -34,7 +34,7 @@ if [ $emulated = 1 ]; then
 else
   default=$root/build-gpu test_prefix=gpu_test_ bench=bench_operations
 fi
-tests=(rows quantize product product_engine attention_plan attention_in attention sample peaks backend)
+tests=(rows quantize product product_engine experts attention_plan attention_in attention sample peaks backend)
 [ $quick = 0 ] || tests=(rows peaks)
 
 # ------------------------------------------------------------------------------------------------------------- build
@@ -156,10 +156,10 @@ sanitize() {
 }
 
 measure_models() {
-  local shape weights shapes=("$root"/bench/shapes/{llama-3.1-8b,qwen3-0.6b}.json) formats=(bf16 fp8 int4)
+  local shape weights shapes=("$root"/bench/shapes/{llama-3.1-8b,qwen3-0.6b,qwen3-30b-a3b}.json) formats=(bf16 fp8 int4)
   local size=(-p 1024 -n 64 -b 1,8,64,256 --rows 2048)
   if [ $emulated = 1 ]; then
-    shapes=("$root/bench/gpu/toy.json") size=(-p 16 -n 3 -b 1,2 --rows 16)
+    shapes=("$root"/bench/gpu/{toy,toy_experts}.json) size=(-p 16 -n 3 -b 1,2 --rows 16)
     [ $quick = 0 ] || formats=(bf16)
   fi
   for shape in "${shapes[@]}"; do

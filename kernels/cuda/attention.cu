@@ -2,7 +2,7 @@
 // positions are joined, in order: a warp takes one query, a lane four elements.
 #include "kernels/cuda/attention_device.h"
 
-enum { WARPS = 4, HEAD_DIM_MAX = 256, CHUNKS = HEAD_DIM_MAX / (4 * WARP_LANES) };
+enum { WARPS = 4, CHUNKS = HEAD_DIM_MAX / (4 * WARP_LANES) };
 
 static __device__ __forceinline__ void merge_query(const struct attention_task *task, const struct attention_merge *m,
                                                    int32_t kv_head, int32_t q) {

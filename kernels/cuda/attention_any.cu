@@ -3,7 +3,7 @@
 // the head for the sum of values. Every query is summed in the one order that its own position gives.
 #include "kernels/cuda/attention_device.h"
 
-enum { WARPS = 4, TILE = WARP_LANES, HEAD_DIM_MAX = 256, LANE_ELEMENTS = HEAD_DIM_MAX / WARP_LANES };
+enum { WARPS = 4, TILE = WARP_LANES, LANE_ELEMENTS = HEAD_DIM_MAX / WARP_LANES };
 
 // Four neighbouring elements.
 template <enum kv_format FORMAT> static __device__ __forceinline__ float4 load_4(const unsigned char *half, int index) {

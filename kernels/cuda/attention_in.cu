@@ -2,7 +2,7 @@
 // head of one row; a lane takes four neighbouring elements, and for wide heads four more.
 #include "kernels/cuda/attention_device.h"
 
-enum { WARPS = 4, HEAD_DIM_MAX = 256, CHUNKS = HEAD_DIM_MAX / (4 * WARP_LANES) };
+enum { WARPS = 4, CHUNKS = HEAD_DIM_MAX / (4 * WARP_LANES) };
 
 struct head_values {
     float x[CHUNKS][4];

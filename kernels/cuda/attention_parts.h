@@ -11,6 +11,7 @@
 
 enum {
     ATTENTION_BLOCK = 16,        // positions in a block of the cache
+    HEAD_DIM_MAX = 256,          // heads are as wide as a multiple of 4
     ATTENTION_TILE = 64,         // positions that kernels take at once, aligned to position 0
     ATTENTION_SLOT_QUERIES = 16, // queries of one slot of partial results, and of a decode item
     ATTENTION_SPLIT = 512,       // shortest fixed split

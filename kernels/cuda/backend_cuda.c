@@ -1,4 +1,5 @@
 // The CUDA device behind kernels/driver.h: opening it, its memory, and steps through its one stream.
+#include "kernels/cuda/attention_parts.h"
 #include "kernels/cuda/cuda_backend.h"
 
 #include "base/clock.h"
@@ -158,6 +159,11 @@ static void cuda_memory(const struct backend *common, struct backend_memory *out
 
 static int cuda_kv_open(struct backend *common, const struct kv_shape *shape, struct err *err) {
     struct cuda_backend *backend = (struct cuda_backend *)common;
+    if (shape->head_dim % 4 != 0 || shape->head_dim > HEAD_DIM_MAX || shape->block_tokens != ATTENTION_BLOCK)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "heads of width %d do not run on this device, which takes multiples of 4 up "
+                       "to %d, in blocks of %d tokens",
+                       shape->head_dim, HEAD_DIM_MAX, ATTENTION_BLOCK);
     int rc = cuda_check(cuda_enter(backend), "opening the KV cache", err);
     if (!rc) rc = cuda_check(cudaStreamSynchronize(backend->stream), "loading weights", err);
     if (rc) return rc;

@@ -6,6 +6,7 @@
 #include "kernels/cuda/device_comm.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/device_step.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/product.h"
 #include "kernels/driver.h"
 #include <cuda_runtime_api.h>
@@ -59,6 +60,13 @@ struct cuda_backend {
     struct cuda_program *last_program; // of the step collected last, or NULL
 };
 
+// The experts of an operation.
+struct cuda_experts {
+    const struct device_weight *gate, *up, *down; // of the first
+    const struct device_weight *all_in, *all_out; // device memory: [E, 2], gate and up, and [E], down
+    enum operand_format in_format;                // of the rows that gate and up multiply
+};
+
 // An operation with what it needs resolved to device memory.
 struct cuda_op {
     struct op op;
@@ -67,6 +75,7 @@ struct cuda_op {
     const struct device_weight *weight[PRODUCT_WEIGHTS_MAX];
     int n_weights;
     enum operand_format in_format, out_format; // of activations
+    struct cuda_experts experts;               // of OP_MOE
 };
 
 // A vector of the model on the device, by its address on the host.
@@ -124,6 +133,11 @@ struct cuda_program {
     int32_t own_logits_stride;
     const float *frequency[2]; // of the ropes
     void *operand, *query, *attention, *mlp, *partials, *sample_workspace;
+    // Of experts: logits [R, E], rows in the experts' format where that is another than the router's, what gate and up
+    // make of slots [slots, F], and what down makes of that [slots, H].
+    float *router, *expert_out;
+    void *expert_in, *expert_middle;
+    struct experts_slots slots;
     struct sample_result *results;
     uint64_t activation_bytes;
 

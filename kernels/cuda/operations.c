@@ -61,8 +61,8 @@ static cudaError_t run_embed(struct cuda_program *p, const struct cuda_op *op, c
     return meet_sum(p, p->residual, bucket->n_rows);
 }
 
-static cudaError_t run_norm(struct cuda_program *p, const struct cuda_op *op, float eps, int32_t n_rows,
-                            bool logit_rows) {
+static cudaError_t run_norm_to(struct cuda_program *p, const struct cuda_op *op, float eps, int32_t n_rows,
+                               bool logit_rows, void *out, enum operand_format format) {
     return rows_norm(&(struct rows_norm){.step = p->step,
                                          .n_rows = n_rows,
                                          .n = p->common.shape.hidden,
@@ -70,9 +70,14 @@ static cudaError_t run_norm(struct cuda_program *p, const struct cuda_op *op, fl
                                          .x = p->residual,
                                          .weight = op->norm,
                                          .eps = eps,
-                                         .out = p->operand,
-                                         .format = op->in_format},
+                                         .out = out,
+                                         .format = format},
                      p->backend->stream);
+}
+
+static cudaError_t run_norm(struct cuda_program *p, const struct cuda_op *op, float eps, int32_t n_rows,
+                            bool logit_rows) {
+    return run_norm_to(p, op, eps, n_rows, logit_rows, p->operand, op->in_format);
 }
 
 // Whether something stands between a projection and its addition to the residual.
@@ -116,9 +121,13 @@ static bool product_of(const struct cuda_program *p, const struct cuda_op *op, c
         out->out_stride = p->own_logits_stride;
         out->scale = op->op.head.scale;
         return true;
+    case OP_MOE: // with the router
+        out->output = PRODUCT_STORE_F32;
+        out->out = p->router;
+        out->out_stride = shape->n_experts;
+        return true;
     case OP_EMBED:
     case OP_ATTENTION:
-    case OP_MOE:
     case OP_SAMPLE:
     case OP_KINDS:
         break;
@@ -204,6 +213,92 @@ static cudaError_t run_linear_add(struct cuda_program *p, const struct cuda_op *
                     p->backend->stream);
 }
 
+// The norm once more in the experts' own format, where that is not the router's.
+static cudaError_t run_expert_in(struct cuda_program *p, const struct cuda_op *op, int32_t n_rows, const void **x) {
+    const bool is_same = op->experts.in_format == op->in_format;
+    *x = is_same ? p->operand : p->expert_in;
+    if (is_same) return cudaSuccess;
+    return run_norm_to(p, op, op->op.moe.norm_eps, n_rows, false, p->expert_in, op->experts.in_format);
+}
+
+static cudaError_t run_route(struct cuda_program *p, const struct cuda_op *op, int32_t n_rows, int32_t tile_slots) {
+    const struct op_moe *moe = &op->op.moe;
+    return experts_route(&(struct experts_route){.step = p->step,
+                                                 .n_rows = n_rows,
+                                                 .n_experts = moe->n_experts,
+                                                 .n_hit = moe->n_hit,
+                                                 .tile_slots = tile_slots,
+                                                 .renormalised = moe->renormalised,
+                                                 .logits = p->router,
+                                                 .slots = p->slots},
+                         p->backend->stream);
+}
+
+// What all experts together make of all slots.
+static cudaError_t run_experts(struct cuda_program *p, const struct cuda_op *op, int32_t n_rows, int32_t tile_slots,
+                               const void *x) {
+    const struct program_shape *shape = &p->common.shape;
+    const struct op_moe *moe = &op->op.moe;
+    struct experts_product in = {
+        .product = {.output = PRODUCT_GATE,
+                    .n_weights = 2,
+                    .weight = {op->experts.gate, op->experts.up},
+                    .x = x,
+                    .n_rows = n_rows * moe->n_hit,
+                    .out = p->expert_middle,
+                    .out_stride = shape->expert_width,
+                    .out_format = op->out_format,
+                    .scale = 1,
+                    .activation = moe->activation},
+        .weights = op->experts.all_in,
+        .slots = p->slots,
+        .gather = true,
+        .n_tiles_max = experts_tiles_max(n_rows, moe->n_hit, moe->n_experts, tile_slots),
+        .tile_slots = tile_slots,
+    };
+    RUN(experts_product(&in, p->backend->stream));
+    struct experts_product out = in;
+    out.product = (struct product){.output = PRODUCT_STORE_F32,
+                                   .n_weights = 1,
+                                   .weight = {op->experts.down},
+                                   .x = p->expert_middle,
+                                   .n_rows = in.product.n_rows,
+                                   .out = p->expert_out,
+                                   .out_stride = shape->hidden,
+                                   .scale = 1};
+    out.weights = op->experts.all_out;
+    out.gather = false;
+    return experts_product(&out, p->backend->stream);
+}
+
+static cudaError_t run_moe(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
+    const struct op_moe *moe = &op->op.moe;
+    const int32_t n_rows = bucket->n_rows, hidden = p->common.shape.hidden;
+    const int32_t tile_slots = experts_tile_slots(op->experts.gate, op->experts.down, n_rows, moe->n_hit,
+                                                  moe->n_experts, p->backend->deterministic);
+    const void *x;
+    RUN(run_norm(p, op, moe->norm_eps, n_rows, false));
+    RUN(run_product(p, op, bucket));
+    RUN(run_expert_in(p, op, n_rows, &x));
+    RUN(run_route(p, op, n_rows, tile_slots));
+    RUN(run_experts(p, op, n_rows, tile_slots, x));
+    RUN(experts_sum(&(struct experts_sum){.step = p->step,
+                                          .n_rows = n_rows,
+                                          .n = hidden,
+                                          .n_hit = moe->n_hit,
+                                          .slots = p->slots,
+                                          .out = p->expert_out,
+                                          .sum = p->ranks ? p->linear : p->residual,
+                                          .add = !p->ranks},
+                    p->backend->stream));
+    if (!p->ranks) return cudaSuccess;
+    RUN(meet_sum(p, p->linear, n_rows));
+    return rows_add(
+        &(struct rows_add){
+            .step = p->step, .n_rows = n_rows, .n = hidden, .x = p->linear, .scale = 1, .residual = p->residual},
+        p->backend->stream);
+}
+
 static cudaError_t run_head(struct cuda_program *p, const struct cuda_op *op, const struct bucket *bucket) {
     const struct op_head *head = &op->op.head;
     RUN(run_norm(p, op, head->norm_eps, bucket->n_logit_rows, true));
@@ -244,7 +339,8 @@ cudaError_t cuda_op_run(struct cuda_program *p, int i, const struct bucket *buck
         return bucket->n_logit_rows ? run_head(p, op, bucket) : cudaSuccess;
     case OP_SAMPLE:
         return bucket->n_logit_rows ? run_sample(p, op, bucket) : cudaSuccess;
-    case OP_MOE: // program_open refused it
+    case OP_MOE:
+        return run_moe(p, op, bucket);
     case OP_KINDS:
         break;
     }

@@ -21,6 +21,18 @@ static __device__ __forceinline__ void store_operand(void *out, int64_t index, e
         ((uint16_t *)out)[index] = (uint16_t)pack_f16_saturating(value, 0);
 }
 
+// Rows first .. end - 1 of the output, which a block computes. Those of experts have weights of their own, of the same
+// sizes and format, and stand anywhere in x: row i is row[i], or i where `row` is NULL.
+struct product_rows {
+    const struct device_weight *weights;
+    int32_t first, end;
+    const int32_t *row;
+};
+
+static __device__ __forceinline__ int32_t row_of_x(const struct product_rows *rows, int32_t i) {
+    return rows->row ? rows->row[i] : i;
+}
+
 // The end of STORE and ADD for one element; `value` is x w + bias.
 static __device__ __forceinline__ void store_output(const struct product *p, int32_t row, int64_t column, float value) {
     float *out = (float *)p->out + row * p->out_stride + column;

@@ -15,7 +15,12 @@ int cuda_program_open(struct program **out, struct backend *backend, const struc
         return err_set(err, ERR_LIMIT, "at most %d rows of a step can have logits on this device", DRAWN_MAX);
     if (comm_n_ranks(shape->comm) > 1)
         return err_set(err, ERR_UNSUPPORTED, "a model cannot be shared by ranks on this device");
-    if (shape->n_experts) return err_set(err, ERR_UNSUPPORTED, "models with experts do not run on this device");
+    // Kernels count the elements of rows, of slots and of what is made of them in 32 bits.
+    const int64_t n_slots = (int64_t)shape->rows_max * (shape->n_hit > 1 ? shape->n_hit : 1);
+    if (n_slots * (shape->expert_width > shape->hidden ? shape->expert_width : shape->hidden) > INT32_MAX)
+        return err_set(err, ERR_LIMIT,
+                       "steps of %d rows are too many for this device: each hits %d experts of width %d",
+                       shape->rows_max, shape->n_hit, shape->expert_width);
     struct cuda_program *p = mem_alloc_zero(1, sizeof *p);
     program_begin(&p->common, backend, shape);
     p->backend = (struct cuda_backend *)backend;
@@ -62,24 +67,34 @@ void cuda_program_close(struct program *program) {
 
 // ------------------------------------------------------------------------------------------------------ recording
 
+// NULL after a failure, which p keeps.
+static void *copy_to_device(struct cuda_program *p, const void *host, size_t n_bytes) {
+    void *device = p->failure.code ? NULL : device_memory_take(&p->vector_memory, n_bytes, &p->failure);
+    // In the stream of the steps: nothing else would wait for the end of a copy from pageable memory.
+    if (device && cuda_check(cudaMemcpyAsync(device, host, n_bytes, cudaMemcpyHostToDevice, p->backend->stream),
+                             "copying a vector to the device", &p->failure))
+        return NULL;
+    return device;
+}
+
 // The vector on the device, copied there when it is first seen. NULL stays NULL.
 static const float *take_vector(struct cuda_program *p, const float *host, int32_t n) {
     if (!host || p->failure.code) return NULL;
     for (int i = 0; i < p->n_vectors; i++)
         if (p->vectors[i].host == host && p->vectors[i].n == n) return p->vectors[i].device;
-    size_t n_bytes = (size_t)n * sizeof *host;
-    float *device = device_memory_take(&p->vector_memory, n_bytes, &p->failure);
-    // In the stream of the steps: nothing else would wait for the end of a copy from pageable memory.
-    if (!device || cuda_check(cudaMemcpyAsync(device, host, n_bytes, cudaMemcpyHostToDevice, p->backend->stream),
-                              "copying a vector to the device", &p->failure))
-        return NULL;
+    const float *device = copy_to_device(p, host, (size_t)n * sizeof *host);
+    if (!device) return NULL;
     p->vectors = mem_grow(p->vectors, (size_t)p->n_vectors + 1, sizeof *p->vectors);
     p->vectors[p->n_vectors++] = (struct cuda_vector){host, n, device};
     return device;
 }
 
+static const struct device_weight *weight_of(const struct tensor *tensor) {
+    return &((const struct cuda_weight *)tensor->handle)->device;
+}
+
 static void take_weight(struct cuda_op *op, const struct tensor *tensor) {
-    op->weight[op->n_weights++] = &((const struct cuda_weight *)tensor->handle)->device;
+    op->weight[op->n_weights++] = weight_of(tensor);
 }
 
 // Weights that one kernel multiplies share their format.
@@ -133,6 +148,32 @@ static void refuse(struct cuda_program *p, bool lacks, const char *what) {
     if (lacks && !p->failure.code) err_set(&p->failure, ERR_UNSUPPORTED, "%s are not supported on a CUDA device", what);
 }
 
+// Kernels find the weights of an expert that a row hits in tables on the device.
+static void resolve_moe(struct cuda_program *p, struct cuda_op *op) {
+    const struct op_moe *moe = &op->op.moe;
+    const size_t n = (size_t)moe->n_experts;
+    refuse(p, moe->router_bias || moe->gate_bias || moe->up_bias || moe->down_bias, "experts with biases");
+    refuse(p, moe->activation == ACTIVATION_SWIGLU_CLAMPED, "clamped activations");
+    struct device_weight *in = mem_alloc(2 * n * sizeof *in), *out = mem_alloc(n * sizeof *out);
+    for (size_t e = 0; e < n; e++) {
+        in[2 * e] = *weight_of(&moe->experts[e].gate);
+        in[2 * e + 1] = *weight_of(&moe->experts[e].up);
+        out[e] = *weight_of(&moe->experts[e].down);
+        assert(in[2 * e].format == in[0].format && in[2 * e + 1].format == in[0].format);
+        assert(out[e].format == out[0].format);
+    }
+    take_weight(op, &moe->router);
+    op->norm = take_vector(p, moe->norm_weight, p->common.shape.hidden);
+    op->experts = (struct cuda_experts){.gate = weight_of(&moe->experts[0].gate),
+                                        .up = weight_of(&moe->experts[0].up),
+                                        .down = weight_of(&moe->experts[0].down),
+                                        .all_in = copy_to_device(p, in, 2 * n * sizeof *in),
+                                        .all_out = copy_to_device(p, out, n * sizeof *out),
+                                        .in_format = operand_format_for(in->format)};
+    op->out_format = operand_format_for(out->format);
+    free(in), free(out);
+}
+
 void cuda_program_add(struct program *program, const struct op *op) {
     struct cuda_program *p = (struct cuda_program *)program;
     struct cuda_op resolved = {.op = *op};
@@ -154,12 +195,11 @@ void cuda_program_add(struct program *program, const struct op *op) {
         take_weight(&resolved, &op->head.weight);
         resolved.norm = take_vector(p, op->head.norm_weight, p->common.shape.hidden);
         break;
+    case OP_MOE:
+        resolve_moe(p, &resolved);
+        break;
     case OP_ATTENTION:
         refuse(p, op->attention.sinks, "attention sinks");
-        break;
-    case OP_MOE:
-        refuse(p, op->moe.router_bias || op->moe.gate_bias || op->moe.up_bias || op->moe.down_bias,
-               "experts with biases");
         break;
     case OP_SAMPLE:
     case OP_KINDS:
@@ -190,11 +230,37 @@ static void *place(struct layout *layout, size_t count, size_t n_bytes) {
     return at;
 }
 
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
 static size_t operand_bytes_max(const struct cuda_program *p) {
     size_t most = operand_bytes(OPERAND_BF16);
-    for (int i = 0; i < p->n_ops; i++)
-        if (operand_bytes(p->ops[i].in_format) > most) most = operand_bytes(p->ops[i].in_format);
+    for (int i = 0; i < p->n_ops; i++) most = max_size(most, operand_bytes(p->ops[i].in_format));
     return most;
+}
+
+static void place_experts(struct cuda_program *p, struct layout *layout) {
+    const struct program_shape *shape = &p->common.shape;
+    size_t rows = (size_t)shape->rows_max, n_slots = rows * (size_t)shape->n_hit, in = 0, middle = 0;
+    for (int i = 0; i < p->n_ops; i++) {
+        const struct cuda_op *op = &p->ops[i];
+        if (op->op.kind != OP_MOE) continue;
+        if (op->experts.in_format != op->in_format) in = max_size(in, operand_bytes(op->experts.in_format));
+        middle = max_size(middle, operand_bytes(op->out_format));
+    }
+    p->router = place(layout, rows * (size_t)shape->n_experts, sizeof(float));
+    p->expert_in = place(layout, rows * (size_t)shape->hidden, in);
+    p->expert_middle = place(layout, n_slots * (size_t)shape->expert_width, middle);
+    p->expert_out = place(layout, n_slots * (size_t)shape->hidden, sizeof(float));
+    p->slots = (struct experts_slots){
+        .expert = place(layout, n_slots, sizeof(int32_t)),
+        .weight = place(layout, n_slots, sizeof(float)),
+        .slot = place(layout, n_slots, sizeof(int32_t)),
+        .row = place(layout, n_slots, sizeof(int32_t)),
+        .tiles = place(layout, n_slots, sizeof(struct expert_tile)), // of one slot or more
+        .n_tiles = place(layout, 1, sizeof(int32_t)),
+    };
 }
 
 static void place_all(struct cuda_program *p, struct layout *layout) {
@@ -213,6 +279,7 @@ static void place_all(struct cuda_program *p, struct layout *layout) {
     p->attention = place(layout, rows * (size_t)shape->q_width, operand);
     p->mlp = place(layout, rows * (size_t)shape->mlp_width, operand);
     p->linear = place(layout, rows * (size_t)shape->hidden, sizeof(float));
+    if (shape->n_experts) place_experts(p, layout);
     p->partials = place(layout, 1, p->pack.attention.partial_bytes);
     p->logits = place(layout, logit_rows * (size_t)shape->vocab, sizeof(float));
     p->own_logits = p->logits;
@@ -276,6 +343,7 @@ static int open_products(struct cuda_program *p, struct err *err) {
     const struct program_shape *shape = &p->common.shape;
     int32_t widest_in = max_i32(shape->hidden, max_i32(shape->q_width, shape->mlp_width));
     int32_t widest_out = max_i32(max_i32(widest_in, shape->vocab), shape->q_width + 2 * shape->kv_width);
+    widest_out = max_i32(widest_out, shape->n_experts);
     struct product_engine_options options = {.deterministic = p->backend->deterministic,
                                              .format = widest_format(p),
                                              .rows_max = max_i32(shape->rows_max, shape->logit_rows_max),

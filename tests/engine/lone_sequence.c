@@ -10,7 +10,7 @@
 bool lone_open(struct lone_engine *lone, const struct lone_options *options) {
     struct err err = {0};
     struct model_options model = {.path = options->path};
-    struct backend_options backend = {.device = "cpu",
+    struct backend_options backend = {.device = options->device ? options->device : "cpu",
                                       .instruction_set = options->instruction_set ? options->instruction_set : "auto",
                                       .n_threads = options->n_threads};
     struct engine_options engine = {.kv_bytes = 64 << 20,
@@ -20,7 +20,7 @@ bool lone_open(struct lone_engine *lone, const struct lone_options *options) {
                                     .context = options->context,
                                     .steps_in_flight = options->steps_in_flight ? options->steps_in_flight : 1};
     int rc = backend_open(&lone->backend, &backend, &err);
-    if (rc == ERR_UNSUPPORTED) return false;
+    if (rc == ERR_UNSUPPORTED && !options->device) return false;
     if (rc) fail_msg("%s", err.text);
     if (model_open(&lone->model, &model, &err)) fail_msg("%s", err.text);
     if (engine_open(&lone->engine, lone->model, lone->backend, &engine, &err)) fail_msg("%s", err.text);
@@ -72,7 +72,8 @@ int32_t lone_compute(struct lone_engine *lone, const int32_t *tokens, int32_t fi
     engine_submit(lone->engine);
     const struct sample_result *results;
     struct step_record record;
-    assert_int_equal(engine_collect(lone->engine, &results, &record, NULL), 0);
+    struct err err = {0};
+    if (engine_collect(lone->engine, &results, &record, &err)) fail_msg("%s", err.text);
     size_t vocab = (size_t)lone->model->spec.vocab;
     for (int32_t i = 0; logits && i < n; i++)
         memcpy(logits + (size_t)i * vocab, engine_logits(lone->engine, i), vocab * sizeof *logits);

@@ -12,6 +12,7 @@ struct lone_engine {
 
 struct lone_options {
     const char *path;            // of the model
+    const char *device;          // NULL: cpu
     const char *instruction_set; // NULL: auto
     int n_threads;               // 0: auto
     const char *kv_format;       // NULL: f32
