@@ -7,11 +7,12 @@ static bool has_fine_groups(const struct device_weight *weight) {
 }
 
 // Experts that are hit by EXPERT_SLOTS_FEW / 2 rows on average seldom have more than EXPERT_SLOTS_FEW; those that have
-// get a second tile, whose weights come from the L2.
+// get a second tile, whose weights come from the L2. From half a large tile a row on average, large tiles are worth it.
 int32_t experts_tile_slots(const struct device_weight *in, const struct device_weight *out, int32_t n_rows,
                            int32_t n_hit, int32_t n_experts, bool deterministic) {
-    (void)deterministic;
     const bool few = n_rows <= EXPERT_SLOTS_FEW || n_rows * n_hit <= n_experts * EXPERT_SLOTS_FEW / 2;
+    const bool many = n_rows * n_hit >= n_experts * EXPERT_SLOTS_MANY / 2;
+    if (many && !deterministic && experts_many_fits(in) && experts_many_fits(out)) return EXPERT_SLOTS_MANY;
     return few || has_fine_groups(in) || has_fine_groups(out) ? EXPERT_SLOTS_FEW : EXPERT_SLOTS_SOME;
 }
 
@@ -22,5 +23,6 @@ int32_t experts_tiles_max(int32_t n_rows, int32_t n_hit, int32_t n_experts, int3
 }
 
 cudaError_t experts_product(const struct experts_product *op, cudaStream_t stream) {
+    if (op->tile_slots == EXPERT_SLOTS_MANY) return experts_many(op, stream);
     return product_own_fits(op->product.weight[0]) ? experts_own(op, stream) : experts_plain(op, stream);
 }

@@ -261,19 +261,12 @@ static __device__ __forceinline__ void own_lane_at(struct own_lane *lane, const 
     lane->end = min(chunk_end, (n_in / inputs - t + 3) / 4);
 }
 
-// A block of a product: tiles of outputs from blockIdx.y on, its tokens.
-template <int FORMAT, int NT, bool GATHER>
-static __device__ __forceinline__ void own_block(const struct own_arguments *a, const struct product_rows *rows,
-                                                 float (*partial)[8 * PARTIAL_PITCH]) {
+// Adds the slices of a tile, eight tokens at a time, and writes them. `partial`: of the whole block.
+template <int NT>
+static __device__ __forceinline__ void own_write(const float sum[2][NT][4], const struct own_arguments *a,
+                                                 const struct product_rows *rows, float (*partial)[8 * PARTIAL_PITCH],
+                                                 int32_t tile, int tile_in_block) {
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    const int slice = warp % a->n_slices, tile_in_block = warp / a->n_slices;
-    const int32_t tile = blockIdx.y * (blockDim.x / 32 / a->n_slices) + tile_in_block;
-    const int32_t inputs = own_pieces<FORMAT>() * 32, n_chunks = (a->weight[0].n_in + inputs - 1) / inputs;
-    const int32_t begin = n_chunks * slice / a->n_slices, end = n_chunks * (slice + 1) / a->n_slices;
-    struct own_lane lane;
-    own_lane_at<FORMAT, NT, GATHER>(&lane, a, rows, tile, end);
-    float sum[2][NT][4] = {};
-    own_sum_slice<FORMAT, NT, GATHER>(sum, a, &lane, begin, end);
 #pragma unroll 1
     for (int turn = 0; turn < NT; turn++) {
         if (turn) __syncthreads();
@@ -288,4 +281,20 @@ static __device__ __forceinline__ void own_block(const struct own_arguments *a, 
         own_write_tokens(a, rows, partial[tile_in_block * a->n_slices], tile, rows->first + turn * 8,
                          threadIdx.x - tile_in_block * a->n_slices * 32);
     }
+}
+
+// A block of a product: tiles of outputs from blockIdx.y on, its tokens.
+template <int FORMAT, int NT, bool GATHER>
+static __device__ __forceinline__ void own_block(const struct own_arguments *a, const struct product_rows *rows,
+                                                 float (*partial)[8 * PARTIAL_PITCH]) {
+    const int warp = threadIdx.x / 32;
+    const int slice = warp % a->n_slices, tile_in_block = warp / a->n_slices;
+    const int32_t tile = blockIdx.y * (blockDim.x / 32 / a->n_slices) + tile_in_block;
+    const int32_t inputs = own_pieces<FORMAT>() * 32, n_chunks = (a->weight[0].n_in + inputs - 1) / inputs;
+    const int32_t begin = n_chunks * slice / a->n_slices, end = n_chunks * (slice + 1) / a->n_slices;
+    struct own_lane lane;
+    own_lane_at<FORMAT, NT, GATHER>(&lane, a, rows, tile, end);
+    float sum[2][NT][4] = {};
+    own_sum_slice<FORMAT, NT, GATHER>(sum, a, &lane, begin, end);
+    own_write<NT>(sum, a, rows, partial, tile, tile_in_block);
 }

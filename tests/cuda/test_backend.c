@@ -24,6 +24,9 @@ static void experts_agree_with_plain_arithmetic(void **state) {
     (void)state;
     struct tiny_device device = device_of(false);
     for (size_t s = 0; s < N_TINY_EXPERT_SHAPES; s++) check_agreement_with_plain(&tiny_expert_shapes[s], &device);
+    static const struct tiny_shape often_hit = {
+        64, 4, 2, 16, 72, 50, TENSOR_F16, KV_F32, ACTIVATION_SILU, true, false, false, false, 16, 0, 0, 3, 3, true};
+    check_agreement_with_plain(&often_hit, &device);
 }
 
 static void caches_in_fp8_agree_with_plain_arithmetic(void **state) {
@@ -223,6 +226,31 @@ static void formats_that_the_device_lacks_are_refused(void **state) {
     assert_int_equal(backend_weight_load(backend, &tensor, WEIGHT_INT8, &err), ERR_INVALID);
     assert_non_null(strstr(err.text, "int8"));
     assert_null(tensor.handle);
+    backend_close(backend);
+}
+
+static void shapes_that_the_device_lacks_are_refused(void **state) {
+    (void)state;
+    struct tiny_device device = device_of(false);
+    struct backend *backend;
+    assert_int_equal(tiny_backend_open(&backend, &device, NULL), 0);
+    struct err err = {0};
+    const struct kv_shape odd = {1, 2, 6, 16, 4, KV_F32}, even = {1, 2, 8, 16, 4, KV_F32};
+    assert_int_equal(backend_kv_open(backend, &odd, &err), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "width 6"));
+    assert_int_equal(backend_kv_open(backend, &even, NULL), 0);
+    const struct program_shape shape = {.rows_max = 50000,
+                                        .sequences_max = 8,
+                                        .logit_rows_max = 8,
+                                        .hidden = 8192,
+                                        .vocab = 64,
+                                        .vocab_rows = 64,
+                                        .n_experts = 64,
+                                        .n_hit = 8,
+                                        .expert_width = 1024};
+    struct program *program = NULL;
+    assert_int_equal(program_open(&program, backend, &shape, &err), ERR_LIMIT);
+    assert_non_null(strstr(err.text, "50000 rows"));
     backend_close(backend);
 }
 
@@ -470,6 +498,7 @@ int main(void) {
         cmocka_unit_test(sampled_steps_tell_the_time_of_each_operation),
         cmocka_unit_test(quantised_weights_stay_close),
         cmocka_unit_test(formats_that_the_device_lacks_are_refused),
+        cmocka_unit_test(shapes_that_the_device_lacks_are_refused),
         cmocka_unit_test(memory_is_what_the_driver_counts),
 #ifdef OPTIMA_CUDA_EMULATION
         cmocka_unit_test(failures_while_opening_leave_a_line_and_nothing_else),

@@ -297,6 +297,13 @@ static void check_case(const struct expert_case *c, uint64_t key) {
     assert_memory_equal(gate[0], gate[1], (size_t)counts[1] * row_bytes);
     assert_memory_equal(gate[0], gate[2], (size_t)counts[2] * row_bytes);
     for (int i = 0; i < 3; i++) free(gate[i]);
+    if (experts_many_fits(&in.weight[0][0].device) && experts_many_fits(&out.weight[0][0].device)) {
+        struct routed r;
+        routed_make(&r, c->n_rows, c->n_rows + 2, c->n_experts, c->n_hit, true, EXPERT_SLOTS_MANY, c->spread, 77);
+        check_products(c, &in, &out, &r, 1e-5, &gate[0]);
+        routed_free(&r);
+        free(gate[0]);
+    }
     stack_free(&in), stack_free(&out);
 }
 
@@ -315,6 +322,8 @@ static void products_of_experts_are_exact_sums(void **state) {
         {KIND_INT4(128, false), KIND_INT4(128, false), 35, 3, 2, 128, 128, SPREAD_EVEN},
         {KIND_INT4(128, true), KIND_INT4(128, true), 4, 12, 1, 256, 128, SPREAD_EVEN},
         {KIND_INT4(32, true), KIND_INT4(64, true), 10, 3, 2, 128, 128, SPREAD_EVEN},
+        {KIND_BF16, KIND_BF16, 150, 4, 2, 328, 136, SPREAD_EVEN}, // more chunks than are on their way at once
+        {KIND_INT4(128, true), KIND_FP8_128, 65, 2, 1, 640, 256, SPREAD_EVEN},
         {KIND_F32, KIND_F32, 11, 5, 2, 31, 17, SPREAD_EVEN},
         {KIND_BF16, KIND_BF16, 35, 3, 2, 64, 50, SPREAD_ONE},
         {KIND_FP8, KIND_FP8, 10, 3, 3, 20, 33, SPREAD_EVEN},
