@@ -1,11 +1,12 @@
 """What speculation gains: tokens a second with each way of guessing over those without, at several numbers of streams.
 
     speculation.py [--binary build/optima] [--model PATH | --config CONFIG] [--text chat|repeat] [--streams 1,8,32] [--rounds 3]
-                   [--tokens 200] [--how off,draft,ngram,draft/1,...]
+                   [--tokens 200] [--threads 1] [--how off,draft,ngram,draft/1,...]
 
 HOW is what --speculate takes; HOW/K guesses K tokens always, without the governor. One server for each, all started first; the
 rounds take them in turn, so that a noisy machine disturbs all alike. Printed: the median of the ratios to `off` of the same round with
-their spread, the share of drafts accepted, the gain that the server reports. What measured acceptance and step times allow is the best
+their spread, by the clock and by processor time, which on a busy machine and with --threads 1 is the steadier one; the share of drafts
+accepted; the gain that the server reports. What measured acceptance and step times allow is the best
 of the rows with a fixed K. Standard library only.
 """
 
@@ -28,7 +29,7 @@ class Server:
     def __init__(self, binary, arguments):
         self.process = subprocess.Popen([binary, "serve", "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for line in self.process.stdout:
-            found = re.search(r"listens on (http://[^ ]+)", line)
+            found = re.search(r"listens on (http://\S+)", line)
             if found:
                 self.url = found.group(1)
             if line.startswith("ready"):
@@ -46,6 +47,11 @@ class Server:
     def post(self, path, body):
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
         return json.loads(urllib.request.urlopen(request, timeout=600).read())
+
+    def processor_seconds(self):
+        with open(f"/proc/{self.process.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def metrics(self):
         found = {}
@@ -65,7 +71,7 @@ def ask(server, options, i):
 
 def run(server, options, streams, first):
     """Tokens a second of that many streams that ask one after the other, and what the metrics say about it."""
-    before, began = server.metrics(), time.monotonic()
+    before, began, processor = server.metrics(), time.monotonic(), server.processor_seconds()
     with concurrent.futures.ThreadPoolExecutor(streams) as pool:
         list(pool.map(lambda i: ask(server, options, first + i), range(streams * options.each)))
     seconds, after = time.monotonic() - began, server.metrics()
@@ -73,7 +79,7 @@ def run(server, options, streams, first):
     tokens = change["vllm:generation_tokens_total"]
     return {
         "rate": tokens / seconds,
-        "busy": tokens / change["optima_busy_seconds_total"],
+        "work": tokens / max(server.processor_seconds() - processor, 0.01),
         "drafted": change.get("vllm:spec_decode_num_draft_tokens_total", 0),
         "accepted": change.get("vllm:spec_decode_num_accepted_tokens_total", 0),
         "tokens": tokens,
@@ -91,9 +97,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--each", type=int, default=2, help="requests of each stream in a round")
+    parser.add_argument("--threads")
     parser.add_argument("--how", default="off,draft,ngram")
     options = parser.parse_args()
     model = ["--random-weights", options.config] if options.config else [options.model] if options.model else []
+    model += ["--threads", options.threads] if options.threads else []
     servers = {}
     for how in options.how.split(","):
         kind, _, fixed = how.partition("/")
@@ -105,9 +113,10 @@ def main():
             rounds.append({how: run(server, options, streams, 100 * number) for how, server in servers.items()})
         for how in servers:
             ratios = sorted(r[how]["rate"] / r["off"]["rate"] for r in rounds[1:])
+            works = sorted(r[how]["work"] / r["off"]["work"] for r in rounds[1:])
             total = {key: sum(r[how][key] for r in rounds[1:]) for key in ("drafted", "accepted", "tokens")}
             print(f"{streams:3} streams {how:10} {statistics.median(r[how]['rate'] for r in rounds[1:]):8.0f} tokens/s, {statistics.median(ratios):5.2f} "
-                  f"({ratios[0]:.2f} to {ratios[-1]:.2f}) of off; {total['accepted']:.0f} of {total['drafted']:.0f} drafts accepted, "
+                  f"({ratios[0]:.2f} to {ratios[-1]:.2f}) of off, by processor time {statistics.median(works):5.2f} ({works[0]:.2f} to {works[-1]:.2f}); {total['accepted']:.0f} of {total['drafted']:.0f} drafts accepted, "
                   f"{total['accepted'] / total['tokens']:.0%} of the tokens; reported gain {rounds[-1][how]['gain']:.2f}", flush=True)
     print(f"load average {os.getloadavg()[0]:.1f} at the end")
     for server in servers.values():

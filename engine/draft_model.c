@@ -108,15 +108,20 @@ static void add_rows(struct draft_model *draft, struct step_input *input, struct
 }
 
 // Runs the step; a device that has failed will say so to the target, and then nothing is proposed.
-static const struct sample_result *run_step(struct draft_model *draft, int32_t *n_ns) {
+static const struct sample_result *run_step(struct draft_model *draft, int32_t n_sequences, int32_t n_rows) {
     const struct sample_result *results;
     struct step_record record;
     uint64_t start_ns = clock_now_ns();
     engine_submit(draft->engine);
     if (engine_collect(draft->engine, &results, &record, NULL)) return NULL;
-    uint64_t ns = clock_now_ns() - start_ns;
-    draft->common.steps_ns += ns;
-    *n_ns = ns > INT32_MAX ? INT32_MAX : (int32_t)ns;
+    double ns = (double)(clock_now_ns() - start_ns);
+    if (n_rows == n_sequences)
+        learn_round(draft, n_rows, ns);
+    else
+        learn_rows(draft, n_sequences, n_rows, ns);
+    // What disturbed this step will not disturb the next one: it counts as far as it could be the draft model's doing.
+    double usual_ns = round_ns(draft, n_sequences) + draft->common.row_ns * (n_rows - n_sequences);
+    draft->common.steps_ns += (uint64_t)(usual_ns > 0 && ns > 2 * usual_ns ? 2 * usual_ns : ns);
     return results;
 }
 
@@ -148,14 +153,12 @@ static int32_t catch_up(struct draft_model *draft, struct drafting *items, int32
     struct step_input *input = engine_next_input(draft->engine);
     // Who lags little must not wait for who lags much.
     qsort(items, (size_t)n, sizeof *items, compare_lag);
-    int32_t n_drawing = 0, n_seen = n, ns;
+    int32_t n_drawing = 0, n_seen = n;
     for (int32_t i = 0; i < n_seen; i++)
         if (add_lag(draft, input, &items[i])) items[n_drawing++] = items[i];
     if (input->n_rows == 0) return 0;
-    int32_t n_rows = input->n_rows, n_sequences = input->n_sequences;
-    const struct sample_result *results = run_step(draft, &ns);
+    const struct sample_result *results = run_step(draft, input->n_sequences, input->n_rows);
     if (!results) return 0;
-    learn_rows(draft, n_sequences, n_rows, ns);
     for (int32_t i = 0; i < n_drawing; i++) {
         struct draft_query *query = items[i].query;
         query->tokens[query->n++] = results[i].token;
@@ -178,12 +181,10 @@ static int32_t keep_going(const struct draft_model *draft, struct drafting *item
 
 static int32_t run_round(struct draft_model *draft, struct drafting *items, int32_t n) {
     struct step_input *input = engine_next_input(draft->engine);
-    int32_t ns;
     for (int32_t i = 0; i < n; i++)
         add_rows(draft, input, &items[i], &items[i].query->tokens[items[i].query->n - 1], 1, true);
-    const struct sample_result *results = run_step(draft, &ns);
+    const struct sample_result *results = run_step(draft, n, n);
     if (!results) return 0;
-    learn_round(draft, n, ns);
     for (int32_t i = 0; i < n; i++) items[i].query->tokens[items[i].query->n++] = results[i].token;
     return n;
 }

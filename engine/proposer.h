@@ -35,7 +35,7 @@ struct proposer {
     // Of a proposer that runs steps: what one draft for each of n sequences takes, and one row that it lags behind.
     double (*round_ns)(const void *proposer, int32_t n_sequences);
     double row_ns;
-    uint64_t steps_ns; // that the last call of propose took
+    uint64_t steps_ns; // that the last call of propose took, less what disturbed it
     // Rows that it must compute before it can draft for this sequence, -1: it cannot. NULL: none.
     int32_t (*lag)(const struct proposer *proposer, const struct draft_query *query);
     // Fills n, strength and tokens of each query. What is outside the vocabulary is a programming error.
