@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/typical.h"
 #include "engine/draft_slots.h"
 #include "engine/memory_plan.h"
 #include "models/tokenizer.h"
@@ -16,12 +17,6 @@ enum {
     SLOTS_MAX = 64,      // sequences that may have drafts at a time
     MEMORY_SHARE = 16,   // of what is free, for the KV cache
     CATCH_UP_ROWS = 512, // in one step
-    ROUND_SAMPLES = 8,   // that a mean runs over
-};
-
-// What a step of some number of rows takes; of about the same numbers together.
-struct round_time {
-    double ns, n_rows;
 };
 
 enum { ROUND_TIMES = 8 }; // 1, 2, 3-4, 5-8, ...
@@ -32,9 +27,10 @@ struct draft_model {
     struct backend *backend;
     struct engine *engine;
     struct draft_slots slots;
-    int32_t slot_blocks; // of each slot: slot i has blocks i * slot_blocks ...
-    int32_t vocab;       // of the target: ids beyond it cannot be proposed
-    struct round_time rounds[ROUND_TIMES];
+    int32_t slot_blocks;                // of each slot: slot i has blocks i * slot_blocks ...
+    int32_t vocab;                      // of the target: ids beyond it cannot be proposed
+    struct typical rounds[ROUND_TIMES]; // nanoseconds of a step, by its rows
+    struct typical row_ns;
 };
 
 // Of one query in the call that is going on.
@@ -51,29 +47,20 @@ static int round_index(int32_t n_rows) {
     return i;
 }
 
-static void learn_round(struct draft_model *draft, int32_t n_rows, double ns) {
-    struct round_time *time = &draft->rounds[round_index(n_rows)];
-    if (time->ns <= 0) *time = (struct round_time){ns, n_rows};
-    double near_ns = ns > 2 * time->ns ? 2 * time->ns : ns;
-    time->ns += (near_ns - time->ns) / ROUND_SAMPLES;
-    time->n_rows += (n_rows - time->n_rows) / ROUND_SAMPLES;
-}
-
 static double round_ns(const void *proposer, int32_t n_sequences) {
     const struct draft_model *draft = proposer;
     int index = round_index(n_sequences), nearest = -1;
     for (int i = 0; i < ROUND_TIMES; i++)
-        if (draft->rounds[i].ns > 0 && (nearest < 0 || abs(i - index) < abs(nearest - index))) nearest = i;
-    return nearest < 0 ? 0 : draft->rounds[nearest].ns;
+        if (draft->rounds[i].n_samples && (nearest < 0 || abs(i - index) < abs(nearest - index))) nearest = i;
+    return nearest < 0 ? 0 : draft->rounds[nearest].value;
 }
 
-// Rows cost most where they are few; catching up brings many.
+// A step in which some catch up says what a row costs only if it has many.
 static void learn_rows(struct draft_model *draft, int32_t n_sequences, int32_t n_rows, double ns) {
     if (n_rows < 2 * n_sequences + 16) return;
     double row_ns = (ns - round_ns(draft, n_sequences)) / (n_rows - n_sequences);
-    if (row_ns < 0) row_ns = 0;
-    draft->common.row_ns =
-        draft->common.row_ns > 0 ? draft->common.row_ns + (row_ns - draft->common.row_ns) / 4 : row_ns;
+    typical_learn(&draft->row_ns, row_ns > 0 ? row_ns : 0);
+    draft->common.row_ns = draft->row_ns.value;
 }
 
 // ----------------------------------------------------------------------------------------------------- drafting
@@ -116,7 +103,7 @@ static const struct sample_result *run_step(struct draft_model *draft, int32_t n
     if (engine_collect(draft->engine, &results, &record, NULL)) return NULL;
     double ns = (double)(clock_now_ns() - start_ns);
     if (n_rows == n_sequences)
-        learn_round(draft, n_rows, ns);
+        typical_learn(&draft->rounds[round_index(n_rows)], ns);
     else
         learn_rows(draft, n_sequences, n_rows, ns);
     // What disturbed this step will not disturb the next one: it counts as far as it could be the draft model's doing.

@@ -4,8 +4,6 @@
 #include <math.h>
 
 enum {
-    TRUSTED_SAMPLES = 3, // fewer may all have been disturbed: the fastest counts
-    STEADY_SAMPLES = 12, // the mean runs over so many
     REFRESH_STEPS = 128, // after so many, a step without drafts says again how long these take
     STALE_STEPS = 4096,  // after so many, what drafts cost is forgotten
     TRIAL_DRAFTS = 2,
@@ -39,41 +37,43 @@ static int32_t level_of(double drafts_each) {
 // ---------------------------------------------------------------------------------------------------- time of steps
 
 static void cell_learn(struct step_cell *cell, double ns, double drafts_each, int64_t now) {
-    if (cell->n_samples == 0) {
-        *cell = (struct step_cell){.ns = ns, .drafts_each = drafts_each};
-    } else if (cell->n_samples < TRUSTED_SAMPLES) {
-        cell->ns = fmin(cell->ns, ns);
-    } else {
-        // Steps that something else disturbed count as little slower ones.
-        double near_ns = fmax(fmin(ns, cell->ns * 1.25), cell->ns * 0.8);
-        cell->ns +=
-            (near_ns - cell->ns) / (double)(cell->n_samples < STEADY_SAMPLES ? cell->n_samples : STEADY_SAMPLES);
-    }
+    if (cell->ns.n_samples == 0) cell->drafts_each = drafts_each;
+    typical_learn(&cell->ns, ns);
     cell->drafts_each += (drafts_each - cell->drafts_each) / 4;
-    cell->n_samples++;
     cell->last_step = now;
 }
 
 static bool is_known(const struct governor *governor, const struct step_cell *cell) {
-    return cell->n_samples >= TRUSTED_SAMPLES && governor->n_steps - cell->last_step < STALE_STEPS;
+    return cell->ns.n_samples >= TYPICAL_TRUSTED && governor->n_steps - cell->last_step < STALE_STEPS;
+}
+
+// More drafts take no less time, and what disturbs a step makes it longer: what is known of a level is no more than
+// what is known of those above it. 0: nothing is.
+static double level_ns(const struct governor *governor, const struct step_cell *cells, int32_t level) {
+    double ns = 0;
+    for (int32_t l = level; l < GOVERNOR_LEVELS; l++)
+        if (is_known(governor, &cells[l]) && (ns <= 0 || cells[l].ns.value < ns)) ns = cells[l].ns.value;
+    return ns;
 }
 
 double governor_step_ns(const struct governor *governor, int32_t n_sequences, int32_t n_drafts) {
     const struct step_cell *cells = governor->cells[load_of(n_sequences)];
     const double drafts_each = (double)n_drafts / n_sequences;
-    if (!cells[0].n_samples) return 0;
-    // Between the levels that are known, along a line; beyond them, with half of the slope from no drafts to the last,
-    // so that what is not known is tried rather than feared.
-    double low_each = 0, low_ns = cells[0].ns;
+    if (cells[0].ns.n_samples < TYPICAL_TRUSTED) return 0;
+    // Between the levels that are known, along a line; beyond them, with less than the slope from no drafts to the
+    // last, so that what is not known is tried rather than feared.
+    double plain_ns = level_ns(governor, cells, 0);
+    if (plain_ns <= 0 || cells[0].ns.value < plain_ns) plain_ns = cells[0].ns.value;
+    double low_each = 0, low_ns = plain_ns;
     for (int32_t l = 1; l < GOVERNOR_LEVELS; l++) {
         if (!is_known(governor, &cells[l])) continue;
-        double ns = fmax(cells[l].ns, low_ns), each = cells[l].drafts_each;
+        double ns = level_ns(governor, cells, l), each = cells[l].drafts_each;
         if (each >= drafts_each) return low_ns + (ns - low_ns) * (drafts_each - low_each) / (each - low_each);
         low_each = each, low_ns = ns;
     }
     double row_ns = governor->draft_row_ns;
-    if (row_ns <= 0) row_ns = ROW_SHARE_UNKNOWN * cells[0].ns / n_sequences;
-    if (low_each > 0) row_ns = SLOPE_BEYOND * (low_ns - cells[0].ns) / (low_each * n_sequences);
+    if (row_ns <= 0) row_ns = ROW_SHARE_UNKNOWN * plain_ns / n_sequences;
+    if (low_each > 0) row_ns = SLOPE_BEYOND * (low_ns - plain_ns) / (low_each * n_sequences);
     return low_ns + row_ns * (drafts_each - low_each) * n_sequences;
 }
 
@@ -97,8 +97,9 @@ void governor_learn_step(struct governor *governor, const struct governor_step *
     double each = (double)step->n_drafts / step->n_sequences;
     struct step_cell *cells = governor->cells[load_of(step->n_sequences)];
     cell_learn(&cells[level_of(each)], step_ns, each, governor->n_steps);
-    if (step->n_drafts && cells[0].n_samples)
-        governor->draft_row_ns = fmax(cells[level_of(each)].ns - cells[0].ns, 0) / step->n_drafts;
+    if (step->n_drafts && is_known(governor, &cells[level_of(each)]) && is_known(governor, &cells[0]))
+        governor->draft_row_ns =
+            fmax(level_ns(governor, cells, level_of(each)) - level_ns(governor, cells, 0), 0) / step->n_drafts;
     learn_gain(governor, step);
 }
 
@@ -220,7 +221,8 @@ void governor_choose(struct governor *governor, struct governor_candidate *candi
     for (int32_t i = 0; i < n_candidates; i++) candidates[i].n = 0;
     const struct step_cell *plain = &governor->cells[load_of(n_sequences)][0];
     // Without knowing what a step takes that has no drafts, nothing can be compared.
-    if (n_candidates == 0 || plain->n_samples < TRUSTED_SAMPLES || governor->n_steps - plain->last_step > REFRESH_STEPS)
+    if (n_candidates == 0 || plain->ns.n_samples < TYPICAL_TRUSTED ||
+        governor->n_steps - plain->last_step > REFRESH_STEPS)
         return;
     double least = choose_least(governor, candidates, n_candidates, n_sequences, cost);
     for (int32_t i = 0; i < n_candidates; i++) candidates[i].n = drafts_above(&candidates[i], least);

@@ -7,6 +7,7 @@
 // Thread: the step thread.
 #pragma once
 
+#include "base/typical.h"
 #include "engine/proposer.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,8 +21,8 @@ struct acceptance {
 
 // Steps with about as many drafts for each sequence.
 struct step_cell {
-    double ns, drafts_each; // running means
-    int64_t n_samples;      // 0: never seen
+    struct typical ns;
+    double drafts_each; // a running mean
     int64_t last_step;
 };
 

@@ -15,6 +15,7 @@ struct world {
     double step_ns, row_ns; // a step: fixed part, and each row
     double rate;            // of every draft
     double round_ns;        // of drafting for all; 0: drafts cost nothing
+    bool is_shared;         // with others, who take the processor away for some 20 ms now and then
     double noise;           // +- of each time
 };
 
@@ -57,6 +58,15 @@ static int32_t keep(struct crowd *crowd, double rate, int32_t n) {
     return n_kept;
 }
 
+// The time of a step as it is seen.
+static double disturb(const struct world *world, struct crowd *crowd, double ns) {
+    double seen = ns * (1 + world->noise * (2 * uniform(crowd) - 1));
+    if (world->noise > 0 && uniform(crowd) < 0.03) seen *= 3;
+    // Longer steps are interrupted more often.
+    if (world->is_shared && uniform(crowd) < ns / 6e6) seen += 5e6 + 25e6 * uniform(crowd);
+    return seen;
+}
+
 static void run_step(struct governor *governor, const struct world *world, struct crowd *crowd) {
     struct governor_candidate candidates[SEQUENCES_MAX];
     struct draft_cost cost = {world->round_ns > 0 ? round_ns : NULL, 0, world};
@@ -76,9 +86,7 @@ static void run_step(struct governor *governor, const struct world *world, struc
     double ns = plain_ns(world, step.n_drafts);
     crowd->tokens += step.n_tokens;
     crowd->ns += ns + longest * world->round_ns;
-    double seen =
-        ns * (1 + world->noise * (2 * uniform(crowd) - 1)) * (world->noise > 0 && uniform(crowd) < 0.03 ? 3 : 1);
-    step.step_ns = (uint64_t)seen;
+    step.step_ns = (uint64_t)disturb(world, crowd, ns);
     step.draft_ns = (uint64_t)(longest * world->round_ns);
     governor_learn_step(governor, &step);
 }
@@ -86,17 +94,20 @@ static void run_step(struct governor *governor, const struct world *world, struc
 static void it_reaches_nearly_the_best_and_never_loses(void **state) {
     (void)state;
     static const struct world worlds[] = {
-        {"rows are free, one stream", 1, 1e6, 1e3, 0.7, 0, 0},
-        {"rows are free, sure drafts", 1, 1e6, 1e3, 0.97, 0, 0.1},
-        {"rows are free, bad drafts", 1, 1e6, 1e3, 0.02, 0, 0.1},
-        {"rows cost a tenth", 8, 1e6, 1e5, 0.6, 0, 0.1},
-        {"rows cost what a step costs", 1, 1e5, 1e6, 0.9, 0, 0.1},
-        {"a crowd that fills the machine", 32, 1e5, 1e5, 0.5, 0, 0.1},
-        {"a crowd with sure drafts", 32, 1e6, 1e5, 0.95, 0, 0.1},
-        {"a draft model, one stream", 1, 1e6, 3e4, 0.7, 1e5, 0.1},
-        {"a draft model that is too slow", 1, 1e6, 1e5, 0.6, 9e5, 0.1},
-        {"a draft model and eight streams", 8, 1e6, 6e4, 0.7, 1.5e5, 0.1},
-        {"a draft model in a full house", 64, 1e5, 1e5, 0.7, 5e5, 0.1},
+        {"rows are free, one stream", 1, 1e6, 1e3, 0.7, 0, false, 0},
+        {"rows are free, sure drafts", 1, 1e6, 1e3, 0.97, 0, false, 0.1},
+        {"rows are free, bad drafts", 1, 1e6, 1e3, 0.02, 0, false, 0.1},
+        {"rows cost a tenth", 8, 1e6, 1e5, 0.6, 0, false, 0.1},
+        {"rows cost what a step costs", 1, 1e5, 1e6, 0.9, 0, false, 0.1},
+        {"a crowd that fills the machine", 32, 1e5, 1e5, 0.5, 0, false, 0.1},
+        {"a crowd with sure drafts", 32, 1e6, 1e5, 0.95, 0, false, 0.1},
+        {"a draft model, one stream", 1, 1e6, 3e4, 0.7, 1e5, false, 0.1},
+        {"a draft model that is too slow", 1, 1e6, 1e5, 0.6, 9e5, false, 0.1},
+        {"a draft model and eight streams", 8, 1e6, 6e4, 0.7, 1.5e5, false, 0.1},
+        {"a draft model in a full house", 64, 1e5, 1e5, 0.7, 5e5, false, 0.1},
+        {"a draft model, one stream, a shared machine", 1, 0.6e6, 0.5e5, 0.75, 1e5, true, 0.1},
+        {"a draft model, four streams, a shared machine", 4, 0.6e6, 1e5, 0.75, 1.3e5, true, 0.1},
+        {"a draft model in a crowd, a shared machine", 8, 0.6e6, 2e5, 0.75, 2e5, true, 0.1},
     };
     for (size_t w = 0; w < sizeof worlds / sizeof *worlds; w++) {
         const struct world *world = &worlds[w];
@@ -106,8 +117,9 @@ static void it_reaches_nearly_the_best_and_never_loses(void **state) {
         memset(&crowd, 0, sizeof crowd);
         for (int i = 0; i < STEPS; i++) run_step(&governor, world, &crowd);
         double reached = crowd.tokens / crowd.ns, best = best_speed(world), off = speed(world, 0);
-        if (reached < 0.985 * off) fail_msg("%s: %.3f of the speed without drafts", world->what, reached / off);
-        if (reached - off < 0.9 * (best - off) - 0.015 * off)
+        if (reached < 0.98 * off) fail_msg("%s: %.3f of the speed without drafts", world->what, reached / off);
+        // A few hundredths go to trials, and to what noise makes look worth it.
+        if (reached - off < 0.9 * (best - off) - (world->is_shared ? 0.05 : 0.03) * off)
             fail_msg("%s: gains %.3f of %.3f", world->what, reached / off, best / off);
         // The gain that it reports is about the one that was had lately.
         double gain = governor_gain(&governor);
@@ -119,7 +131,7 @@ static void it_reaches_nearly_the_best_and_never_loses(void **state) {
 // Drafts that were useless become useful, and useless again.
 static void a_change_is_noticed(void **state) {
     (void)state;
-    struct world world = {"changing", 4, 1e6, 2e4, 0.03, 0, 0.05};
+    struct world world = {"changing", 4, 1e6, 2e4, 0.03, 0, false, 0.05};
     static struct governor governor;
     static struct crowd crowd;
     for (int i = 0; i < STEPS; i++) run_step(&governor, &world, &crowd);
