@@ -284,6 +284,7 @@ static void fill_ledger(const struct draft_model *draft, struct memory_ledger *l
     const struct memory_ledger *own = engine_memory(draft->engine);
     uint64_t reserved = 0, committed = 0;
     for (int i = 0; i < own->n_rows; i++) {
+        if (strcmp(own->rows[i].owner, "driver") == 0) continue; // the target's memory, seen from beside it
         reserved += own->rows[i].reserved_bytes;
         committed += own->rows[i].committed_bytes;
     }
