@@ -207,6 +207,10 @@ static void multiply_blocks(const struct matmul *m, int32_t end) {
 }
 
 void amx_matmul(const struct matmul *m) {
+    if (tensor_format_is_quantised(m->weight->format)) {
+        amx_matmul_packed(m);
+        return;
+    }
     if (m->weight->format != TENSOR_BF16) {
         avx512_matmul(m);
         return;

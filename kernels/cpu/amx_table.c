@@ -14,10 +14,9 @@
 #define amx_sample avx512_sample
 #define amx_peak_read avx512_peak_read
 #define amx_peak_f32 avx512_peak_f32
-#define amx_peak_int8 avx512_peak_int8
 
 const struct kernel_table amx_kernels = {.name = "amx",
-                                         .description = "avx512 (vnni), amx (bf16)",
+                                         .description = "avx512 (vnni), amx (bf16, int8)",
 #define X(type, name, arguments) .name = amx_##name,
                                          KERNELS(X)
 #undef X

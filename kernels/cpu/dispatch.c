@@ -25,10 +25,10 @@ static bool has_avx512(void) {
 }
 
 static bool has_amx(void) {
-    enum { LEAF = 7, EDX_AMX_BF16 = 1 << 22, EDX_AMX_TILE = 1 << 24 };
+    enum { LEAF = 7, EDX_AMX_BF16 = 1 << 22, EDX_AMX_TILE = 1 << 24, EDX_AMX_INT8 = 1 << 25 };
     unsigned eax, ebx, ecx, edx;
     if (!has_avx512() || !__get_cpuid_count(LEAF, 0, &eax, &ebx, &ecx, &edx)) return false;
-    return (edx & EDX_AMX_BF16) && (edx & EDX_AMX_TILE) && amx_permitted();
+    return (edx & EDX_AMX_BF16) && (edx & EDX_AMX_TILE) && (edx & EDX_AMX_INT8) && amx_permitted();
 }
 #endif
 

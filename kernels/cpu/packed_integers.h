@@ -5,6 +5,7 @@
 // few parts is spread out once into bytes and F32 scales that stay in the first-level cache while all rows pass it.
 #pragma once
 
+#include "kernels/cpu/packed_part.h"
 #include "kernels/cpu/packed_vectors.h"
 
 enum {
@@ -151,21 +152,35 @@ struct slice {
     vec sums[SLICE_ROWS * SLICE_PARTS];
 };
 
+// A group of a part as lines of bytes: codes, or codes less the zero point.
+VEC_INLINE void group_spread(char *to, const char *lines, enum tensor_format format, bool less_zero) {
+    const bool is_int4 = tensor_format_is_int4(format);
+    const ivec flip = ivec_all((int32_t)0x80808080);
+#pragma GCC unroll 4
+    for (int32_t pair = 0; pair < PACKED_GROUP / PACKED_QUAD / 2; pair++, to += 2 * sizeof(ivec)) {
+        ivec quads[2];
+        pair_load(quads, lines + (size_t)(is_int4 ? pair : 2 * pair) * PACKED_LINE, format, false);
+#pragma GCC unroll 2
+        for (int32_t q = 0; q < 2; q++) {
+            if (less_zero) quads[q] = is_int4 ? ivec_less_8(quads[q]) : ivec_xor(quads[q], flip);
+            ivec_store(to + (size_t)q * sizeof(ivec), quads[q]);
+        }
+    }
+}
+
+// Groups [group, group + n_groups) of n_parts parts. What comes next is on its way meanwhile.
 VEC_INLINE void slice_spread(struct slice *slice, const struct matmul *m, enum tensor_format format, int32_t part,
-                             int32_t n_parts, int32_t group, int32_t n_groups) {
+                             int32_t n_parts, int32_t group, int32_t n_groups, bool less_zero) {
+    const size_t n_bytes = packed_group_bytes(format);
+    const bool last = group + n_groups == packed_groups(m->weight->n_cols);
     for (int32_t i = 0; i < n_parts; i++) {
         const struct integer_part from = part_at(m, format, part + i);
+        const char *lines = from.numbers + (size_t)group * n_bytes;
+        const char *next = last ? part_at(m, format, part + i + n_parts).numbers : lines + (size_t)n_groups * n_bytes;
         for (int32_t g = 0; g < n_groups; g++) {
-            const char *lines = from.numbers + (size_t)(group + g) * packed_group_bytes(format);
-            char *to = slice->numbers[i][g];
-#pragma GCC unroll 4
-            for (int32_t pair = 0; pair < PACKED_GROUP / PACKED_QUAD / 2; pair++, to += 2 * sizeof(ivec)) {
-                ivec quads[2];
-                pair_load(quads, lines + (size_t)(tensor_format_is_int4(format) ? pair : 2 * pair) * PACKED_LINE,
-                          format, false);
-                ivec_store(to, quads[0]);
-                ivec_store(to + sizeof(ivec), quads[1]);
-            }
+            for (size_t at = 0; at < n_bytes; at += PACKED_LINE)
+                _mm_prefetch(next + (size_t)g * n_bytes + at, _MM_HINT_T1);
+            group_spread(slice->numbers[i][g], lines + (size_t)g * n_bytes, format, less_zero);
             const size_t at = (size_t)(group + g) * PACKED_OUTPUTS * sizeof(uint16_t);
             vec_store(slice->scales[i][g], vec_load_f16((const uint16_t *)(const void *)(from.scales + at)));
             if (tensor_format_has_offsets(format))
@@ -226,7 +241,7 @@ VEC_INLINE void slice_run(struct slice *slice, const struct matmul *m, enum tens
     for (int32_t i = 0; i < n_rows * n_parts; i++) slice->sums[i] = vec_zero();
     for (int32_t group = 0; group < all; group += SLICE_GROUPS) {
         const int32_t n_groups = all - group < SLICE_GROUPS ? all - group : SLICE_GROUPS;
-        slice_spread(slice, m, format, part, n_parts, group, n_groups);
+        slice_spread(slice, m, format, part, n_parts, group, n_groups, false);
         for (int32_t t = 0; t < n_tiles; t++) {
             const int32_t first = n_rows * t / n_tiles, next = n_rows * (t + 1) / n_tiles;
             slice_rows(slice, m, format, row + first, group, n_groups, slice->sums + first * n_parts, n_parts,

@@ -15,6 +15,12 @@ VEC_INLINE void ivec_store(void *p, ivec x) {
 VEC_INLINE ivec ivec_low(ivec x) {
     return _mm512_and_si512(x, _mm512_set1_epi8(15));
 }
+VEC_INLINE ivec ivec_less_8(ivec x) {
+    return _mm512_sub_epi8(x, _mm512_set1_epi8(8));
+}
+VEC_INLINE ivec ivec_xor(ivec a, ivec b) {
+    return _mm512_xor_si512(a, b);
+}
 VEC_INLINE ivec ivec_high(ivec x) {
     return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15));
 }
@@ -31,6 +37,12 @@ VEC_INLINE void ivec_store(void *p, ivec x) {
 }
 VEC_INLINE ivec ivec_low(ivec x) {
     return _mm256_and_si256(x, _mm256_set1_epi8(15));
+}
+VEC_INLINE ivec ivec_less_8(ivec x) {
+    return _mm256_sub_epi8(x, _mm256_set1_epi8(8));
+}
+VEC_INLINE ivec ivec_xor(ivec a, ivec b) {
+    return _mm256_xor_si256(a, b);
 }
 VEC_INLINE ivec ivec_high(ivec x) {
     return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15));
