@@ -79,6 +79,7 @@ struct packed_group {
 // The bits of 1.5 * 2^23; where integer sums start in formats with offsets.
 #define PACKED_START 0x4b400000
 
+// An odd number of cache lines, so that neighbouring rows do not compete for the same places of a cache.
 static inline size_t packed_activation_bytes(int32_t n) {
-    return (size_t)packed_groups(n) * sizeof(struct packed_group);
+    return ((size_t)packed_groups(n) | 1) * sizeof(struct packed_group);
 }

@@ -56,6 +56,8 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
 static size_t prepared_bytes(const struct cpu_program *p, int32_t n) {
     size_t exact = p->backend->kernels->activation_bytes(TENSOR_F32, n);
     size_t rounded = p->backend->kernels->activation_bytes(TENSOR_BF16, n);
+    size_t packed = p->backend->kernels->activation_bytes(TENSOR_INT8, n);
+    if (packed > exact) exact = packed;
     return exact > rounded ? exact : rounded;
 }
 
