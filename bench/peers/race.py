@@ -5,7 +5,8 @@
 Figures: tokens a second of a prompt of 512 (llama-bench), and of 1, 8 and 32 streams that write together after prompts
 of 128 tokens (llama-batched-bench); of optima both by `optima bench-model`. Each round measures both programs one after
 the other, every second round in the other order, and gives a ratio. The table shows medians and, of the ratios, the
-quartiles. FILES.json gets every number with machine, load and versions, FILES.svg a plot. Standard library only.
+quartiles. FILES.json gets, after each
+round, every number with machine, load and versions, FILES.svg a plot. Standard library only.
 """
 
 import argparse
@@ -119,6 +120,19 @@ def svg(figures, title, peer):
     return "\n".join(text + ["</svg>\n"])
 
 
+def title_of(options, loads):
+    threads = f"{options.threads} thread{'s' if options.threads > 1 else ''}"
+    return f"{pathlib.Path(options.model).name}, {threads}, load {statistics.median(loads):.1f}"
+
+
+def write_files(options, figures, loads, seen):
+    result = {"model": pathlib.Path(options.model).name, "machine": machine(), "threads": options.threads,
+              "peer": options.peer, **seen, "loads": loads, "date": datetime.date.today().isoformat(),
+              "figures": figures}
+    options.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    options.out.with_suffix(".svg").write_text(svg(figures, title_of(options, loads), options.peer))
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -163,17 +177,11 @@ def main():
             theirs.append(measure_peer(options))
         shown = ", ".join(f"{n} {a:.1f}/{b:.1f}" for n, a, b in zip(names(options), ours[-1], theirs[-1]))
         print(f"round {i + 1}, load {loads[-1]:.1f}: {shown}", flush=True)
-    figures = summarise(options, ours, theirs)
-    model = pathlib.Path(options.model).name
-    title = f"{model}, {options.threads} thread{'s' if options.threads > 1 else ''}, load {statistics.median(loads):.1f}"
-    print_table(figures, options.peer)
-    print(f"{title}; {seen['device']}; read {seen['read_bytes_per_s'] / 1e9:.1f} GB/s")
-    if options.out:
-        result = {"model": model, "machine": machine(), "threads": options.threads, "peer": options.peer,
-                  "device": seen["device"], "read_bytes_per_s": seen["read_bytes_per_s"], "loads": loads,
-                  "date": datetime.date.today().isoformat(), "figures": figures}
-        options.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-        options.out.with_suffix(".svg").write_text(svg(figures, title, options.peer))
+        if options.out:
+            write_files(options, summarise(options, ours, theirs), loads, seen)
+    print_table(summarise(options, ours, theirs), options.peer)
+    print(f"{title_of(options, loads)}; {seen['device']}; read {seen['read_bytes_per_s'] / 1e9:.1f} GB/s")
+
 
 
 if __name__ == "__main__":
