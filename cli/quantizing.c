@@ -34,8 +34,8 @@ static const char *name_of(const struct model *model, const struct tensor *matri
     return "?";
 }
 
-static void quantize_matrix(struct work *w, const struct tensor *matrix, const struct quantizer_moments *moments,
-                            const struct calibration_sums *seen) {
+static int quantize_matrix(struct work *w, const struct tensor *matrix, const struct quantizer_moments *moments,
+                           const struct calibration_sums *seen, struct err *err) {
     struct quantizing *out = w->out;
     struct quantized_entry *entry = &out->entries[out->n_entries];
     struct quantizing_error *error = &out->errors[out->n_entries++];
@@ -48,7 +48,11 @@ static void quantize_matrix(struct work *w, const struct tensor *matrix, const s
     entry->matrix = matrix;
     quantizer_run(&entry->quantized, matrix, &how, moments, w->pool, w->kernels);
     *error = (struct quantizing_error){.name = name_of(w->model, matrix)};
+    if (!quantized_is_finite(&entry->quantized))
+        return err_set(err, ERR_FORMAT, "%s: tensor \"%.100s\" has a value that is not finite", w->model->path,
+                       error->name);
     if (seen) error->error = quantizer_error(&entry->quantized, matrix, seen->sums, w->pool, w->kernels);
+    return 0;
 }
 
 static const struct calibration_sums *sums_of(const struct calibration *c, int32_t layer,
@@ -58,12 +62,13 @@ static const struct calibration_sums *sums_of(const struct calibration *c, int32
 }
 
 // Matrices with the same input follow each other, so that its factor is made once.
-static void quantize_layer(struct work *w, int32_t i) {
+static int quantize_layer(struct work *w, int32_t i, struct err *err) {
     struct layer_spec *layer = &w->model->spec.layers[i];
     const struct tensor *matrix;
     struct quantizer_moments moments = {0};
     enum calibration_input before = CALIBRATION_NONE;
-    for (size_t m = 0; (matrix = layer_matrix(&w->model->spec, layer, m)); m++) {
+    int rc = 0;
+    for (size_t m = 0; !rc && (matrix = layer_matrix(&w->model->spec, layer, m)); m++) {
         if (!is_quantisable(w, layer, matrix)) {
             w->out->n_left += matrix != &layer->router;
             continue;
@@ -75,9 +80,10 @@ static void quantize_layer(struct work *w, int32_t i) {
             moments = quantizer_moments_make(sums->sums, sums->n, sums->n_rows, w->pool, w->kernels);
             before = input;
         }
-        quantize_matrix(w, matrix, sums ? &moments : NULL, sums_of(&w->seen, i, input));
+        rc = quantize_matrix(w, matrix, sums ? &moments : NULL, sums_of(&w->seen, i, input), err);
     }
     quantizer_moments_free(&moments);
+    return rc;
 }
 
 static int quantize_layers(struct work *w, int32_t first, int32_t n, struct err *err) {
@@ -89,7 +95,7 @@ static int quantize_layers(struct work *w, int32_t first, int32_t n, struct err 
     if (!rc)
         rc = calibration_run(&w->seen, w->model, first, n, eval->items,
                              eval->count < ERROR_TOKENS ? eval->count : ERROR_TOKENS, options->window, err);
-    for (int32_t i = first; !rc && i < first + n; i++) quantize_layer(w, i);
+    for (int32_t i = first; !rc && i < first + n; i++) rc = quantize_layer(w, i, err);
     calibration_close(&w->calibrated);
     calibration_close(&w->seen);
     return rc;

@@ -45,15 +45,9 @@ static float code_value(enum tensor_format format, uint8_t code) {
 
 // ------------------------------------------------------------------------------------------------------------- scales
 
-static float largest_of(const float *x, int32_t n) {
-    float largest = 0;
-    for (int32_t k = 0; k < n; k++) largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
-    return largest;
-}
-
 // FP8's steps grow with the number: candidates differ in where the largest value lies within a power of two.
 static float search_fp8(const float *x, const float *importance, int32_t n) {
-    const float largest = largest_of(x, n);
+    const float largest = packed_largest(x, n);
     float best = INFINITY, scale = largest / 448;
     for (int c = 0; c < FP8_CANDIDATES && largest > 0x1p-110f; c++) {
         float tried = largest / (448 - 28 * (float)c), error = 0;
@@ -66,11 +60,11 @@ static float search_fp8(const float *x, const float *importance, int32_t n) {
     return scale;
 }
 
-// x and importance: n values and zeros up to a multiple of PACK_LANES.
+// n: a multiple of PACK_LANES. Not finite where a value is not.
 static float choose_scale(const struct quantizer_options *options, const float *x, const float *importance, int32_t n) {
     const enum tensor_format format = options->format;
     if (options->method == QUANTIZER_NEAREST)
-        return largest_of(x, n) / (format == TENSOR_FP8 ? 448 : format == TENSOR_INT4 ? 7.5f : 127);
+        return packed_largest(x, n) / (format == TENSOR_FP8 ? 448 : format == TENSOR_INT4 ? 7.5f : 127);
     if (format == TENSOR_FP8) return search_fp8(x, importance, n);
     return pack_search(x, importance, (n + PACK_LANES - 1) / PACK_LANES * PACK_LANES, least_of(format),
                        most_of(format));
@@ -89,7 +83,7 @@ struct factoring {
 static void factor_worker(void *argument, int worker, int n_workers) {
     struct factoring *f = argument;
     const size_t n = (size_t)f->n;
-    for (int32_t k = 0; k < f->n && !f->failed; k++) {
+    for (int32_t k = 0; k < f->n; k++) {
         float *pivot = f->matrix + (size_t)k * n;
         if (worker == k % n_workers) {
             if (!(pivot[k] > 0)) f->failed = true;
@@ -125,9 +119,9 @@ struct quantizer_moments quantizer_moments_make(const float *sums, int32_t n, si
                                   .factor = mem_alloc_zero(width * width, sizeof(float))};
     double mean = 0;
     for (size_t i = 0; i < width; i++) mean += (double)sums[i * width + i] / (double)width;
-    if (!(mean > 0)) mean = 1;
-    const float scale = (float)((n_rows ? 1 : 0) / mean); // in units of the mean square, where damping is one number
-    for (size_t i = 0; i < width; i++)
+    const bool known = n_rows > 0 && mean > 0 && isfinite(mean);
+    const float scale = known ? (float)(1 / mean) : 0; // in units of the mean square, where damping is one number
+    for (size_t i = 0; known && i < width; i++)
         for (size_t j = 0; j <= i; j++)
             m.moments[i * width + j] = m.moments[j * width + i] = sums[i * width + j] * scale;
     for (float damping = DAMPING;; damping *= 4) {
@@ -349,6 +343,12 @@ void quantized_free(struct quantized *quantized) {
     free(quantized->codes);
     free(quantized->scales);
     *quantized = (struct quantized){0};
+}
+
+bool quantized_is_finite(const struct quantized *q) {
+    for (size_t i = 0; i < (size_t)q->n_rows * (size_t)q->n_groups; i++)
+        if (!isfinite(scale_value(q->scale_format, q->scales[i]))) return false;
+    return true;
 }
 
 void quantized_values(const struct quantized *q, int32_t row, float *out) {

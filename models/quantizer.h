@@ -34,7 +34,7 @@ struct quantized {
     uint16_t *scales;                        // [n_rows, n_groups] in scale_format
 };
 
-// What QUANTIZER_MEASURED needs of one input, shared by the matrices that have it. NULL where memory is lacking.
+// What QUANTIZER_MEASURED needs of one input, shared by the matrices that have it.
 struct quantizer_moments {
     int32_t n;
     float *moments; // [n, n] symmetric, damped
@@ -45,10 +45,13 @@ struct quantizer_moments quantizer_moments_make(const float *sums, int32_t n, si
                                                 const struct kernel_table *kernels);
 void quantizer_moments_free(struct quantizer_moments *moments);
 
-// weight: not random; n_cols a multiple of the group. moments: of QUANTIZER_MEASURED alone.
+// weight: not random; n_cols a multiple of TENSOR_GROUP and of the group. moments: of QUANTIZER_MEASURED alone.
 void quantizer_run(struct quantized *out, const struct tensor *weight, const struct quantizer_options *options,
                    const struct quantizer_moments *moments, struct pool *pool, const struct kernel_table *kernels);
 void quantized_free(struct quantized *quantized);
+
+// False: some weight, and so a scale, was not finite.
+bool quantized_is_finite(const struct quantized *quantized);
 
 // Values [n_cols] of a row.
 void quantized_values(const struct quantized *quantized, int32_t row, float *out);

@@ -188,6 +188,22 @@ static void empty_moments_are_harmless(void **state) {
     free(sums);
 }
 
+static void weights_that_are_not_finite_are_noticed(void **state) {
+    struct world *w = *state;
+    static const enum tensor_format formats[] = {TENSOR_INT4, TENSOR_INT8, TENSOR_FP8};
+    const float bad[] = {NAN, INFINITY, -INFINITY}, kept = w->weights[7];
+    for (int i = 0; i < 18; i++) {
+        w->weights[7] = bad[i % 3];
+        struct quantized q = quantize(w, i / 9 ? QUANTIZER_MEASURED : QUANTIZER_SEARCHED, formats[i / 3 % 3], 0);
+        assert_false(quantized_is_finite(&q));
+        quantized_free(&q);
+    }
+    w->weights[7] = kept;
+    struct quantized q = quantize(w, QUANTIZER_SEARCHED, TENSOR_FP8, 0);
+    assert_true(quantized_is_finite(&q));
+    quantized_free(&q);
+}
+
 static int open_world(void **state) {
     struct world *w = malloc(sizeof *w);
     make_world(w);
@@ -202,9 +218,11 @@ static int end_world(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_are_products), cmocka_unit_test(nearest_codes_are_as_defined),
-        cmocka_unit_test(each_method_is_better_than_the_one_before), cmocka_unit_test(errors_cancel_where_inputs_agree),
-        cmocka_unit_test(empty_moments_are_harmless)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sums_are_products),
+                                       cmocka_unit_test(nearest_codes_are_as_defined),
+                                       cmocka_unit_test(each_method_is_better_than_the_one_before),
+                                       cmocka_unit_test(errors_cancel_where_inputs_agree),
+                                       cmocka_unit_test(empty_moments_are_harmless),
+                                       cmocka_unit_test(weights_that_are_not_finite_are_noticed)};
     return cmocka_run_group_tests(tests, open_world, end_world);
 }
