@@ -2,16 +2,20 @@
 #include "cli/commands.h"
 
 #include "base/file_map.h"
+#include "base/mem.h"
 #include "base/option.h"
 #include "cli/command_line.h"
 #include "cli/evaluated.h"
 #include "cli/quantizing.h"
 #include "models/quantized_folder.h"
 
+#include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct quantize_options {
     const char *weights, *calibrate, *eval, *group;
@@ -64,6 +68,16 @@ struct quantize {
     struct quantizing quantizing;
 };
 
+// A place where nothing can be written is known before the work is done.
+static int check_parent(const char *out, struct err *err) {
+    char *copy = mem_copy_string(out, strlen(out));
+    const char *parent = dirname(copy);
+    int rc = access(parent, W_OK | X_OK);
+    if (rc) rc = err_set(err, ERR_IO, "cannot create %s: %s: %s", out, parent, strerror(errno));
+    free(copy);
+    return rc;
+}
+
 static int check(const struct quantize *q, struct err *err) {
     const struct quantize_options *options = q->options;
     struct stat status;
@@ -74,7 +88,7 @@ static int check(const struct quantize *q, struct err *err) {
     if (options->nearest && options->calibrate)
         return err_set(err, ERR_INVALID, "--nearest and --calibrate exclude each other");
     if (lstat(q->out, &status) == 0) return err_set(err, ERR_INVALID, "%s exists already", q->out);
-    return 0;
+    return check_parent(q->out, err);
 }
 
 static int read_tokens(struct quantize *q, const char *path, struct file_map *file, token_vec *tokens,
