@@ -51,7 +51,7 @@ const struct model_family family_gpt_oss = {
     .layer_tensors = layer_tensors,
     .n_layer_tensors = sizeof layer_tensors / sizeof *layer_tensors,
     .experts = &experts,
-    .features = FEATURE_MXFP4,
+    .features = FEATURE_MXFP4 | FEATURE_WINDOW_PATTERN,
     .set_defaults = set_defaults,
     .configure = configure,
 };
