@@ -38,9 +38,18 @@ static void check_golden(const char *name) {
 
 static void logits_equal_transformers(void **state) {
     (void)state;
-    static const char *const names[] = {
-        "mixtral", "mixtral_window",       "qwen3_moe", "qwen3_moe_every_layer", "llama_yarn",
-        "qwen3",   "qwen3_moe_sparse_step"};
+    static const char *const names[] = {"mixtral",
+                                        "mixtral_window",
+                                        "qwen3_moe",
+                                        "qwen3_moe_every_layer",
+                                        "llama_yarn",
+                                        "qwen3",
+                                        "qwen3_moe_sparse_step",
+                                        "gemma2",
+                                        "gemma3",
+                                        "phi3_long",
+                                        "olmo2_biases",
+                                        "smollm3"};
     if (access(PLUGIN, R_OK) != 0) {
         print_message("skipped: the emulated plugin was not built\n");
         skip();
@@ -48,7 +57,25 @@ static void logits_equal_transformers(void **state) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_golden(names[i]);
 }
 
+static void what_the_device_lacks_is_refused_in_one_line(void **state) {
+    (void)state;
+    if (access(PLUGIN, R_OK) != 0) skip();
+    struct backend *backend = NULL;
+    struct model *model = NULL;
+    struct engine *engine = NULL;
+    struct err err = {0};
+    struct engine_options options = {.kv_bytes = 16 << 20, .kv_format = "f32", .steps_in_flight = 1};
+    if (backend_open(&backend, &(struct backend_options){.device = PLUGIN}, &err)) fail_msg("%s", err.text);
+    if (model_open(&model, &(struct model_options){.path = TEST_SOURCE_DIR "/tests/golden/gpt_oss"}, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(engine_open(&engine, model, backend, &options, &err), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "attention sinks are not supported on a CUDA device"));
+    backend_close(backend);
+    model_close(model);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(logits_equal_transformers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(logits_equal_transformers),
+                                       cmocka_unit_test(what_the_device_lacks_is_refused_in_one_line)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
