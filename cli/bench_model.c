@@ -33,7 +33,7 @@ static const struct option_row rows[] = {
      "auto (cuda, else cpu), cpu, cuda, cuda:N or the path of a plugin (auto)"},
     {"weights", OPTION_CHOICE, FIELD(weights), NULL, "auto|bf16|fp8|int8|int4", 0, 0, false,
      "precision of the layers' weights (auto: as the model has them)"},
-    {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16|fp8", 0, 0, false,
+    {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16|int8|fp8", 0, 0, false,
      "precision of the KV cache (auto: f32 below 100 M parameters, bf16 above)"},
     {"rows", OPTION_INT, FIELD(rows), "N", NULL, 1, 65536, true,
      "most token positions computed in one step (512; 2048 on a GPU)"},

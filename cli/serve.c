@@ -32,7 +32,7 @@ static const struct option_row rows[] = {
     {"context", OPTION_INT, FIELD(context), "N", NULL, 1, 1 << 24, true, "longest sequence in tokens (the model's)"},
     {"kv-gib", OPTION_DOUBLE, FIELD(kv_gib), "GIB", NULL, 0.0001, 1e6, true,
      "memory for the KV cache (what all sequences need, at most half of the free memory)"},
-    {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16|fp8", 0, 0, false,
+    {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16|int8|fp8", 0, 0, false,
      "precision of the KV cache (auto: f32 below 100 M parameters, bf16 above)"},
     {"weights", OPTION_CHOICE, FIELD(weights), NULL, "auto|bf16|fp8|int8|int4", 0, 0, false,
      "precision of the layers' weights (auto: as the model has them)"},

@@ -20,7 +20,7 @@ struct engine_options {
     int32_t sequences_max;   // sequences of one step; 0: auto
     uint64_t kv_bytes;       // for the KV cache; 0: auto from free memory and need
     int32_t steps_in_flight; // 1 or 2; 0: what the backend prefers
-    const char *kv_format;   // "auto", "f32", "bf16", "fp8"
+    const char *kv_format;   // "auto", "f32", "bf16", "int8", "fp8"
     bool speculates;         // sequences bring drafts, which all need logits
     const char *weights;     // of the layers' matrices: "auto" (as the model has them), "bf16", "fp8", "int8", "int4"
     // Called while weights are copied, from the calling thread; may be NULL. done and total in bytes.

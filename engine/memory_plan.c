@@ -79,8 +79,10 @@ static int choose_kv_format(struct kv_shape *kv, const struct model_spec *spec, 
         kv->format = KV_BF16;
     else if (strcmp(name, "fp8") == 0)
         kv->format = KV_FP8;
+    else if (strcmp(name, "int8") == 0)
+        kv->format = KV_INT8;
     else
-        return err_set(err, ERR_INVALID, "KV format \"%s\" is none of auto, f32, bf16, fp8", name);
+        return err_set(err, ERR_INVALID, "KV format \"%s\" is none of auto, f32, bf16, int8, fp8", name);
     return 0;
 }
 

@@ -123,14 +123,14 @@ void backend_measure_peaks(struct backend *backend, struct backend_peaks *out) {
 // ---------------------------------------------------------------------------------------------------- KV cache
 
 const char *kv_format_name(enum kv_format format) {
-    static const char *const names[] = {[KV_F32] = "f32", [KV_BF16] = "bf16", [KV_FP8] = "fp8"};
+    static const char *const names[] = {[KV_F32] = "f32", [KV_BF16] = "bf16", [KV_FP8] = "fp8", [KV_INT8] = "int8"};
     return names[format];
 }
 
 uint64_t kv_bytes_per_block(const struct kv_shape *shape) {
-    static const uint64_t element_bytes[] = {[KV_F32] = 4, [KV_BF16] = 2, [KV_FP8] = 1};
+    static const uint64_t element_bytes[] = {[KV_F32] = 4, [KV_BF16] = 2, [KV_FP8] = 1, [KV_INT8] = 1};
     uint64_t row_bytes = (uint64_t)shape->head_dim * element_bytes[shape->format];
-    if (shape->format == KV_FP8) row_bytes += sizeof(float);
+    if (kv_has_scales(shape->format)) row_bytes += sizeof(float);
     uint64_t n_rows = 2 * (uint64_t)shape->n_layers * (uint64_t)shape->n_kv_heads * (uint64_t)shape->block_tokens;
     return n_rows * row_bytes;
 }

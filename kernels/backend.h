@@ -100,8 +100,12 @@ void backend_measure_peaks(struct backend *backend, struct backend_peaks *out);
 
 // ---------------------------------------------------------------------------------------------------- KV cache
 
-enum kv_format { KV_F32, KV_BF16, KV_FP8 }; // FP8: E4M3 with one F32 scale for each token and head, of K and of V
+// FP8 (E4M3) and INT8 (-127 .. 127) have one F32 scale for each token and head, of K and of V.
+enum kv_format { KV_F32, KV_BF16, KV_FP8, KV_INT8 };
 const char *kv_format_name(enum kv_format format);
+static inline bool kv_has_scales(enum kv_format format) {
+    return format == KV_FP8 || format == KV_INT8;
+}
 struct kv_shape {
     int32_t n_layers, n_kv_heads, head_dim; // head_dim of K and V
     int32_t block_tokens;                   // B: 16

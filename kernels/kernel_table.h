@@ -10,6 +10,7 @@
 
 enum {
     KV_BLOCK_TOKENS = 16,
+    KV_QUAD = 4,                   // neighbouring dimensions of K in INT8 that are read together; heads are multiples
     ACTIVATION_ROWS = 16,          // prepared rows may be interleaved in groups of this many
     ATTENTION_TILE_TOKENS = 64,    // scores are computed and the softmax is rescaled in tiles of this many positions
     ATTENTION_SPLIT_TOKENS = 1024, // positions whose partial result is merged as one; both are aligned to position 0
@@ -30,14 +31,34 @@ struct matmul {
     int32_t n_rows, out_first, out_count;
 };
 
-// Where one layer's part of a KV cache lies. Block b, head h starts at
-// (b * n_kv_heads + h) * 2 * B * D elements: K as [D][B] (positions are lanes), then V as [B][D]. Within
-// a head's K and V, a kernel table may order the elements as its own kernels read them.
+// Where one layer's part of a KV cache lies: [block][head][K, V]. K and V are halves of B * D elements and, in FP8 and
+// INT8, the scales [B] behind them: K as [D][B] (positions are lanes), V as [B][D]. Within a half, a kernel table may
+// order the elements as its own kernels read them.
 struct kv_layer {
     void *data;
     enum kv_format format;
     int32_t n_kv_heads, head_dim;
 };
+
+static inline size_t kv_element_bytes(enum kv_format format) {
+    return format == KV_F32 ? 4 : format == KV_BF16 ? 2 : 1;
+}
+static inline size_t kv_elements_bytes(enum kv_format format, int32_t head_dim) {
+    return (size_t)KV_BLOCK_TOKENS * (size_t)head_dim * kv_element_bytes(format);
+}
+static inline size_t kv_half_bytes(enum kv_format format, int32_t head_dim) {
+    return kv_elements_bytes(format, head_dim) + (kv_has_scales(format) ? KV_BLOCK_TOKENS * sizeof(float) : 0);
+}
+static inline char *kv_keys(const struct kv_layer *kv, int32_t block, int32_t kv_head) {
+    size_t index = (size_t)block * (size_t)kv->n_kv_heads + (size_t)kv_head;
+    return (char *)kv->data + index * 2 * kv_half_bytes(kv->format, kv->head_dim);
+}
+static inline char *kv_values(const struct kv_layer *kv, int32_t block, int32_t kv_head) {
+    return kv_keys(kv, block, kv_head) + kv_half_bytes(kv->format, kv->head_dim);
+}
+static inline float *kv_scales(const struct kv_layer *kv, char *half) {
+    return (float *)(void *)(half + kv_elements_bytes(kv->format, kv->head_dim));
+}
 
 // Neighbouring rows of one sequence, all query heads of one key/value head.
 struct attention_task {

@@ -52,19 +52,14 @@ static bool fits(const struct kv_layer *kv) {
     return kv->format == KV_BF16 && kv->head_dim % KEY_ELEMENTS == 0;
 }
 
-static char *kv_block(const struct kv_layer *kv, int32_t block, int32_t kv_head) {
-    size_t head_bytes = 2 * (size_t)KV_BLOCK_TOKENS * (size_t)kv->head_dim * sizeof(uint16_t);
-    return (char *)kv->data + ((size_t)block * (size_t)kv->n_kv_heads + (size_t)kv_head) * head_bytes;
-}
-
 void amx_kv_write(const struct kv_layer *kv, int32_t block, int32_t kv_head, int32_t slot, const float *key,
                   const float *value) {
     if (!fits(kv)) {
         avx512_kv_write(kv, block, kv_head, slot, key, value);
         return;
     }
-    uint16_t *keys = (uint16_t *)(void *)kv_block(kv, block, kv_head);
-    uint16_t *values = keys + (size_t)KV_BLOCK_TOKENS * (size_t)kv->head_dim;
+    uint16_t *keys = (uint16_t *)(void *)kv_keys(kv, block, kv_head);
+    uint16_t *values = (uint16_t *)(void *)kv_values(kv, block, kv_head);
     for (int32_t d = 0; d < kv->head_dim; d += VEC_N) {
         uint16_t k[VEC_N], v[VEC_N];
         vec_store_bf16(k, vec_load(key + d));
@@ -268,11 +263,10 @@ static void find_blocks(struct attention *a, int32_t begin, int32_t oldest, int3
                         const char **values) {
     const struct attention_task *task = a->task;
     const int32_t low = oldest / KV_BLOCK_TOKENS, high = (newest - 1) / KV_BLOCK_TOKENS;
-    const size_t key_bytes = (size_t)KV_BLOCK_TOKENS * (size_t)task->kv.head_dim * sizeof(uint16_t);
     for (int32_t b = 0; b < TILE_BLOCKS; b++) {
         int32_t index = begin / KV_BLOCK_TOKENS + most(low, least(b, high));
-        keys[b] = kv_block(&task->kv, task->block_table[index], task->kv_head);
-        values[b] = keys[b] + key_bytes;
+        keys[b] = kv_keys(&task->kv, task->block_table[index], task->kv_head);
+        values[b] = kv_values(&task->kv, task->block_table[index], task->kv_head);
     }
     if (newest % KV_BLOCK_TOKENS) values[high] = first_values(a, values[high], newest % KV_BLOCK_TOKENS);
 }

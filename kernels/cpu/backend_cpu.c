@@ -61,11 +61,11 @@ static void cpu_memory(const struct backend *common, struct backend_memory *out)
 static int cpu_kv_open(struct backend *common, const struct kv_shape *shape, struct err *err) {
     struct cpu_backend *backend = (struct cpu_backend *)common;
     assert(shape->block_tokens == KV_BLOCK_TOKENS);
-    if (shape->format != KV_F32 && shape->format != KV_BF16)
-        return err_set(err, ERR_INVALID, "a KV cache in %s does not exist on this device",
-                       kv_format_name(shape->format));
     if (shape->head_dim > HEAD_DIM_MAX)
         return err_set(err, ERR_UNSUPPORTED, "heads of %d dimensions; at most %d work", shape->head_dim, HEAD_DIM_MAX);
+    if (shape->format == KV_INT8 && shape->head_dim % KV_QUAD)
+        return err_set(err, ERR_UNSUPPORTED, "heads of %d dimensions; a KV cache in int8 takes multiples of %d",
+                       shape->head_dim, KV_QUAD);
     size_t n_bytes;
     if (!size_mul(kv_bytes_per_block(shape), (size_t)shape->n_blocks, &n_bytes))
         return err_set(err, ERR_LIMIT, "a KV cache of %d blocks is too large", shape->n_blocks);

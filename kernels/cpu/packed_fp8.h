@@ -26,22 +26,6 @@ VEC_INLINE float load_f32(const void *p) {
     return x;
 }
 
-#if defined(__AVX512F__)
-VEC_INLINE vec vec_load_fp8(const char *p) {
-    __m256i x = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
-    __m256i sign = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x80)), 8);
-    __m256i half = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x7f)), 7);
-    return _mm512_cvtph_ps(_mm256_or_si256(sign, half));
-}
-#else
-VEC_INLINE vec vec_load_fp8(const char *p) {
-    __m128i x = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
-    __m128i sign = _mm_slli_epi16(_mm_and_si128(x, _mm_set1_epi16(0x80)), 8);
-    __m128i half = _mm_slli_epi16(_mm_and_si128(x, _mm_set1_epi16(0x7f)), 7);
-    return _mm256_cvtph_ps(_mm_or_si128(sign, half));
-}
-#endif
-
 // The inputs of one scale. The value of a byte is that of the F16 with the same bits, times 2^8: scales take it in.
 VEC_INLINE void fp8_group(const struct fp8_tile *t, int32_t g, int32_t n_parts, int32_t n_rows, vec *sums) {
     const int32_t first = g * PACKED_FP8_GROUP, left = t->n_in - first;

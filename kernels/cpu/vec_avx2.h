@@ -60,6 +60,9 @@ VEC_INLINE vec vec_min(vec a, vec b) {
 VEC_INLINE vec vec_max(vec a, vec b) {
     return _mm256_max_ps(a, b);
 }
+VEC_INLINE vec vec_abs(vec x) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+}
 VEC_INLINE vec vec_round(vec x) {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
@@ -127,6 +130,35 @@ VEC_INLINE void vec_store_bf16_n(uint16_t *p, vec x, int32_t n) {
     uint16_t all[8];
     _mm_storeu_si128((__m128i *)(void *)all, vec_to_bf16(x));
     memcpy(p, all, (size_t)n * sizeof *all);
+}
+
+// FP8 numbers (E4M3), times 2^-8: their bits are those of an F16 number but for its lowest ones.
+VEC_INLINE vec vec_load_fp8(const char *p) {
+    __m128i x = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    __m128i sign = _mm_slli_epi16(_mm_and_si128(x, _mm_set1_epi16(0x80)), 8);
+    __m128i half = _mm_slli_epi16(_mm_and_si128(x, _mm_set1_epi16(0x7f)), 7);
+    return _mm256_cvtph_ps(_mm_or_si128(sign, half));
+}
+VEC_INLINE vec vec_load_fp8_n(const char *p, int32_t n) {
+    char all[VEC_N] = {0};
+    memcpy(all, p, (size_t)n);
+    return vec_load_fp8(all);
+}
+// To the nearest, ties to even, of |x| <= 448.
+VEC_INLINE void vec_store_fp8(char *p, vec x) {
+    // The sum with a number this large rounds to multiples of an eighth of x's power of two, or of the least's.
+    vec power = _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000)));
+    vec large = vec_mul(vec_max(power, vec_all(0x1p-6f)), vec_all(0x1.8p20f));
+    __m128i half = _mm256_cvtps_ph(vec_mul(vec_sub(vec_add(x, large), large), vec_all(0x1p-8f)), 0);
+    __m128i sign = _mm_and_si128(_mm_srli_epi16(_mm256_cvtps_ph(x, 0), 8), _mm_set1_epi16(0x80));
+    __m128i code = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(half, 7), _mm_set1_epi16(0x7f)), sign);
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packus_epi16(code, code));
+}
+// Whole numbers in -128 .. 127.
+VEC_INLINE void vec_store_int8(char *p, vec x) {
+    __m256i numbers = _mm256_cvtps_epi32(x);
+    __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(numbers), _mm256_extracti128_si256(numbers, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(half, half));
 }
 
 // Lane i + lane i+4, then 2 and 1 apart: the same tree in both.

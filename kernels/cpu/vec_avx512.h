@@ -60,6 +60,9 @@ VEC_INLINE vec vec_min(vec a, vec b) {
 VEC_INLINE vec vec_max(vec a, vec b) {
     return _mm512_max_ps(a, b);
 }
+VEC_INLINE vec vec_abs(vec x) {
+    return _mm512_abs_ps(x);
+}
 VEC_INLINE vec vec_round(vec x) {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
@@ -110,6 +113,33 @@ VEC_INLINE void vec_store_bf16(uint16_t *p, vec x) {
 }
 VEC_INLINE void vec_store_bf16_n(uint16_t *p, vec x, int32_t n) {
     _mm256_mask_storeu_epi16(p, vec_mask(n), vec_to_bf16(x));
+}
+
+// FP8 numbers (E4M3), times 2^-8: their bits are those of an F16 number but for its lowest ones.
+VEC_INLINE vec vec_load_fp8(const char *p) {
+    __m256i x = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+    __m256i sign = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x80)), 8);
+    __m256i half = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x7f)), 7);
+    return _mm512_cvtph_ps(_mm256_or_si256(sign, half));
+}
+VEC_INLINE vec vec_load_fp8_n(const char *p, int32_t n) {
+    char all[VEC_N] = {0};
+    memcpy(all, p, (size_t)n);
+    return vec_load_fp8(all);
+}
+// To the nearest, ties to even, of |x| <= 448.
+VEC_INLINE void vec_store_fp8(char *p, vec x) {
+    // The sum with a number this large rounds to multiples of an eighth of x's power of two, or of the least's.
+    vec power = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7f800000)));
+    vec large = vec_mul(vec_max(power, vec_all(0x1p-6f)), vec_all(0x1.8p20f));
+    __m256i half = _mm512_cvtps_ph(vec_mul(vec_sub(vec_add(x, large), large), vec_all(0x1p-8f)), 0);
+    __m256i sign = _mm256_and_si256(_mm256_srli_epi16(_mm512_cvtps_ph(x, 0), 8), _mm256_set1_epi16(0x80));
+    __m256i code = _mm256_and_si256(_mm256_srli_epi16(half, 7), _mm256_set1_epi16(0x7f));
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtepi16_epi8(_mm256_or_si256(code, sign)));
+}
+// Whole numbers in -128 .. 127.
+VEC_INLINE void vec_store_int8(char *p, vec x) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
 }
 
 // Lane i + lane i+8, then 4, 2 and 1 apart: the same tree in both.

@@ -154,6 +154,8 @@ cudaError_t attention_any_launch(const struct attention_run *op, const struct at
         return launch(any_kernel<KV_BF16>, grid, block, 0, s, true, *task);
     case KV_FP8:
         return launch(any_kernel<KV_FP8>, grid, block, 0, s, true, *task);
+    case KV_INT8: // is refused when the cache is opened
+        break;
     }
     return cudaErrorInvalidValue;
 }

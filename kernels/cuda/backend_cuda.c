@@ -164,6 +164,8 @@ static int cuda_kv_open(struct backend *common, const struct kv_shape *shape, st
                        "heads of width %d do not run on this device, which takes multiples of 4 up "
                        "to %d, in blocks of %d tokens",
                        shape->head_dim, HEAD_DIM_MAX, ATTENTION_BLOCK);
+    if (shape->format == KV_INT8)
+        return err_set(err, ERR_INVALID, "a KV cache in int8 does not exist on a CUDA device; fp8 does");
     int rc = cuda_check(cuda_enter(backend), "opening the KV cache", err);
     if (!rc) rc = cuda_check(cudaStreamSynchronize(backend->stream), "loading weights", err);
     if (rc) return rc;

@@ -49,9 +49,6 @@ class Choice(unittest.TestCase):
                 self.refuses("inspect", "--device", device, mention=mention)
                 self.refuses("chat", "demo", "--device", device, mention=mention)
 
-    def test_a_format_that_the_cpu_lacks_is_one_line(self):
-        self.refuses("serve", "--port", "0", "--device", "cpu", "--kv-format", "fp8", mention="fp8")
-
     def test_auto_says_what_it_took(self):
         self.assertRegex(common.server("--device", "auto").output(), r"device   (cuda|cpu.*, because )")
 

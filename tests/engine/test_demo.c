@@ -85,47 +85,60 @@ static double divergence(const float *exact, const float *other, int32_t vocab, 
     return result;
 }
 
-// Over the questions and answers above.
-static void quantised_weights_say_nearly_the_same(void **state) {
-    (void)state;
-    static const struct {
-        const char *weights;
-        double divergence, agreement; // at most, at least; means over tokens
-    } cases[] = {{"int8", 1e-4, 0.99}, {"fp8", 1e-3, 0.98}, {"int4", 2e-2, 0.95}};
-    cJSON *tree = read_goldens(), *golden;
-    struct lone_engine exact;
-    assert_true(lone_open(&exact, &(struct lone_options){0}));
+// Mean divergence over the questions and answers above, and how often both expect the same token.
+struct quality {
+    double divergence, agreement;
+};
+
+static struct quality compare(const cJSON *tree, const struct lone_options *exact_options,
+                              const struct lone_options *other_options) {
+    struct lone_engine exact, other;
+    assert_true(lone_open(&exact, exact_options) && lone_open(&other, other_options));
     const int32_t vocab = engine_limits(exact.engine)->vocab;
     float *logits[2];
     for (int i = 0; i < 2; i++) logits[i] = calloc((size_t)TOKENS_MAX * (size_t)vocab, sizeof(float));
-    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-        struct lone_engine lone;
-        assert_true(lone_open(&lone, &(struct lone_options){.weights = cases[c].weights}));
-        double sum = 0;
-        int n_agree = 0, n_tokens = 0;
-        cJSON_ArrayForEach(golden, cJSON_GetObjectItemCaseSensitive(tree, "cases")) {
-            int32_t ids[TOKENS_MAX];
-            int n = golden_read_ids(golden, "prompt_ids", ids, TOKENS_MAX);
-            n += golden_read_ids(golden, "greedy_ids", ids + n, TOKENS_MAX - n);
-            lone_compute(&exact, ids, 0, n, logits[0]), lone_compute(&lone, ids, 0, n, logits[1]);
-            for (int i = 0; i < n; i++, n_tokens++) {
-                bool agrees;
-                sum += divergence(logits[0] + i * vocab, logits[1] + i * vocab, vocab, &agrees);
-                n_agree += agrees;
-            }
+    double sum = 0;
+    int n_agree = 0, n_tokens = 0;
+    const cJSON *golden;
+    cJSON_ArrayForEach(golden, cJSON_GetObjectItemCaseSensitive(tree, "cases")) {
+        int32_t ids[TOKENS_MAX];
+        int n = golden_read_ids(golden, "prompt_ids", ids, TOKENS_MAX);
+        n += golden_read_ids(golden, "greedy_ids", ids + n, TOKENS_MAX - n);
+        lone_compute(&exact, ids, 0, n, logits[0]), lone_compute(&other, ids, 0, n, logits[1]);
+        for (int i = 0; i < n; i++, n_tokens++) {
+            bool agrees;
+            sum += divergence(logits[0] + i * vocab, logits[1] + i * vocab, vocab, &agrees);
+            n_agree += agrees;
         }
-        printf("%s: divergence %.2g, %d of %d tokens agree\n", cases[c].weights, sum / n_tokens, n_agree, n_tokens);
-        assert_true(sum / n_tokens <= cases[c].divergence);
-        assert_true(n_agree >= cases[c].agreement * n_tokens);
-        lone_close(&lone);
     }
-    lone_close(&exact);
     free(logits[0]), free(logits[1]);
+    lone_close(&exact), lone_close(&other);
+    return (struct quality){sum / n_tokens, (double)n_agree / n_tokens};
+}
+
+static void small_formats_say_nearly_the_same(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        struct lone_options exact, other;
+        double divergence, agreement; // at most, at least
+    } cases[] = {{"weights in int8", {0}, {.weights = "int8"}, 1e-4, 0.99},
+                 {"weights in fp8", {0}, {.weights = "fp8"}, 1e-3, 0.98},
+                 {"weights in int4", {0}, {.weights = "int4"}, 2e-2, 0.95},
+                 {"kv in int8", {.kv_format = "bf16"}, {.kv_format = "int8"}, 1e-3, 0.99},
+                 {"kv in fp8", {.kv_format = "bf16"}, {.kv_format = "fp8"}, 1e-2, 0.98}};
+    cJSON *tree = read_goldens();
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct quality q = compare(tree, &cases[c].exact, &cases[c].other);
+        printf("%s: divergence %.2g, %.1f %% of tokens agree\n", cases[c].name, q.divergence, 100 * q.agreement);
+        assert_true(q.divergence <= cases[c].divergence);
+        assert_true(q.agreement >= cases[c].agreement);
+    }
     cJSON_Delete(tree);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(the_demo_answers_as_transformers_does),
-                                       cmocka_unit_test(quantised_weights_say_nearly_the_same)};
+                                       cmocka_unit_test(small_formats_say_nearly_the_same)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,7 +42,10 @@ static inline void check_agreement_with_plain(const struct tiny_shape *shape, co
     double *logits = calloc((size_t)shape->vocab, sizeof *logits);
     bool in_bf16 = shape->format == TENSOR_BF16 || shape->kv_format == KV_BF16; // activations or cache
     bool in_f16 = shape->format == TENSOR_F16 && device->driver;                // a device's activations
-    double tolerance = shape->kv_format == KV_FP8 ? 1 : in_bf16 ? 0.3 : in_f16 ? 0.04 : 2e-4;
+    double tolerance = shape->kv_format == KV_FP8 || shape->kv_format == KV_INT8 ? 1
+                       : in_bf16                                                 ? 0.3
+                       : in_f16                                                  ? 0.04
+                                                                                 : 2e-4;
     for (int32_t i = 0; i < N; i++) {
         tiny_plain_step(model, &plain, tokens[i], i, logits);
         const float *got = backend_logits(engine.backend, i);

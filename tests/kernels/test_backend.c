@@ -7,6 +7,14 @@
 static const char *const instruction_sets[] = {"ref", "avx2", "avx512", "amx"};
 enum { N_SETS = sizeof instruction_sets / sizeof *instruction_sets };
 
+// Caches that only the CPU has, or has for these heads.
+static const struct tiny_shape cache_shapes[] = {
+    {48, 4, 2, 20, 80, 61, TENSOR_F32, KV_FP8, ACTIVATION_SILU, true, false, true, false, 20, 30, 30, 0, 0, false},
+    {64, 8, 2, 64, 80, 61, TENSOR_F32, KV_INT8, ACTIVATION_SILU, true, false, true, false, 64, 0, 0, 0, 0, false},
+    {48, 3, 3, 20, 80, 61, TENSOR_BF16, KV_INT8, ACTIVATION_SILU, false, true, false, false, 20, 30, 30, 0, 0, false},
+};
+enum { N_CACHE_SHAPES = sizeof cache_shapes / sizeof *cache_shapes };
+
 static bool have(const char *isa) {
     struct backend *backend = NULL;
     if (backend_open(&backend, &(struct backend_options){.instruction_set = isa, .n_threads = 1}, NULL) != 0)
@@ -32,6 +40,16 @@ static void rows_do_not_depend_on_their_step(void **state) {
                        strcmp(instruction_sets[i], "ref") == 0 ? 20 : 70);
 }
 
+static void steps_with_small_caches_agree_with_plain_arithmetic(void **state) {
+    (void)state;
+    for (size_t i = 0; i < N_SETS; i++)
+        for (size_t s = 0; s < N_CACHE_SHAPES && have(instruction_sets[i]); s++) {
+            struct tiny_device device = {.instruction_set = instruction_sets[i], .n_threads = 1};
+            check_agreement_with_plain(&cache_shapes[s], &device);
+            check_bits(&cache_shapes[s], &device, strcmp(instruction_sets[i], "ref") == 0 ? 20 : 70);
+        }
+}
+
 static void steps_with_experts_agree_with_plain_arithmetic(void **state) {
     (void)state;
     for (size_t s = 0; s < N_TINY_EXPERT_SHAPES; s++)
@@ -52,10 +70,9 @@ static void rows_with_experts_do_not_depend_on_their_step(void **state) {
 }
 
 // Long enough for several ranges of positions that workers share out.
-static void long_sequences_do_not_depend_on_their_step(void **state) {
-    (void)state;
+static void check_long_sequences(enum kv_format format) {
     enum { N = 1300 };
-    struct tiny_shape shape = {16,    8,    1, 128,  16, 24, TENSOR_F32, KV_BF16, ACTIVATION_SILU, false, false,
+    struct tiny_shape shape = {16,    8,    1, 128,  16, 24, TENSOR_F32, format, ACTIVATION_SILU, false, false,
                                false, true, 8, 1100, 0,  0,  0,          false};
     struct tiny_model *model = tiny_open(&shape, 13);
     int32_t tokens[N];
@@ -78,6 +95,12 @@ static void long_sequences_do_not_depend_on_their_step(void **state) {
     }
     free(expected), free(got);
     tiny_close(model);
+}
+
+static void long_sequences_do_not_depend_on_their_step(void **state) {
+    (void)state;
+    check_long_sequences(KV_BF16);
+    check_long_sequences(KV_INT8);
 }
 
 static void references_stand_for_drawn_tokens(void **state) {
@@ -125,16 +148,24 @@ static void weights_loaded_as_bf16_are_those_stored_as_bf16(void **state) {
     free(stored), free(loaded);
 }
 
-static void formats_that_a_device_lacks_are_refused(void **state) {
+static void heads_that_a_cache_cannot_hold_are_refused(void **state) {
     (void)state;
     struct backend *backend;
     assert_int_equal(backend_open(&backend, &(struct backend_options){.n_threads = 1}, NULL), 0);
-    struct kv_shape kv = {1, 1, 16, 16, 4, KV_FP8};
-    assert_int_equal(kv_bytes_per_block(&kv), 2 * 16 * (16 + 4)); // K and V, 16 tokens, 16 bytes and a scale
+    struct kv_shape kv = {1, 1, 18, 16, 4, KV_INT8};
     struct err err = {0};
-    assert_int_equal(backend_kv_open(backend, &kv, &err), ERR_INVALID);
-    assert_non_null(strstr(err.text, "fp8"));
+    assert_int_equal(backend_kv_open(backend, &kv, &err), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "18"));
     backend_close(backend);
+}
+
+static void caches_have_the_bytes_of_their_formats(void **state) {
+    (void)state;
+    static const uint64_t bytes[] = {[KV_F32] = 64 * 4, [KV_BF16] = 64 * 2, [KV_FP8] = 64 + 4, [KV_INT8] = 64 + 4};
+    for (int f = 0; f < 4; f++) {
+        struct kv_shape kv = {3, 2, 64, 16, 4, (enum kv_format)f};
+        assert_int_equal(kv_bytes_per_block(&kv), 2 * 3 * 2 * 16 * bytes[f]); // K and V, layers, heads, tokens
+    }
 }
 
 static void wrong_options_are_refused_with_a_reason(void **state) {
@@ -167,12 +198,14 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_agree_with_plain_arithmetic),
         cmocka_unit_test(rows_do_not_depend_on_their_step),
+        cmocka_unit_test(steps_with_small_caches_agree_with_plain_arithmetic),
         cmocka_unit_test(steps_with_experts_agree_with_plain_arithmetic),
         cmocka_unit_test(rows_with_experts_do_not_depend_on_their_step),
         cmocka_unit_test(long_sequences_do_not_depend_on_their_step),
         cmocka_unit_test(references_stand_for_drawn_tokens),
         cmocka_unit_test(weights_loaded_as_bf16_are_those_stored_as_bf16),
-        cmocka_unit_test(formats_that_a_device_lacks_are_refused),
+        cmocka_unit_test(heads_that_a_cache_cannot_hold_are_refused),
+        cmocka_unit_test(caches_have_the_bytes_of_their_formats),
         cmocka_unit_test(wrong_options_are_refused_with_a_reason),
         cmocka_unit_test(large_cache_is_reserved_at_once),
     };

@@ -254,8 +254,7 @@ struct attention_cache {
 static struct attention_cache cache_make(const struct kernel_table *k, const struct attention_case *c, uint64_t seed) {
     enum { HEADS = 2 };
     int32_t n_tokens = c->position + c->n_rows, n_blocks = n_tokens / KV_BLOCK_TOKENS + 3;
-    size_t n_bytes =
-        (size_t)n_blocks * HEADS * 2 * KV_BLOCK_TOKENS * (size_t)c->head_dim * (c->format == KV_F32 ? 4 : 2);
+    size_t n_bytes = (size_t)n_blocks * HEADS * 2 * kv_half_bytes(c->format, c->head_dim);
     struct attention_cache cache = {.kv = {.format = c->format, .n_kv_heads = HEADS, .head_dim = c->head_dim}};
     cache.kv.data = cache.memory = aligned_alloc(64, (n_bytes + 63) / 64 * 64);
     memset(cache.memory, 0xff, n_bytes);
@@ -309,8 +308,9 @@ static void check_attention_case(const struct kernel_table *k, const struct atte
     attend(&ref_kernels, &task, expected.data, stride);
     task.kv = cache.kv;
     for (int32_t r = 0; r < c->n_rows; r++) {
+        // In INT8 queries and weights have 16 bits.
         expect_close("attention", got.data + (size_t)r * stride, expected.data + (size_t)r * stride, width, 1e-5f,
-                     2e-5f);
+                     c->format == KV_INT8 ? 1e-4f : 2e-5f);
         // The row alone has the same bits.
         struct attention_task one = task;
         one.query += (size_t)r * stride, one.position += r, one.n_rows = 1;
@@ -327,14 +327,15 @@ static void check_attention(const struct kernel_table *k) {
     static const int32_t head_dims[] = {8, 16, 48, 64, 80, 128, 13, 256, 31, 96};
     static const int32_t positions[] = {0, 1, 15, 16, 17, 63, 64, 100, 127, 500, 1020, 1024, 2047};
     static const int32_t windows[] = {0, 1, 5, 16, 64, 100, 1000};
-    for (uint64_t seed = 1; seed <= 80; seed++) {
+    for (uint64_t seed = 1; seed <= 120; seed++) {
         uint64_t key = rng_key(seed, 9, 9);
         struct attention_case c = {.head_dim = head_dims[seed % 10],
                                    .n_group = 1 + (int32_t)(rng_u32(key, 1) % 8),
                                    .position = positions[rng_u32(key, 2) % 13],
                                    .window = rng_u32(key, 3) % 2 ? windows[rng_u32(key, 4) % 7] : 0,
                                    .soft_cap = rng_u32(key, 5) % 3 ? 0 : 3,
-                                   .format = rng_u32(key, 6) % 2 ? KV_BF16 : KV_F32};
+                                   .format = (enum kv_format)(rng_u32(key, 6) % 4)};
+        if (c.format == KV_INT8) c.head_dim = (c.head_dim + KV_QUAD - 1) / KV_QUAD * KV_QUAD;
         c.n_rows = 1 + (int32_t)(rng_u32(key, 7) % (uint32_t)(ATTENTION_QUERIES_MAX / c.n_group));
         check_attention_case(k, &c, seed);
     }
