@@ -99,10 +99,15 @@ static void attention_open(struct attention *a, const struct attention_task *tas
     tile_config_load(&config);
 }
 
+// Lines that the next tile of positions reads.
+VEC_INLINE void fetch(const char *p, size_t n_bytes) {
+    for (size_t i = 0; i < n_bytes; i += TILE_ROW_BYTES) _mm_prefetch(p + i, _MM_HINT_T1);
+}
+
 // ------------------------------------------------------------------------------------------------------------- scores
 
 // sums[row, position] of the tile's positions, of all rows of the operand: one tile of them or two.
-VEC_INLINE void score_tile(struct attention *a, const char *const *keys, bool two_tiles) {
+VEC_INLINE void score_tile(struct attention *a, const char *const *keys, const char *const *next, bool two_tiles) {
     const size_t stride = (size_t)a->task->kv.head_dim * sizeof(uint16_t);
     const char *rows = (const char *)a->query, *more = rows + TILE * stride;
     enum { SUM_STRIDE = ATTENTION_TILE_TOKENS * sizeof(float) };
@@ -113,6 +118,7 @@ VEC_INLINE void score_tile(struct attention *a, const char *const *keys, bool tw
         _tile_zero(SUM_3);
         for (size_t at = 0; at < stride; at += TILE_ROW_BYTES) {
             const size_t key_at = at * KV_BLOCK_TOKENS;
+            for (int32_t i = 0; i < (two_tiles ? 2 : 4); i++) fetch(next[b + i] + key_at, TILE_BYTES);
             _tile_loadd(QUERY, rows + at, stride);
             _tile_loadd(KEY, keys[b] + key_at, TILE_ROW_BYTES);
             _tile_dpbf16ps(SUM_0, QUERY, KEY);
@@ -191,7 +197,8 @@ VEC_INLINE float weigh(struct attention *a, int32_t query, int32_t first, int32_
 // ------------------------------------------------------------------------------------------------------------- values
 
 // sums[row, element] over the positions of blocks [first, end) of the tile.
-VEC_INLINE void value_tile(struct attention *a, const char *const *values, int32_t first, int32_t end, bool two_tiles) {
+VEC_INLINE void value_tile(struct attention *a, const char *const *values, const char *const *next, int32_t first,
+                           int32_t end, bool two_tiles) {
     const int32_t n_parts = a->task->kv.head_dim / TILE, head_dim = a->task->kv.head_dim;
     const size_t sum_stride = (size_t)head_dim * sizeof(float);
     enum { STRIDE = ATTENTION_TILE_TOKENS * sizeof(uint16_t) };
@@ -203,6 +210,7 @@ VEC_INLINE void value_tile(struct attention *a, const char *const *values, int32
         for (int32_t b = first; b < end; b++) {
             const uint16_t *rows = a->weight + b * KV_BLOCK_TOKENS, *more = rows + TILE * ATTENTION_TILE_TOKENS;
             const char *value = values[b] + (size_t)part * VALUE_TILE_BYTES;
+            fetch(next[b] + (size_t)part * VALUE_TILE_BYTES, 2 * VALUE_TILE_BYTES);
             _tile_loadd(WEIGHT, rows, STRIDE);
             _tile_loadd(VALUE, value, TILE_ROW_BYTES);
             _tile_dpbf16ps(SUM_0, WEIGHT, VALUE);
@@ -257,6 +265,16 @@ static const char *first_values(struct attention *a, const char *values, int32_t
     return a->last_values;
 }
 
+// Where the blocks of the tile behind lie: the sequence's last block stands for those that it lacks.
+static void find_next(const struct attention_task *task, int32_t begin, const char **keys, const char **values) {
+    for (int32_t b = 0; b < TILE_BLOCKS; b++) {
+        int32_t last = (task->position + task->n_rows - 1) / KV_BLOCK_TOKENS;
+        int32_t block = task->block_table[least(begin / KV_BLOCK_TOKENS + TILE_BLOCKS + b, last)];
+        keys[b] = kv_keys(&task->kv, block, task->kv_head);
+        values[b] = kv_values(&task->kv, block, task->kv_head);
+    }
+}
+
 // Where the blocks of positions [oldest, newest) of the tile that begins at `begin` lie. Blocks that nobody sees are
 // replaced by one that is there; their scores are not used.
 static void find_blocks(struct attention *a, int32_t begin, int32_t oldest, int32_t newest, const char **keys,
@@ -298,19 +316,20 @@ static void attend_tile(struct attention *a, int32_t begin, struct attention_par
     const int32_t newest = least(task->position + task->n_rows - begin, ATTENTION_TILE_TOKENS);
     if (oldest >= newest) return;
     const int32_t first_block = oldest / KV_BLOCK_TOKENS, end_block = (newest - 1) / KV_BLOCK_TOKENS + 1;
-    const char *keys[TILE_BLOCKS], *values[TILE_BLOCKS];
+    const char *keys[TILE_BLOCKS], *values[TILE_BLOCKS], *next_keys[TILE_BLOCKS], *next_values[TILE_BLOCKS];
+    find_next(task, begin, next_keys, next_values);
     find_blocks(a, begin, oldest, newest, keys, values);
     bool sees[ATTENTION_QUERIES_MAX];
     float factors[ATTENTION_QUERIES_MAX];
     // One function a case, so that the compiler sees it as a constant.
     if (a->low == TILE) {
-        score_tile(a, keys, true);
+        score_tile(a, keys, next_keys, true);
         weigh_all(a, begin, partial, sees, factors);
-        value_tile(a, values, first_block, end_block, true);
+        value_tile(a, values, next_values, first_block, end_block, true);
     } else {
-        score_tile(a, keys, false);
+        score_tile(a, keys, next_keys, false);
         weigh_all(a, begin, partial, sees, factors);
-        value_tile(a, values, first_block, end_block, false);
+        value_tile(a, values, next_values, first_block, end_block, false);
     }
     for (int32_t q = 0; q < a->n; q++)
         if (sees[q]) value_add(a, q, factors[q], partial->out + (size_t)q * (size_t)task->kv.head_dim);

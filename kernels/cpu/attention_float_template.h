@@ -6,8 +6,10 @@
 
 enum {
     SCORE_VECS = 4, // vectors of positions that one query's scores take at once
-    SCORE_QUERIES = VEC_N == 16 ? 4 : 2,
-    VALUE_VECS = VEC_N == 16 ? 8 : 4, // vectors of a value that two queries sum at once
+    SCORE_QUERIES = VEC_N == 16 ? 6 : 2,
+    VALUE_SUMS = VEC_N == 16 ? 16 : 8, // vectors of sums that some queries have in flight
+    VALUE_QUERIES = 4,
+    FETCH_BYTES = 64,
 };
 
 VEC_INLINE vec kv_load(const char *p, enum kv_format format) {
@@ -25,7 +27,7 @@ VEC_INLINE vec kv_load_n(const char *p, enum kv_format format, int32_t n) {
 
 // Scores of n_queries queries with SCORE_VECS * VEC_N positions from vector `v` of the tile on.
 VEC_INLINE void score_part(const struct attention_task *task, struct attention_tile_view *tile, enum kv_format format,
-                           int32_t query, int32_t n_queries, int32_t v) {
+                           int32_t query, int32_t n_queries, int32_t v, bool fetches) {
     const int32_t head_dim = task->kv.head_dim;
     const float *queries[SCORE_QUERIES];
     const char *keys[SCORE_VECS];
@@ -37,12 +39,15 @@ VEC_INLINE void score_part(const struct attention_task *task, struct attention_t
     }
     for (int32_t i = 0; i < SCORE_VECS; i++)
         keys[i] = tile->keys[(v + i) / BLOCK_VECS] + (size_t)((v + i) % BLOCK_VECS) * VEC_N * kv_element_bytes(format);
+    const size_t line = (size_t)KV_BLOCK_TOKENS * kv_element_bytes(format); // of positions
     for (int32_t d = 0; d < head_dim; d++) {
         vec key[SCORE_VECS];
+        if (fetches && (size_t)d * line % FETCH_BYTES == 0)
+            for (int32_t i = 0; i < SCORE_VECS; i += BLOCK_VECS)
+                fetch(tile->next_keys[(v + i) / BLOCK_VECS] + (size_t)d * line);
 #pragma GCC unroll 4
-        for (int32_t i = 0; i < SCORE_VECS; i++)
-            key[i] = kv_load(keys[i] + (size_t)d * KV_BLOCK_TOKENS * kv_element_bytes(format), format);
-#pragma GCC unroll 4
+        for (int32_t i = 0; i < SCORE_VECS; i++) key[i] = kv_load(keys[i] + (size_t)d * line, format);
+#pragma GCC unroll 6
         for (int32_t q = 0; q < n_queries; q++) {
             vec x = vec_all(queries[q][d]);
 #pragma GCC unroll 4
@@ -56,10 +61,15 @@ VEC_INLINE void score_part(const struct attention_task *task, struct attention_t
 VEC_INLINE void score_tile(const struct attention_task *task, struct attention_tile_view *tile, enum kv_format format) {
     int32_t n = task->n_rows * task->n_group;
     for (int32_t v = 0; v * VEC_N < tile->end; v += SCORE_VECS) {
-        int32_t q = 0;
-        for (; q + SCORE_QUERIES <= n; q += SCORE_QUERIES) score_part(task, tile, format, q, SCORE_QUERIES, v);
-        for (; q + 2 <= n; q += 2) score_part(task, tile, format, q, 2, v);
-        if (q < n) score_part(task, tile, format, q, 1, v);
+        int32_t q = n < 2 ? 1 : 2;
+        if (n < 2)
+            score_part(task, tile, format, 0, 1, v, true);
+        else
+            score_part(task, tile, format, 0, 2, v, true);
+        for (; q + SCORE_QUERIES <= n; q += SCORE_QUERIES) score_part(task, tile, format, q, SCORE_QUERIES, v, false);
+        for (; q + 4 <= n && SCORE_QUERIES > 4; q += 4) score_part(task, tile, format, q, 4, v, false);
+        for (; q + 2 <= n; q += 2) score_part(task, tile, format, q, 2, v, false);
+        if (q < n) score_part(task, tile, format, q, 1, v, false);
     }
 }
 
@@ -69,29 +79,32 @@ VEC_INLINE void score_tile(const struct attention_task *task, struct attention_t
 // elements (fewer than a vector) when n_last > 0.
 VEC_INLINE void value_part(const struct attention_task *task, const struct attention_tile_view *tile,
                            enum kv_format format, int32_t query, int32_t n_queries, int32_t first, int32_t end,
-                           float *out, int32_t d, int32_t n_vecs, int32_t n_last) {
-    const size_t head_dim = (size_t)task->kv.head_dim;
-    vec sums[2 * VALUE_VECS];
-#pragma GCC unroll 8
+                           float *out, int32_t d, int32_t n_vecs, int32_t n_last, bool fetches) {
+    const size_t head_dim = (size_t)task->kv.head_dim, vec_bytes = (size_t)VEC_N * kv_element_bytes(format);
+    vec sums[VALUE_SUMS];
+#pragma GCC unroll 16
     for (int32_t i = 0; i < n_queries * n_vecs; i++) {
         const float *from = out + (size_t)(query + i / n_vecs) * head_dim + d + i % n_vecs * VEC_N;
         sums[i] = n_last ? vec_load_n(from, n_last) : vec_load(from);
     }
     for (int32_t j = first; j < end; j++) {
-        const char *value = tile->values[j / KV_BLOCK_TOKENS] +
-                            ((size_t)(j % KV_BLOCK_TOKENS) * head_dim + (size_t)d) * kv_element_bytes(format);
-        vec weight[2];
-#pragma GCC unroll 2
+        const size_t at = ((size_t)(j % KV_BLOCK_TOKENS) * head_dim + (size_t)d) * kv_element_bytes(format);
+        const char *value = tile->values[j / KV_BLOCK_TOKENS] + at;
+        if (fetches)
+            for (size_t i = 0; i < (size_t)n_vecs * vec_bytes; i += FETCH_BYTES)
+                fetch(tile->next_values[j / KV_BLOCK_TOKENS] + at + i);
+        vec weight[VALUE_QUERIES];
+#pragma GCC unroll 4
         for (int32_t q = 0; q < n_queries; q++) weight[q] = vec_all(tile->scores[query + q][j]);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int32_t i = 0; i < n_vecs; i++) {
-            const char *at = value + (size_t)i * VEC_N * kv_element_bytes(format);
-            vec v = n_last ? kv_load_n(at, format, n_last) : kv_load(at, format);
-#pragma GCC unroll 2
+            const char *from = value + (size_t)i * vec_bytes;
+            vec v = n_last ? kv_load_n(from, format, n_last) : kv_load(from, format);
+#pragma GCC unroll 4
             for (int32_t q = 0; q < n_queries; q++) sums[q * n_vecs + i] = vec_fma(weight[q], v, sums[q * n_vecs + i]);
         }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int32_t i = 0; i < n_queries * n_vecs; i++) {
         float *to = out + (size_t)(query + i / n_vecs) * head_dim + d + i % n_vecs * VEC_N;
         if (n_last)
@@ -103,35 +116,44 @@ VEC_INLINE void value_part(const struct attention_task *task, const struct atten
 
 VEC_INLINE void value_range(const struct attention_task *task, const struct attention_tile_view *tile,
                             enum kv_format format, int32_t query, int32_t n_queries, int32_t first, int32_t end,
-                            float *out) {
+                            bool fetches, float *out) {
     if (first >= end) return;
     const int32_t n_vecs = task->kv.head_dim / VEC_N, n_last = task->kv.head_dim % VEC_N;
+    const int32_t most_vecs = VALUE_SUMS / (n_queries < 2 ? 2 : n_queries);
     int32_t i = 0;
-    for (; i + VALUE_VECS <= n_vecs; i += VALUE_VECS)
-        value_part(task, tile, format, query, n_queries, first, end, out, i * VEC_N, VALUE_VECS, 0);
-    for (; i + 2 <= n_vecs; i += 2) value_part(task, tile, format, query, n_queries, first, end, out, i * VEC_N, 2, 0);
-    for (; i < n_vecs; i++) value_part(task, tile, format, query, n_queries, first, end, out, i * VEC_N, 1, 0);
-    if (n_last) value_part(task, tile, format, query, n_queries, first, end, out, i * VEC_N, 1, n_last);
+    for (; i + most_vecs <= n_vecs; i += most_vecs)
+        value_part(task, tile, format, query, n_queries, first, end, out, i * VEC_N, most_vecs, 0, fetches);
+    for (; i + 2 <= n_vecs; i += 2)
+        value_part(task, tile, format, query, n_queries, first, end, out, i * VEC_N, 2, 0, fetches);
+    for (; i < n_vecs; i++) value_part(task, tile, format, query, n_queries, first, end, out, i * VEC_N, 1, 0, fetches);
+    if (n_last) value_part(task, tile, format, query, n_queries, first, end, out, i * VEC_N, 1, n_last, fetches);
 }
 
-// Two queries share the loads of V where both see it; what only one sees comes before or after.
-VEC_INLINE void value_pair(const struct attention_task *task, const struct attention_tile_view *tile,
-                           enum kv_format format, int32_t query, float *out) {
-    int32_t first = most(tile->query_first[query], tile->query_first[query + 1]);
-    int32_t end = least(tile->query_end[query], tile->query_end[query + 1]);
-    if (first >= end) {
-        for (int32_t q = query; q < query + 2; q++)
-            value_range(task, tile, format, q, 1, tile->query_first[q], tile->query_end[q], out);
-        return;
+// Queries share the loads of V where all of them see it; what only some see comes before or after.
+VEC_INLINE void value_group(const struct attention_task *task, const struct attention_tile_view *tile,
+                            enum kv_format format, int32_t query, int32_t n_queries, bool fetches, float *out) {
+    int32_t first = 0, end = ATTENTION_TILE_TOKENS;
+    for (int32_t q = query; q < query + n_queries; q++) {
+        first = most(first, tile->query_first[q]);
+        end = least(end, tile->query_end[q]);
     }
-    for (int32_t q = query; q < query + 2; q++) value_range(task, tile, format, q, 1, tile->query_first[q], first, out);
-    value_range(task, tile, format, query, 2, first, end, out);
-    for (int32_t q = query; q < query + 2; q++) value_range(task, tile, format, q, 1, end, tile->query_end[q], out);
+    if (first >= end) first = end = ATTENTION_TILE_TOKENS;
+    for (int32_t q = query; q < query + n_queries; q++)
+        value_range(task, tile, format, q, 1, tile->query_first[q], least(first, tile->query_end[q]), false, out);
+    value_range(task, tile, format, query, n_queries, first, end, fetches, out);
+    for (int32_t q = query; q < query + n_queries; q++)
+        value_range(task, tile, format, q, 1, end, tile->query_end[q], false, out);
 }
 
 VEC_INLINE void value_tile(const struct attention_task *task, const struct attention_tile_view *tile,
                            enum kv_format format, float *out) {
-    int32_t n = task->n_rows * task->n_group, q = 0;
-    for (; q + 2 <= n; q += 2) value_pair(task, tile, format, q, out);
-    if (q < n) value_range(task, tile, format, q, 1, tile->query_first[q], tile->query_end[q], out);
+    const int32_t n = task->n_rows * task->n_group;
+    int32_t q = n < 2 ? 1 : 2;
+    if (n < 2)
+        value_range(task, tile, format, 0, 1, tile->query_first[0], tile->query_end[0], true, out);
+    else
+        value_group(task, tile, format, 0, 2, true, out);
+    for (; q + VALUE_QUERIES <= n; q += VALUE_QUERIES) value_group(task, tile, format, q, VALUE_QUERIES, false, out);
+    for (; q + 2 <= n; q += 2) value_group(task, tile, format, q, 2, false, out);
+    if (q < n) value_range(task, tile, format, q, 1, tile->query_first[q], tile->query_end[q], false, out);
 }

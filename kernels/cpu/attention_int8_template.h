@@ -78,6 +78,12 @@ VEC_INLINE void quads_store(char *to, vec numbers) {
 }
 #endif
 
+VEC_INLINE lanes lanes_spread(const char *half_of_quad) {
+    int32_t x;
+    memcpy(&x, half_of_quad, sizeof x);
+    return lanes_all(x);
+}
+
 // A row of numbers: as quads, what one of them stands for, and where sums with it start, because of the 128.
 struct quads {
     float scale;
@@ -92,7 +98,8 @@ VEC_INLINE float row_scale(const float *x, int32_t n, float most, float *factor)
         const vec size = vec_abs(vec_load_part(x + i, n - i));
         largest = vec_max(largest, size), total = vec_fma(size, vec_zero(), total); // NaN times 0 is one, and so is inf
     }
-    const float of_all = vec_sum(total) == 0 ? vec_largest(largest) : NAN;
+    const bool finite = vec_bits_not_less(total, total) == (1u << VEC_N) - 1;
+    const float of_all = finite ? vec_largest(largest) : NAN;
     *factor = of_all > 0x1p-110f ? most / of_all : 0;
     return of_all / most;
 }
@@ -130,14 +137,17 @@ struct quad_sums {
     lanes first[QUAD_QUERIES][QUAD_LINES], second[QUAD_QUERIES][QUAD_LINES];
 };
 
-// Adds the products of n_quads quads of each query and each line. n_last > 0: a line has so few lanes.
-VEC_INLINE void quads_add(struct quad_sums *sums, const char *const *lines, size_t stride, const char *const *numbers,
-                          int32_t n_quads, int32_t n_queries, int32_t n_lines, int32_t n_last) {
+// Adds the products of n_quads quads of each query and each line. n_last > 0: a line has so few lanes. next: lines to
+// fetch meanwhile, when `fetches`.
+VEC_INLINE void quads_add(struct quad_sums *sums, const char *const *lines, const char *const *next, size_t stride,
+                          const char *const *numbers, int32_t n_quads, int32_t n_queries, int32_t n_lines,
+                          int32_t n_last, bool fetches) {
     for (int32_t quad = 0; quad < n_quads; quad++) {
         lanes line[QUAD_LINES];
 #pragma GCC unroll 4
         for (int32_t i = 0; i < n_lines; i++) {
             const char *at = lines[i] + (size_t)quad * stride;
+            if (fetches) fetch(next[i] + (size_t)quad * stride);
             if (n_last) {
                 char part[sizeof(lanes)] = {0};
                 memcpy(part, at, (size_t)n_last * KV_QUAD);
@@ -148,9 +158,8 @@ VEC_INLINE void quads_add(struct quad_sums *sums, const char *const *lines, size
         }
 #pragma GCC unroll 2
         for (int32_t q = 0; q < n_queries; q++) {
-            int32_t four[2];
-            memcpy(four, numbers[q] + (size_t)quad * QUAD_BYTES, sizeof four);
-            const lanes first = lanes_all(four[0]), second = lanes_all(four[1]);
+            const char *at = numbers[q] + (size_t)quad * QUAD_BYTES;
+            const lanes first = lanes_spread(at), second = lanes_spread(at + QUAD_BYTES / 2);
 #pragma GCC unroll 4
             for (int32_t i = 0; i < n_lines; i++) {
                 sums->first[q][i] = lanes_step(sums->first[q][i], lanes_first(line[i]), first);
@@ -170,14 +179,19 @@ VEC_INLINE void quad_sums_clear(struct quad_sums *sums, int32_t n_queries, int32
 // ------------------------------------------------------------------------------------------------------------- scores
 
 VEC_INLINE void score_quads_part(int32_t head_dim, struct attention_tile_view *tile,
-                                 const struct attention_numbers *numbers, int32_t query, int32_t n_queries, int32_t v) {
+                                 const struct attention_numbers *numbers, int32_t query, int32_t n_queries, int32_t v,
+                                 bool fetches) {
     struct quad_sums sums;
-    const char *lines[QUAD_LINES], *queries[QUAD_QUERIES];
-    for (int32_t i = 0; i < QUAD_LINES; i++)
-        lines[i] = tile->keys[(v + i) / BLOCK_VECS] + (size_t)((v + i) % BLOCK_VECS) * VEC_N * KV_QUAD;
+    const char *lines[QUAD_LINES], *next[QUAD_LINES], *queries[QUAD_QUERIES];
+    for (int32_t i = 0; i < QUAD_LINES; i++) {
+        const size_t at = (size_t)((v + i) % BLOCK_VECS) * VEC_N * KV_QUAD;
+        lines[i] = tile->keys[(v + i) / BLOCK_VECS] + at;
+        next[i] = tile->next_keys[(v + i) / BLOCK_VECS] + at;
+    }
     for (int32_t q = 0; q < n_queries; q++) queries[q] = numbers->queries[query + q];
     quad_sums_clear(&sums, n_queries, QUAD_LINES);
-    quads_add(&sums, lines, (size_t)KV_BLOCK_TOKENS * KV_QUAD, queries, head_dim / KV_QUAD, n_queries, QUAD_LINES, 0);
+    quads_add(&sums, lines, next, (size_t)KV_BLOCK_TOKENS * KV_QUAD, queries, head_dim / KV_QUAD, n_queries, QUAD_LINES,
+              0, fetches);
 #pragma GCC unroll 2
     for (int32_t q = 0; q < n_queries; q++) {
         const struct quads *x = &numbers->query[query + q];
@@ -192,9 +206,15 @@ VEC_INLINE void score_quads(const struct attention_task *task, struct attention_
                             const struct attention_numbers *numbers) {
     const int32_t n = task->n_rows * task->n_group, head_dim = task->kv.head_dim;
     for (int32_t v = 0; v * VEC_N < tile->end; v += QUAD_LINES) {
-        int32_t q = 0;
-        for (; q + QUAD_QUERIES <= n; q += QUAD_QUERIES) score_quads_part(head_dim, tile, numbers, q, QUAD_QUERIES, v);
-        if (q < n) score_quads_part(head_dim, tile, numbers, q, 1, v);
+        int32_t q = QUAD_QUERIES;
+        if (n < QUAD_QUERIES) {
+            score_quads_part(head_dim, tile, numbers, 0, 1, v, true);
+            continue;
+        }
+        score_quads_part(head_dim, tile, numbers, 0, QUAD_QUERIES, v, true);
+        for (; q + QUAD_QUERIES <= n; q += QUAD_QUERIES)
+            score_quads_part(head_dim, tile, numbers, q, QUAD_QUERIES, v, false);
+        if (q < n) score_quads_part(head_dim, tile, numbers, q, 1, v, false);
     }
 }
 
@@ -211,16 +231,20 @@ static void make_weight_numbers(const struct attention_task *task, const struct 
 // The queries `query`, a list, add lines [d / VEC_N, +n_lines) of V; or the last lanes of it when n_last > 0.
 VEC_INLINE void value_quads_part(const struct attention_task *task, const struct attention_tile_view *tile,
                                  const struct attention_numbers *numbers, const int32_t *query, int32_t n_queries,
-                                 int32_t d, int32_t n_lines, int32_t n_last, float *out) {
+                                 int32_t d, int32_t n_lines, int32_t n_last, bool fetches, float *out) {
     const size_t head_dim = (size_t)task->kv.head_dim;
     struct quad_sums sums;
     quad_sums_clear(&sums, n_queries, n_lines);
     for (int32_t b = tile->first / KV_BLOCK_TOKENS; b * KV_BLOCK_TOKENS < tile->end; b++) {
-        const char *lines[QUAD_LINES], *weights[QUAD_QUERIES];
-        for (int32_t i = 0; i < n_lines; i++) lines[i] = tile->values[b] + (size_t)(d + i * VEC_N) * KV_QUAD;
+        const char *lines[QUAD_LINES], *next[QUAD_LINES], *weights[QUAD_QUERIES];
+        for (int32_t i = 0; i < n_lines; i++) {
+            lines[i] = tile->values[b] + (size_t)(d + i * VEC_N) * KV_QUAD;
+            next[i] = tile->next_values[b] + (size_t)(d + i * VEC_N) * KV_QUAD;
+        }
         for (int32_t q = 0; q < n_queries; q++)
             weights[q] = numbers->weights[query[q]] + b * (KV_BLOCK_TOKENS / KV_QUAD) * QUAD_BYTES;
-        quads_add(&sums, lines, head_dim * KV_QUAD, weights, KV_BLOCK_TOKENS / KV_QUAD, n_queries, n_lines, n_last);
+        quads_add(&sums, lines, next, head_dim * KV_QUAD, weights, KV_BLOCK_TOKENS / KV_QUAD, n_queries, n_lines,
+                  n_last, fetches);
     }
 #pragma GCC unroll 2
     for (int32_t q = 0; q < n_queries; q++) {
@@ -238,20 +262,27 @@ VEC_INLINE void value_quads_part(const struct attention_task *task, const struct
 
 VEC_INLINE void value_quads_of(const struct attention_task *task, const struct attention_tile_view *tile,
                                const struct attention_numbers *numbers, const int32_t *query, int32_t n_queries,
-                               float *out) {
+                               bool fetches, float *out) {
     const int32_t head_dim = task->kv.head_dim;
     int32_t d = 0;
     for (; d + QUAD_LINES * VEC_N <= head_dim; d += QUAD_LINES * VEC_N)
-        value_quads_part(task, tile, numbers, query, n_queries, d, QUAD_LINES, 0, out);
-    for (; d + VEC_N <= head_dim; d += VEC_N) value_quads_part(task, tile, numbers, query, n_queries, d, 1, 0, out);
-    if (d < head_dim) value_quads_part(task, tile, numbers, query, n_queries, d, 1, head_dim - d, out);
+        value_quads_part(task, tile, numbers, query, n_queries, d, QUAD_LINES, 0, fetches, out);
+    for (; d + VEC_N <= head_dim; d += VEC_N)
+        value_quads_part(task, tile, numbers, query, n_queries, d, 1, 0, fetches, out);
+    if (d < head_dim) value_quads_part(task, tile, numbers, query, n_queries, d, 1, head_dim - d, fetches, out);
 }
 
 VEC_INLINE void value_quads(const struct attention_task *task, const struct attention_tile_view *tile,
                             const struct attention_numbers *numbers, float *out) {
-    int32_t seeing[ATTENTION_QUERIES_MAX], n = 0, i = 0;
+    int32_t seeing[ATTENTION_QUERIES_MAX], n = 0, i = QUAD_QUERIES;
     for (int32_t q = 0; q < task->n_rows * task->n_group; q++)
         if (tile->query_first[q] < tile->query_end[q]) seeing[n++] = q;
-    for (; i + QUAD_QUERIES <= n; i += QUAD_QUERIES) value_quads_of(task, tile, numbers, seeing + i, QUAD_QUERIES, out);
-    if (i < n) value_quads_of(task, tile, numbers, seeing + i, 1, out);
+    if (n < QUAD_QUERIES) {
+        value_quads_of(task, tile, numbers, seeing, 1, true, out);
+        return;
+    }
+    value_quads_of(task, tile, numbers, seeing, QUAD_QUERIES, true, out);
+    for (; i + QUAD_QUERIES <= n; i += QUAD_QUERIES)
+        value_quads_of(task, tile, numbers, seeing + i, QUAD_QUERIES, false, out);
+    if (i < n) value_quads_of(task, tile, numbers, seeing + i, 1, false, out);
 }

@@ -14,6 +14,7 @@ enum {
 
 struct attention_tile_view {
     const char *keys[TILE_BLOCKS], *values[TILE_BLOCKS];
+    const char *next_keys[TILE_BLOCKS], *next_values[TILE_BLOCKS]; // of the tile behind, to be fetched meanwhile
     int32_t first, end; // positions of the tile that some query sees, relative to the tile
     int32_t query_first[ATTENTION_QUERIES_MAX], query_end[ATTENTION_QUERIES_MAX];
     float scores[ATTENTION_QUERIES_MAX][ATTENTION_TILE_TOKENS]; // then weights
@@ -24,6 +25,11 @@ static int32_t least(int32_t a, int32_t b) {
 }
 static int32_t most(int32_t a, int32_t b) {
     return a > b ? a : b;
+}
+
+// A line that the next tile reads.
+VEC_INLINE void fetch(const char *p) {
+    _mm_prefetch(p, _MM_HINT_T1);
 }
 
 // Which positions of the tile that begins at `begin` each query sees, and where the blocks lie. False: none.
@@ -46,6 +52,10 @@ static bool tile_open(const struct attention_task *task, int32_t begin, struct a
         int32_t index = begin / KV_BLOCK_TOKENS + most(low, least(b, high));
         tile->keys[b] = kv_keys(&task->kv, task->block_table[index], task->kv_head);
         tile->values[b] = kv_values(&task->kv, task->block_table[index], task->kv_head);
+        // The last block stands for those behind it.
+        int32_t next = least(index + TILE_BLOCKS, (task->position + task->n_rows - 1) / KV_BLOCK_TOKENS);
+        tile->next_keys[b] = kv_keys(&task->kv, task->block_table[next], task->kv_head);
+        tile->next_values[b] = kv_values(&task->kv, task->block_table[next], task->kv_head);
     }
     return true;
 }

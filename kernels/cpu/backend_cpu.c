@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+enum { HUGE_LAYER_BYTES = 32 << 20 };
+
 static void cpu_close(struct backend *common) {
     struct cpu_backend *backend = (struct cpu_backend *)common;
     if (!backend->shares_pool) pool_close(backend->pool);
@@ -71,6 +73,9 @@ static int cpu_kv_open(struct backend *common, const struct kv_shape *shape, str
         return err_set(err, ERR_LIMIT, "a KV cache of %d blocks is too large", shape->n_blocks);
     void *data = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) return err_set(err, ERR_IO, "cannot reserve %zu bytes for the KV cache", n_bytes);
+    // Blocks of a head are small and lie apart: most reads would miss the table of small pages. A little cache keeps
+    // them, because it is touched page by page.
+    if (n_bytes / (size_t)shape->n_layers >= HUGE_LAYER_BYTES) madvise(data, n_bytes, MADV_HUGEPAGE);
     backend->kv_data = data;
     backend->kv_bytes = n_bytes;
     return 0;

@@ -173,8 +173,8 @@ static void run_attention_in(struct run *run, const struct op_attention_in *op) 
 
 static struct attention_task make_task(const struct run *run, const struct op_attention *op, int32_t item) {
     const struct cpu_program *p = run->program;
-    const struct attention_tile *tile = &p->tiles[item / op->n_kv_heads];
-    int32_t kv_head = item % op->n_kv_heads, group = op->n_heads / op->n_kv_heads;
+    const struct attention_tile *tile = &p->tiles[item % run->step->n_tiles];
+    int32_t kv_head = item / run->step->n_tiles, group = op->n_heads / op->n_kv_heads;
     return (struct attention_task){
         .kv = cpu_kv_layer(p->backend, op->layer),
         .block_table = run->input->block_table + run->input->sequences[tile->sequence].block_first,
@@ -211,7 +211,7 @@ static void add_sinks(const struct attention_task *task, const float *sinks, str
 static void finish_task(const struct run *run, const struct op_attention *op, const struct attention_task *task,
                         struct attention_partial *total, int32_t item) {
     const struct cpu_program *p = run->program;
-    size_t row = (size_t)p->tiles[item / op->n_kv_heads].row_first;
+    size_t row = (size_t)p->tiles[item % run->step->n_tiles].row_first;
     if (op->sinks) add_sinks(task, op->sinks, total);
     float *out =
         p->attention + row * (size_t)p->common.shape.q_width + task->kv_head * task->n_group * task->kv.head_dim;
