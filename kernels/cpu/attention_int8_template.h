@@ -15,6 +15,7 @@ enum {
     BYTE_ZERO = 128,
     QUAD_LINES = VEC_N == 16 ? 4 : 2, // vectors of sums that a query has in flight
     QUAD_QUERIES = 2,
+    QUADS_AT_ONCE = 4,
     TILE_QUADS = ATTENTION_TILE_TOKENS / KV_QUAD,
 };
 
@@ -142,6 +143,7 @@ struct quad_sums {
 VEC_INLINE void quads_add(struct quad_sums *sums, const char *const *lines, const char *const *next, size_t stride,
                           const char *const *numbers, int32_t n_quads, int32_t n_queries, int32_t n_lines,
                           int32_t n_last, bool fetches) {
+#pragma GCC unroll 4
     for (int32_t quad = 0; quad < n_quads; quad++) {
         lanes line[QUAD_LINES];
 #pragma GCC unroll 4
@@ -178,6 +180,15 @@ VEC_INLINE void quad_sums_clear(struct quad_sums *sums, int32_t n_queries, int32
 
 // ------------------------------------------------------------------------------------------------------------- scores
 
+VEC_INLINE void score_advance(const char **lines, const char **next, const char **queries, int32_t n_queries,
+                              int32_t n_quads) {
+    for (int32_t i = 0; i < QUAD_LINES; i++) {
+        lines[i] += (size_t)n_quads * KV_BLOCK_TOKENS * KV_QUAD;
+        next[i] += (size_t)n_quads * KV_BLOCK_TOKENS * KV_QUAD;
+    }
+    for (int32_t q = 0; q < n_queries; q++) queries[q] += (size_t)n_quads * QUAD_BYTES;
+}
+
 VEC_INLINE void score_quads_part(int32_t head_dim, struct attention_tile_view *tile,
                                  const struct attention_numbers *numbers, int32_t query, int32_t n_queries, int32_t v,
                                  bool fetches) {
@@ -190,8 +201,16 @@ VEC_INLINE void score_quads_part(int32_t head_dim, struct attention_tile_view *t
     }
     for (int32_t q = 0; q < n_queries; q++) queries[q] = numbers->queries[query + q];
     quad_sums_clear(&sums, n_queries, QUAD_LINES);
-    quads_add(&sums, lines, next, (size_t)KV_BLOCK_TOKENS * KV_QUAD, queries, head_dim / KV_QUAD, n_queries, QUAD_LINES,
-              0, fetches);
+    int32_t quad = 0;
+    for (; quad + QUADS_AT_ONCE <= head_dim / KV_QUAD; quad += QUADS_AT_ONCE) {
+        quads_add(&sums, lines, next, (size_t)KV_BLOCK_TOKENS * KV_QUAD, queries, QUADS_AT_ONCE, n_queries, QUAD_LINES,
+                  0, fetches);
+        score_advance(lines, next, queries, n_queries, QUADS_AT_ONCE);
+    }
+    for (; quad < head_dim / KV_QUAD; quad++) {
+        quads_add(&sums, lines, next, (size_t)KV_BLOCK_TOKENS * KV_QUAD, queries, 1, n_queries, QUAD_LINES, 0, fetches);
+        score_advance(lines, next, queries, n_queries, 1);
+    }
 #pragma GCC unroll 2
     for (int32_t q = 0; q < n_queries; q++) {
         const struct quads *x = &numbers->query[query + q];
