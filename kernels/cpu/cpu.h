@@ -32,6 +32,7 @@ struct cpu_backend {
     struct pool *pool;
     bool shares_pool; // another backend closes it
     struct cpu_weights *weights;
+    struct cpu_region *regions; // their memory, where it is the backend's
     struct random_quantiles *quantiles; // NULL until a weight is random
     void *kv_data;
     uint64_t weights_bytes, mapped_bytes, kv_bytes, activation_bytes, workspace_bytes;

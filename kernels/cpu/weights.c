@@ -12,14 +12,20 @@
 #include <sys/mman.h>
 
 enum { CHUNK_VALUES = 1 << 16 };
+static const size_t REGION_BYTES = (size_t)64 << 20, HUGE_PAGE_BYTES = (size_t)2 << 20, PLACE_BYTES = 64;
 
 static const float F16_LARGEST = 65504, F16_SMALLEST_NORMAL = 0x1p-14f;
 
 struct cpu_weights {
     struct cpu_weights *next;
     struct tensor tensor;
-    void *copy; // NULL: the model's data
-    size_t copy_bytes;
+};
+
+// Copies lie one behind the other, so that large pages hold small matrices too.
+struct cpu_region {
+    struct cpu_region *next;
+    char *memory;
+    size_t n_bytes, used;
 };
 
 // A copy in the making: `from` in another format or layout, or random.
@@ -165,6 +171,24 @@ static void make_blocks(void *argument, int worker, int n_workers) {
     passage_close(&passage);
 }
 
+// Memory of zeros; NULL: there is none.
+static char *take_memory(struct cpu_backend *backend, size_t n_bytes) {
+    struct cpu_region *region = backend->regions;
+    n_bytes = (n_bytes + PLACE_BYTES - 1) / PLACE_BYTES * PLACE_BYTES;
+    if (!region || region->n_bytes - region->used < n_bytes) {
+        size_t whole =
+            n_bytes > REGION_BYTES ? (n_bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES : REGION_BYTES;
+        void *memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) return NULL;
+        madvise(memory, whole, MADV_HUGEPAGE);
+        region = mem_alloc(sizeof *region);
+        *region = (struct cpu_region){.next = backend->regions, .memory = memory, .n_bytes = whole};
+        backend->regions = region;
+    }
+    region->used += n_bytes;
+    return region->memory + region->used - n_bytes;
+}
+
 static void open_quantiles(struct cpu_backend *backend) {
     if (backend->quantiles) return;
     backend->quantiles = mem_alloc(sizeof *backend->quantiles);
@@ -184,9 +208,8 @@ static int make_copy(struct cpu_backend *backend, struct cpu_weights *weight, en
     const bool packed = tensor_format_is_quantised(format), drawn = from->random_key && !packed;
     struct tensor made = {.format = format, .n_rows = from->n_rows, .n_cols = from->n_cols};
     size_t n_bytes = packed ? packed_bytes(&made) : tensor_bytes(&made);
-    void *copy = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (copy == MAP_FAILED) return err_set(err, ERR_LIMIT, "no memory for %zu MB of weights", n_bytes >> 20);
-    madvise(copy, n_bytes, MADV_HUGEPAGE);
+    char *copy = take_memory(backend, n_bytes);
+    if (!copy) return err_set(err, ERR_LIMIT, "no memory for %zu MB of weights", n_bytes >> 20);
     if (from->random_key) open_quantiles(backend);
     making.quantiles = backend->quantiles;
     made.data = making.to = copy;
@@ -196,14 +219,12 @@ static int make_copy(struct cpu_backend *backend, struct cpu_weights *weight, en
                      : make_rounded,
              &making);
     if (making.bad_row >= 0 || is_beyond_f16(&making)) {
-        munmap(copy, n_bytes);
+        backend->regions->used = (size_t)(copy - backend->regions->memory); // the copy was the last
         if (making.bad_row < 0) return make_copy(backend, weight, TENSOR_BF16, err);
         return err_set(err, ERR_FORMAT, "tensor \"%s\": a scale of row %d is NaN or infinite", from->rows->name,
                        from->row_first + making.bad_row);
     }
     weight->tensor = made;
-    weight->copy = copy;
-    weight->copy_bytes = n_bytes;
     backend->weights_bytes += n_bytes;
     return 0;
 }
@@ -257,8 +278,12 @@ int cpu_weight_load(struct backend *common, struct tensor *tensor, enum weight_f
 void cpu_weights_close(struct cpu_backend *backend) {
     for (struct cpu_weights *weight = backend->weights, *next; weight; weight = next) {
         next = weight->next;
-        if (weight->copy) munmap(weight->copy, weight->copy_bytes);
         free(weight);
+    }
+    for (struct cpu_region *region = backend->regions, *next; region; region = next) {
+        next = region->next;
+        munmap(region->memory, region->n_bytes);
+        free(region);
     }
     free(backend->quantiles);
 }
