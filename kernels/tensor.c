@@ -25,18 +25,19 @@ static void decode_part(const struct tensor *t, int32_t row, struct tensor_row *
     const size_t n_part = (size_t)tensor_groups(t->n_cols);
     float *scales = mem_alloc_zero(2 * n_groups, sizeof *scales);
     struct tensor_row whole = {mem_alloc(n_groups * TENSOR_GROUP), scales, scales + n_groups};
-    t->rows->decode(t->rows, row, &whole);
+    t->rows->decode(t->rows, row, 1, &whole);
     memcpy(out->codes, whole.codes + t->col_first, (size_t)t->n_cols);
     memcpy(out->scales, whole.scales + first, n_part * sizeof *scales);
     if (tensor_format_has_offsets(t->format)) memcpy(out->offsets, whole.offsets + first, n_part * sizeof *scales);
     free(whole.codes), free(scales);
 }
 
-void tensor_row_decode(const struct tensor *t, int32_t row, struct tensor_row *out) {
+void tensor_rows_decode(const struct tensor *t, int32_t first, int32_t n, struct tensor_row *out) {
+    assert(first >= 0 && n > 0 && n <= TENSOR_ROWS_MAX && first + n <= t->n_rows);
     if (t->col_first == 0 && t->n_cols == t->rows->n_cols)
-        t->rows->decode(t->rows, t->row_first + row, out);
+        t->rows->decode(t->rows, t->row_first + first, n, out);
     else
-        decode_part(t, t->row_first + row, out);
+        for (int32_t i = 0; i < n; i++) decode_part(t, t->row_first + first + i, &out[i]);
 }
 
 void tensor_row_values(const struct tensor_row *row, enum tensor_format format, int32_t n, float *out) {

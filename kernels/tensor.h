@@ -31,7 +31,10 @@ static inline bool tensor_format_has_offsets(enum tensor_format format) {
     return format >= TENSOR_INT8_OFFSET;
 }
 
-enum { TENSOR_GROUP = 32 }; // neighbouring inputs that share a scale; wider groups repeat theirs
+enum {
+    TENSOR_GROUP = 32,    // neighbouring inputs that share a scale; wider groups repeat theirs
+    TENSOR_ROWS_MAX = 16, // rows that are decoded at once
+};
 
 static inline int32_t tensor_groups(int32_t n_cols) {
     return (n_cols + TENSOR_GROUP - 1) / TENSOR_GROUP;
@@ -48,8 +51,8 @@ struct tensor_row {
 struct tensor_rows {
     const char *name; // for error texts
     int32_t n_rows, n_cols;
-    // Any thread may call it, several at once.
-    void (*decode)(const struct tensor_rows *rows, int32_t row, struct tensor_row *out);
+    // Rows first .. first+n-1, n <= TENSOR_ROWS_MAX. Any thread may call it, several at once.
+    void (*decode)(const struct tensor_rows *rows, int32_t first, int32_t n, struct tensor_row *out);
     // Rows [first, first + n) are not read soon: their memory may go back to the system. NULL: it may not.
     void (*release)(const struct tensor_rows *rows, int32_t first, int32_t n);
 };
@@ -77,8 +80,9 @@ static inline size_t tensor_format_bytes(enum tensor_format format) {
 // Of a row-major matrix; of a quantised one, codes with scales and offsets in F16 (FP8: F32 for 128 inputs).
 size_t tensor_bytes(const struct tensor *t);
 
-// Row 0 .. n_rows-1 of a quantised matrix; out has room for n_cols rounded up to TENSOR_GROUP.
-void tensor_row_decode(const struct tensor *t, int32_t row, struct tensor_row *out);
+// Rows [first, first + n) of a quantised matrix, n <= TENSOR_ROWS_MAX; out[n] has room for n_cols rounded up to
+// TENSOR_GROUP.
+void tensor_rows_decode(const struct tensor *t, int32_t first, int32_t n, struct tensor_row *out);
 // n values of a row in single precision.
 void tensor_row_values(const struct tensor_row *row, enum tensor_format format, int32_t n, float *out);
 

@@ -322,7 +322,7 @@ static void convert_quantised(struct checkpoint *checkpoint, const struct stored
     struct tensor_row row = {arena_alloc(&checkpoint->arena, n_groups * TENSOR_GROUP),
                              arena_alloc_zero(&checkpoint->arena, n_groups, sizeof(float)),
                              arena_alloc_zero(&checkpoint->arena, n_groups, sizeof(float))};
-    tensor_row_decode(&matrix, 0, &row);
+    tensor_rows_decode(&matrix, 0, 1, &row);
     tensor_row_values(&row, matrix.format, n, out);
 }
 

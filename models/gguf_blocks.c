@@ -200,12 +200,14 @@ struct gguf_rows {
     size_t row_bytes;
 };
 
-static void decode_row(const struct tensor_rows *common, int32_t row, struct tensor_row *out) {
+static void decode_rows(const struct tensor_rows *common, int32_t first, int32_t n, struct tensor_row *out) {
     const struct gguf_rows *rows = (const struct gguf_rows *)common;
     const struct block_format *format = rows->format;
-    const unsigned char *block = rows->blocks + (size_t)row * rows->row_bytes;
-    for (int32_t k = 0; k < common->n_cols; k += format->n_values, block += format->n_bytes)
-        format->decode(block, out->codes + k, out->scales + k / TENSOR_GROUP, out->offsets + k / TENSOR_GROUP);
+    const unsigned char *block = rows->blocks + (size_t)first * rows->row_bytes;
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t k = 0; k < common->n_cols; k += format->n_values, block += format->n_bytes)
+            format->decode(block, out[i].codes + k, out[i].scales + k / TENSOR_GROUP,
+                           out[i].offsets + k / TENSOR_GROUP);
 }
 
 static void release_rows(const struct tensor_rows *common, int32_t first, int32_t n) {
@@ -224,7 +226,7 @@ const struct tensor_rows *gguf_blocks_open(struct arena *arena, const struct sto
     rows->common = (struct tensor_rows){.name = tensor->name,
                                         .n_rows = (int32_t)(tensor->n_bytes / rows->row_bytes),
                                         .n_cols = n_cols,
-                                        .decode = decode_row,
+                                        .decode = decode_rows,
                                         .release = releasable ? release_rows : NULL};
     return &rows->common;
 }

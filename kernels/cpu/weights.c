@@ -35,14 +35,13 @@ struct making {
     struct tensor from;
     enum tensor_format format;
     char *to;
-    _Atomic int32_t bad_row;     // one whose scales or offsets are not all finite; -1: there is none
+    _Atomic int32_t bad_row;     // one whose scales or values are not all finite; -1: there is none
     _Atomic bool beyond_f16;     // some scale or offset is
     _Atomic uint32_t scale_bits; // of the largest scale
 };
 
 // Rows of a matrix on their way, of one worker.
 struct passage {
-    const struct making *making;
     struct tensor_row rows[PACKED_OUTPUTS]; // decoded
     float *values;                          // [PACKED_OUTPUTS, n_cols]
     char *drawn;                            // [n_cols] random values of 4 bytes
@@ -50,7 +49,6 @@ struct passage {
 
 static void passage_open(struct passage *passage, const struct making *making) {
     const size_t n = (size_t)making->from.n_cols, n_groups = (size_t)tensor_groups(making->from.n_cols);
-    passage->making = making;
     passage->values = mem_alloc_zero(PACKED_OUTPUTS * n, sizeof *passage->values);
     passage->drawn = mem_alloc((n + 1) * sizeof(float));
     for (int i = 0; i < PACKED_OUTPUTS; i++)
@@ -76,38 +74,30 @@ static void check_row(struct making *making, const struct tensor_row *row, int32
         scale = a > scale ? a : scale;
         offset = b > offset ? b : offset;
     }
+    for (int32_t k = 0; k < making->from.n_cols && making->from.format == TENSOR_FP8; k++)
+        finite = finite && (row->codes[k] & 0x7f) != 0x7f;
     if (!finite) making->bad_row = index;
     if (scale > F16_LARGEST || offset > F16_LARGEST) making->beyond_f16 = true;
     uint32_t bits = f32_bits(scale), most = making->scale_bits;
     while (bits > most && !atomic_compare_exchange_weak(&making->scale_bits, &most, bits)) continue;
 }
 
-// One row as the model has it becomes codes, rows[i]; beyond the last row, codes that mean 0.
-static void pass_codes(struct passage *passage, struct making *making, int32_t row, int i) {
-    struct tensor_row *to = &passage->rows[i];
-    if (row >= making->from.n_rows) {
-        memset(to->scales, 0, (size_t)tensor_groups(making->from.n_cols) * sizeof *to->scales);
-        memset(to->offsets, 0, (size_t)tensor_groups(making->from.n_cols) * sizeof *to->offsets);
-        return;
+// Up to sixteen rows as the model has them become codes, rows[]; beyond the last row, codes that mean 0.
+static void pass_codes(struct passage *passage, struct making *making, int32_t first) {
+    const int32_t left = making->from.n_rows - first, n = left < PACKED_OUTPUTS ? left : PACKED_OUTPUTS;
+    const size_t scale_bytes = (size_t)tensor_groups(making->from.n_cols) * sizeof(float);
+    tensor_rows_decode(&making->from, first, n, passage->rows);
+    for (int32_t i = 0; i < n; i++) check_row(making, &passage->rows[i], first + i);
+    for (int32_t i = n; i < PACKED_OUTPUTS; i++) {
+        memset(passage->rows[i].scales, 0, scale_bytes);
+        memset(passage->rows[i].offsets, 0, scale_bytes);
     }
-    tensor_row_decode(&making->from, row, to);
-    check_row(making, to, row);
 }
 
-// One row as the model has it becomes numbers, values[i]; beyond the last row, zeros.
-static void pass_values(struct passage *passage, struct making *making, int32_t row, int i) {
+// One row that is not quantised becomes numbers.
+static void read_row(struct passage *passage, const struct making *making, int32_t row, float *out) {
     const struct tensor *from = &making->from;
     const size_t n = (size_t)from->n_cols, first = (size_t)row * n;
-    float *out = passage->values + (size_t)i * n;
-    if (row >= from->n_rows) {
-        memset(out, 0, n * sizeof *out);
-        return;
-    }
-    if (from->rows) {
-        pass_codes(passage, making, row, i);
-        tensor_row_values(&passage->rows[i], from->format, from->n_cols, out);
-        return;
-    }
     if (!from->random_key) {
         tensor_values(from, row, out);
         return;
@@ -116,6 +106,21 @@ static void pass_values(struct passage *passage, struct making *making, int32_t 
     const struct tensor drawn_row = {
         .format = from->format, .n_rows = 1, .n_cols = from->n_cols, .data = passage->drawn};
     tensor_values(&drawn_row, 0, out);
+}
+
+// Up to sixteen rows as the model has them become numbers, values[]; beyond the last row, zeros.
+static void pass_values(struct passage *passage, struct making *making, int32_t first) {
+    const struct tensor *from = &making->from;
+    if (from->rows) pass_codes(passage, making, first);
+    for (int32_t i = 0; i < PACKED_OUTPUTS; i++) {
+        float *out = passage->values + (size_t)i * (size_t)from->n_cols;
+        if (first + i >= from->n_rows)
+            memset(out, 0, (size_t)from->n_cols * sizeof *out);
+        else if (from->rows)
+            tensor_row_values(&passage->rows[i], from->format, from->n_cols, out);
+        else
+            read_row(passage, making, first + i, out);
+    }
 }
 
 static void round_row(const float *values, size_t n, char *to) {
@@ -130,9 +135,10 @@ static void make_rounded(void *argument, int worker, int n_workers) {
     const size_t n = (size_t)making->from.n_cols;
     struct passage passage;
     passage_open(&passage, making);
-    for (int32_t row = worker; row < making->from.n_rows; row += n_workers) {
-        pass_values(&passage, making, row, 0);
-        round_row(passage.values, n, making->to + (size_t)row * n * 2);
+    for (int32_t first = worker * PACKED_OUTPUTS; first < making->from.n_rows; first += n_workers * PACKED_OUTPUTS) {
+        pass_values(&passage, making, first);
+        for (int32_t i = 0; i < PACKED_OUTPUTS && first + i < making->from.n_rows; i++)
+            round_row(passage.values + (size_t)i * n, n, making->to + (size_t)(first + i) * n * 2);
     }
     passage_close(&passage);
 }
@@ -158,15 +164,13 @@ static void make_blocks(void *argument, int worker, int n_workers) {
     passage_open(&passage, making);
     for (int32_t first = worker * PACKED_OUTPUTS; first < from->n_rows; first += n_workers * PACKED_OUTPUTS) {
         char *block = making->to + (size_t)(first / PACKED_OUTPUTS) * block_bytes;
-        for (int i = 0; i < PACKED_OUTPUTS; i++)
-            if (has_format)
-                pass_codes(&passage, making, first + i, i);
-            else
-                pass_values(&passage, making, first + i, i);
-        if (has_format)
+        if (has_format) {
+            pass_codes(&passage, making, first);
             making->kernels->weight_fill(block, passage.rows, making->format, from->n_cols);
-        else
+        } else {
+            pass_values(&passage, making, first);
             making->kernels->weight_pack(block, passage.values, making->format, from->n_cols);
+        }
     }
     passage_close(&passage);
 }
@@ -221,8 +225,8 @@ static int make_copy(struct cpu_backend *backend, struct cpu_weights *weight, en
     if (making.bad_row >= 0 || is_beyond_f16(&making)) {
         backend->regions->used = (size_t)(copy - backend->regions->memory); // the copy was the last
         if (making.bad_row < 0) return make_copy(backend, weight, TENSOR_BF16, err);
-        return err_set(err, ERR_FORMAT, "tensor \"%s\": a scale of row %d is NaN or infinite", from->rows->name,
-                       from->row_first + making.bad_row);
+        return err_set(err, ERR_FORMAT, "tensor \"%s\": row %d has a scale or value that is NaN or infinite",
+                       from->rows->name, from->row_first + making.bad_row);
     }
     weight->tensor = made;
     backend->weights_bytes += n_bytes;

@@ -138,7 +138,7 @@ static void unpack_rows(void *argument, int worker, int n_workers) {
     float *values = mem_alloc_zero(n + 2 * n_groups, sizeof *values);
     struct tensor_row row = {mem_alloc_zero(n_groups, TENSOR_GROUP), values + n, values + n + n_groups};
     for (int32_t r = worker; r < from->n_rows; r += n_workers) {
-        tensor_row_decode(from, r, &row);
+        tensor_rows_decode(from, r, 1, &row);
         tensor_row_values(&row, from->format, from->n_cols, values);
         for (size_t k = 0; k < n; k++) {
             if (!isfinite(values[k])) unpacking->bad_row = r;

@@ -128,7 +128,7 @@ static inline void exercise_matrix(const struct tensor *matrix) {
     const size_t n_groups = (size_t)tensor_groups(matrix->n_cols);
     struct tensor_row row = {mem_alloc(n_groups * TENSOR_GROUP), mem_alloc(n_groups * sizeof(float)),
                              mem_alloc(n_groups * sizeof(float))};
-    for (int32_t r = 0; r < matrix->n_rows; r++) tensor_row_decode(matrix, r, &row);
+    for (int32_t r = 0; r < matrix->n_rows; r++) tensor_rows_decode(matrix, r, 1, &row);
     free(row.codes), free(row.scales), free(row.offsets);
 }
 

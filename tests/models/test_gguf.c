@@ -212,7 +212,7 @@ static void check_blocks(const char *name, enum stored_format format, int32_t n_
     float scales[8], offsets[8], values[256];
     struct tensor_row row = {codes, scales, offsets};
     for (int32_t r = 0; r < n_rows; r++) {
-        tensor_row_decode(&matrix, r, &row);
+        tensor_rows_decode(&matrix, r, 1, &row);
         tensor_row_values(&row, matrix.format, n_block, values);
         for (int32_t k = 0; k < n_block; k++) {
             double x = (double)values[k], y = (double)want[r * n_block + k];

@@ -65,7 +65,7 @@ static void read_row(const struct tensor *matrix, int32_t row, float out[64]) {
     struct tensor_row decoded = {codes, scales, offsets};
     assert_int_equal(matrix->n_cols, 64);
     if (matrix->rows) {
-        tensor_row_decode(matrix, row, &decoded);
+        tensor_rows_decode(matrix, row, 1, &decoded);
         tensor_row_values(&decoded, matrix->format, 64, out);
         return;
     }
@@ -459,10 +459,10 @@ static void released_weights_can_be_read(void **state) {
     assert_int_equal(embed->format, TENSOR_INT8);
     uint8_t before[64], after[64];
     float scales[2], offsets[2];
-    tensor_row_decode(embed, 300, &(struct tensor_row){before, scales, offsets});
+    tensor_rows_decode(embed, 300, 1, &(struct tensor_row){before, scales, offsets});
     embed->rows->release(embed->rows, 0, embed->n_rows);
     model_release_weights(model);
-    tensor_row_decode(embed, 300, &(struct tensor_row){after, scales, offsets});
+    tensor_rows_decode(embed, 300, 1, &(struct tensor_row){after, scales, offsets});
     assert_memory_equal(before, after, sizeof before);
     assert_true(model->spec.final_norm[0] != 0); // vectors stay
     model_close(model);
