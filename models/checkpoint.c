@@ -1,7 +1,6 @@
-#include "models/checkpoint.h"
+#include "models/checkpoint_internal.h"
 
 #include "base/json.h"
-#include "base/map.h"
 #include "base/number.h"
 #include "base/rng.h"
 #include "kernels/random_weights.h"
@@ -15,22 +14,6 @@
 #include <sys/mman.h>
 
 enum { SHARDS_MAX = 4096, INDEX_ELEMENTS_MAX = 4000000 };
-
-enum source { SOURCE_FILES, SOURCE_GGUF, SOURCE_RANDOM };
-
-struct checkpoint {
-    enum source kind;
-    const char *path; // for error texts
-    struct arena arena;
-    VEC_OF(struct folder_file) files;
-    stored_tensor_vec tensors; // of the files; GGUF: a copy of its list
-    struct map names;          // index into tensors
-    bool *used;                // [tensors.count]
-    bool mapped;               // the files' memory may go back to the system
-    enum tensor_format random_format;
-    uint64_t random_seed, n_random;
-    uint64_t n_parameters, n_bytes;
-};
 
 static struct checkpoint *new_checkpoint(enum source kind, const char *path) {
     struct checkpoint *checkpoint = mem_alloc_zero(1, sizeof *checkpoint);
@@ -167,9 +150,14 @@ bool checkpoint_is_random(const struct checkpoint *checkpoint) {
     return checkpoint->kind == SOURCE_RANDOM;
 }
 
+void checkpoint_expect_quantised(struct checkpoint *checkpoint, const struct quantization *quantization) {
+    checkpoint->quantization = *quantization;
+}
+
 bool checkpoint_has(const struct checkpoint *checkpoint, const char *name) {
     uint64_t index = 0;
-    return checkpoint->kind == SOURCE_RANDOM || map_get(&checkpoint->names, name, strlen(name), &index);
+    return checkpoint->kind == SOURCE_RANDOM || map_get(&checkpoint->names, name, strlen(name), &index) ||
+           checkpoint_is_quantised(checkpoint, name);
 }
 
 static void print_shape(struct str *out, const struct stored_tensor *tensor) {
@@ -240,6 +228,8 @@ static enum tensor_format tensor_format_of(enum stored_format format) {
 // out describes the first.
 static int bind_values(struct checkpoint *checkpoint, const char *name, int32_t n, struct tensor *out,
                        struct err *err) {
+    if (n == 0 && checkpoint_is_quantised(checkpoint, name))
+        return checkpoint_bind_quantised(checkpoint, name, out, err);
     const struct stored_tensor *tensor = NULL;
     const int32_t shape[4] = {n, out->n_rows, out->n_cols};
     int rc = find_tensor(checkpoint, name, shape, &tensor, err);
@@ -391,7 +381,8 @@ int checkpoint_refuse_unused(const struct checkpoint *checkpoint, const char *co
     const struct stored_tensor *first = NULL;
     for (size_t i = 0; i < checkpoint->tensors.count; i++) {
         const struct stored_tensor *tensor = &checkpoint->tensors.items[i];
-        if (checkpoint->used[i] || is_ignored(ignored, tensor->name)) continue;
+        if (checkpoint->used[i] || is_ignored(ignored, tensor->name) || checkpoint_is_by_product(checkpoint, tensor))
+            continue;
         if (!n_unused++) first = tensor;
     }
     if (!n_unused) return 0;

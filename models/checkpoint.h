@@ -12,6 +12,7 @@
 #include "models/folder.h"
 #include "models/gguf.h"
 #include "models/mxfp4.h"
+#include "models/quantization.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -30,6 +31,9 @@ void checkpoint_open_random(struct checkpoint **out, enum tensor_format format, 
 void checkpoint_close(struct checkpoint *checkpoint);
 
 bool checkpoint_is_random(const struct checkpoint *checkpoint);
+// Matrices of the files may be stored as the configuration says.
+void checkpoint_expect_quantised(struct checkpoint *checkpoint, const struct quantization *quantization);
+
 bool checkpoint_has(const struct checkpoint *checkpoint, const char *name); // random: always
 
 // A tensor must be there with this shape and in a format that can be used; the error gives expected and actual.

@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "models/gguf.h"
 #include "models/model.h"
+#include "models/quantization.h"
 #include "models/rope.h"
 
 struct model_family;
@@ -69,6 +70,7 @@ struct model_config {
     int32_t window_period;                     // sliding_window_pattern
     const bool *layer_is_sliding;              // [n_layers] from layer_types; NULL: not written
     enum window_rule window_rule;              // set by the family
+    struct quantization quantization;          // of safetensors files
     int32_t n_stop_tokens;
     int32_t stop_tokens[MODEL_STOP_TOKENS_MAX];
     struct generation_defaults defaults;
@@ -81,6 +83,10 @@ int config_read_json(struct model_config *out, struct arena *arena, struct str_v
 
 // generation_config.json: adds stop tokens, sets defaults.
 int config_read_generation(struct model_config *config, struct str_view text, struct err *err)
+    __attribute__((warn_unused_result));
+
+// quantize_config.json or quant_config.json, where config.json says nothing. root NULL: there is no such file.
+int config_read_quantization(struct model_config *config, const cJSON *root, struct err *err)
     __attribute__((warn_unused_result));
 
 // The keys of a GGUF file, and what only its tensors tell (vocabulary, biases, untied head).

@@ -65,18 +65,18 @@ static int refuse_experts(const cJSON *object, struct err *err) {
     return 0;
 }
 
-static int refuse_quantised(const struct model_config *config, const cJSON *object, struct err *err) {
-    static const char *const keys[] = {"quantization_config", "quantization"};
-    for (size_t i = 0; i < 2; i++) {
-        const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, keys[i]);
-        if (says_nothing(item, 0)) continue;
-        const cJSON *method = cJSON_GetObjectItemCaseSensitive(item, "quant_method");
-        if (config_knows(config, FEATURE_MXFP4) && cJSON_IsString(method) && strcmp(method->valuestring, "mxfp4") == 0)
-            continue;
-        return err_set(err, ERR_UNSUPPORTED, "quantised checkpoints are not supported (%s%s%.40s)", keys[i],
-                       cJSON_IsString(method) ? ": " : "", cJSON_IsString(method) ? method->valuestring : "");
-    }
-    return 0;
+// "quantization" is MLX's, which stores weights in its own way.
+static int read_quantization(struct model_config *out, const cJSON *root, const cJSON *text, struct err *err) {
+    if (!says_nothing(cJSON_GetObjectItemCaseSensitive(root, "quantization"), 0))
+        return err_set(err, ERR_UNSUPPORTED, "checkpoints quantised by MLX (\"quantization\") are not supported");
+    const cJSON *config = cJSON_GetObjectItemCaseSensitive(root, "quantization_config");
+    if (says_nothing(config, 0)) config = cJSON_GetObjectItemCaseSensitive(text, "quantization_config");
+    if (says_nothing(config, 0)) return 0;
+    const cJSON *method = cJSON_GetObjectItemCaseSensitive(config, "quant_method");
+    if (config_knows(out, FEATURE_MXFP4) && cJSON_IsString(method) && strcmp(method->valuestring, "mxfp4") == 0)
+        return 0; // the family's own
+    int rc = quantization_read(&out->quantization, config, err);
+    return rc ? err_prefix(err, "quantization_config") : 0;
 }
 
 static int read_family(struct model_config *out, const cJSON *root, const cJSON *text, struct err *err) {
@@ -383,7 +383,7 @@ static int read_root(struct model_config *out, struct arena *arena, const cJSON 
     int rc = read_family(out, root, text, err);
     if (rc) return rc;
     if (out->family->set_defaults) out->family->set_defaults(out);
-    rc = refuse_quantised(out, root, err);
+    rc = read_quantization(out, root, text, err);
     if (!rc) rc = refuse_unknown(out, text, err);
     if (!rc) rc = read_ints(out, text, err);
     if (!rc) rc = read_experts(out, text, err);
@@ -427,6 +427,10 @@ static void take_default(const cJSON *object, const char *key, double min, doubl
     if (!cJSON_IsNumber(item) || !(item->valuedouble >= min && item->valuedouble <= max)) return;
     *has = true;
     *out = item->valuedouble;
+}
+
+int config_read_quantization(struct model_config *config, const cJSON *root, struct err *err) {
+    return config->quantization.method || !root ? 0 : quantization_read(&config->quantization, root, err);
 }
 
 int config_read_generation(struct model_config *config, struct str_view text, struct err *err) {

@@ -66,6 +66,21 @@ static const char *name_of(struct arena *arena, const char *path) {
     return last;
 }
 
+// Older writers of AWQ and GPTQ have a file of their own.
+static int read_quantization(struct model_private *private, const struct folder *folder, struct err *err) {
+    static const char *const names[] = {"quantize_config.json", "quant_config.json"};
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof names / sizeof *names; i++) {
+        cJSON *root = NULL;
+        rc = folder_read_json_optional(folder, names[i], &root, err);
+        if (rc) break;
+        rc = config_read_quantization(&private->config, root, err);
+        if (rc) err_prefix(err, "%s/%s", folder->path, names[i]);
+        cJSON_Delete(root);
+    }
+    return rc;
+}
+
 static int read_config(struct model_private *private, const struct folder *folder, struct err *err) {
     struct folder_file file, generation;
     int rc = folder_file_open(folder, "config.json", &file, err);
@@ -73,6 +88,7 @@ static int read_config(struct model_private *private, const struct folder *folde
     rc = config_read_json(&private->config, &private->arena, folder_file_text(&file), err);
     if (rc) err_prefix(err, "%s/config.json", folder->path);
     folder_file_close(&file);
+    if (!rc) rc = read_quantization(private, folder, err);
     if (!rc) rc = folder_file_open_optional(folder, "generation_config.json", &generation, err);
     if (rc) return rc;
     if (generation.data) {
@@ -88,6 +104,7 @@ static int open_folder(struct model *model, const struct folder *folder, struct 
     model->source_format = "safetensors";
     int rc = read_config(private, folder, err);
     if (!rc) rc = checkpoint_open_folder(&private->checkpoint, folder, err);
+    if (!rc) checkpoint_expect_quantised(private->checkpoint, &private->config.quantization);
     return rc ? rc : text_open_folder(&private->text, folder, false, err);
 }
 

@@ -10,7 +10,6 @@ enum stored_format {
     STORED_F16,
     STORED_BF16,
     STORED_I8,
-    STORED_U8,
     STORED_I32,
     STORED_I64,
     STORED_F8_E4M3,

@@ -26,6 +26,13 @@ void fuzz_seeds(void) {
         "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"head_dim\":16,\"rope_theta\":500000.0,\"rope_scaling\":"
         "{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
         "\"original_max_position_embeddings\":8192},\"quantization_config\":null,\"tie_word_embeddings\":true}");
+    add_text("{\"model_type\":\"llama\",\"vocab_size\":256,\"hidden_size\":64,\"intermediate_size\":128,"
+             "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"quantization_config\":{\"quant_method\":"
+             "\"compressed-tensors\",\"format\":\"pack-quantized\",\"config_groups\":{\"group_0\":{\"weights\":{"
+             "\"num_bits\":4,\"type\":\"int\",\"symmetric\":false,\"strategy\":\"group\",\"group_size\":32}}}}}");
+    add_text("{\"model_type\":\"llama\",\"vocab_size\":256,\"hidden_size\":64,\"intermediate_size\":128,"
+             "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"quantization_config\":{\"quant_method\":"
+             "\"fp8\",\"fmt\":\"e4m3\",\"weight_block_size\":[128,128]}}");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
