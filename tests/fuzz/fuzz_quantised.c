@@ -41,11 +41,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
     const struct embedded_file file = {"model.safetensors", (const char *)bytes + 1, n_bytes - 1};
     struct folder folder = folder_of_embedded("memory", &file, 1);
     struct checkpoint *checkpoint = NULL;
-    if (checkpoint_open_folder(&checkpoint, &folder, NULL)) return 0;
+    struct err err = {0};
+    if (checkpoint_open_folder(&checkpoint, &folder, &err)) return 0;
     checkpoint_expect_quantised(checkpoint, &config->quantization);
     struct arena lists = ARENA_INIT;
     struct model_spec spec;
-    if (weights_bind(&spec, &lists, config, checkpoint, NULL) == 0)
+    if (weights_bind(&spec, &lists, config, checkpoint, &err) == 0)
         for (int32_t i = 0; i < spec.n_layers; i++)
             for (size_t m = 0; layer_matrix(&spec, &spec.layers[i], m); m++)
                 exercise_matrix(layer_matrix(&spec, &spec.layers[i], m));
