@@ -15,8 +15,8 @@ struct mxfp4_rows {
     struct mxfp4_range range;
 };
 
-static void decode_row(const struct tensor_rows *common, int32_t row, struct tensor_row *out) {
-    const struct mxfp4_rows *rows = (const struct mxfp4_rows *)common;
+static void decode_row(const struct mxfp4_rows *rows, int32_t row, struct tensor_row *out) {
+    const struct tensor_rows *common = &rows->common;
     const size_t n_groups = (size_t)common->n_cols / MXFP4_GROUP;
     const size_t at = ((size_t)rows->range.first + (size_t)row * (size_t)rows->range.step) * n_groups;
     const unsigned char *block = rows->blocks + at * (MXFP4_GROUP / 2);
@@ -27,11 +27,16 @@ static void decode_row(const struct tensor_rows *common, int32_t row, struct ten
     }
 }
 
+static void decode_rows(const struct tensor_rows *common, int32_t first, int32_t n, struct tensor_row *out) {
+    for (int32_t i = 0; i < n; i++) decode_row((const struct mxfp4_rows *)common, first + i, &out[i]);
+}
+
 const struct tensor_rows *mxfp4_open(struct arena *arena, const struct stored_tensor *blocks,
                                      const struct stored_tensor *scales, int32_t n_rows, int32_t n_cols,
                                      const struct mxfp4_range *range) {
     struct mxfp4_rows *rows = arena_alloc_zero(arena, 1, sizeof *rows);
-    rows->common = (struct tensor_rows){.name = blocks->name, .n_rows = n_rows, .n_cols = n_cols, .decode = decode_row};
+    rows->common =
+        (struct tensor_rows){.name = blocks->name, .n_rows = n_rows, .n_cols = n_cols, .decode = decode_rows};
     rows->blocks = (const unsigned char *)blocks->data;
     rows->scales = (const unsigned char *)scales->data;
     rows->range = *range;

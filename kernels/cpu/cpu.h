@@ -76,6 +76,7 @@ struct cpu_program {
     struct op *ops;         // tensors as kernels read them
     _Atomic int32_t *taken; // [n_ops, STAGES_MAX] items handed out in each stage of the running step
     int32_t n_ops, ops_capacity;
+    bool experts_differ; // in what rows they take: those of one layer must not
     int32_t group_max;   // query heads a key/value head, the most of all layers
     double weight_bytes; // of all matrices, each read once a step
     double row_flops;    // of one row, without attention

@@ -154,6 +154,11 @@ static void take_weight(struct cpu_program *p, struct tensor *weight) {
     p->row_flops += 2.0 * weight->n_rows * weight->n_cols;
 }
 
+// Whether rows prepared for one matrix serve the other.
+static bool takes_same_rows(const struct tensor *a, const struct tensor *b) {
+    return a->format == b->format || (tensor_format_is_integer(a->format) && tensor_format_is_integer(b->format));
+}
+
 // A row reads some of the experts: their cost is that of one row.
 static void take_experts(struct cpu_program *p, struct op_moe *op) {
     struct expert *experts = mem_alloc((size_t)op->n_experts * sizeof *experts);
@@ -163,6 +168,9 @@ static void take_experts(struct cpu_program *p, struct op_moe *op) {
         take_weight(p, &experts[e].gate);
         take_weight(p, &experts[e].up);
         take_weight(p, &experts[e].down);
+        const struct tensor *first = &experts[0].gate;
+        p->experts_differ |= !takes_same_rows(&experts[e].gate, first) || !takes_same_rows(&experts[e].up, first) ||
+                             !takes_same_rows(&experts[e].down, &experts[0].down);
     }
     p->weight_bytes = bytes + share * (p->weight_bytes - bytes);
     p->row_flops = flops + share * (p->row_flops - flops);
@@ -216,8 +224,10 @@ void cpu_program_add(struct program *program, const struct op *op) {
 }
 
 int cpu_program_prepare(struct program *program, struct err *err) {
-    (void)err;
     struct cpu_program *p = (struct cpu_program *)program;
+    if (p->experts_differ)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "some experts of a layer are too large or too small for the format of others");
     p->taken = mem_alloc_zero((size_t)p->n_ops * STAGES_MAX, sizeof *p->taken);
     return 0;
 }

@@ -174,8 +174,8 @@ static int copy_weight(struct cuda_backend *backend, struct device_weight *out, 
     pool_run(backend->upload.pool, pool_size(backend->upload.pool), unpack_rows, &unpacking);
     plain.data = unpacking.to;
     if (unpacking.bad_row >= 0)
-        rc = err_set(err, ERR_FORMAT, "tensor \"%s\": a scale of row %d is NaN or infinite", tensor->rows->name,
-                     tensor->row_first + unpacking.bad_row);
+        rc = err_set(err, ERR_FORMAT, "tensor \"%s\": row %d has a scale or value that is NaN or infinite",
+                     tensor->rows->name, tensor->row_first + unpacking.bad_row);
     if (!rc) rc = copy_plain(backend, out, &plain, format, memory, err);
     if (!rc) rc = cuda_check(cudaStreamSynchronize(backend->stream), "copying weights", err);
     free(unpacking.to);

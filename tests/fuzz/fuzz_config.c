@@ -39,7 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
     struct str_view text = {(const char *)bytes, n_bytes};
     struct arena arena = ARENA_INIT;
     struct model_config config;
-    if (config_read_json(&config, &arena, text, NULL) == 0 && config_read_generation(&config, text, NULL) == 0) {
+    struct err err = {0};
+    if (config_read_json(&config, &arena, text, &err) == 0 && config_read_generation(&config, text, &err) == 0) {
         struct rope_spec rope = rope_make(&config.rope, &arena);
         for (int32_t i = 0; i < rope.n_dims / 2; i++) assert(isfinite(rope.inverse_frequency[i]));
         assert(isfinite(rope.scale));

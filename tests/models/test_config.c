@@ -158,6 +158,41 @@ static void gemma_has_defaults(void **state) {
 #define PHI3 "\"architectures\":[\"Phi3ForCausalLM\"]," SHAPE
 #define EXPERTS "\"architectures\":[\"Qwen3MoeForCausalLM\"]," SHAPE
 
+static void unknown_quantisations_are_refused_by_name(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *expected;
+    } rows[] = {
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}",
+         "quantization_config: quant_method \"bitsandbytes\""},
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2}}", "quantization_config: bits 2"},
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":48}}",
+         "group_size 48"},
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"checkpoint_format\":\"marlin\"}}",
+         "checkpoint_format \"marlin\""},
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128,64]}}",
+         "weight_block_size: blocks"},
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":128}}",
+         "no list of two numbers"},
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":\"dense\"}}",
+         "\"dense\""},
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":\"pack-quantized\"}}",
+         "config_groups has 0 groups"},
+        {"{" LLAMA ",\"quantization_config\":[1]}", "quantization_config: not an object"},
+        {"{" LLAMA ",\"quantization\":{\"bits\":4}}", "MLX"},
+        {"{\"model_type\":\"gpt_oss\",\"quantization_config\":{\"quant_method\":\"gptq\"}," SHAPE "}", "bits 0"},
+        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"mxfp4\"}}", "mxfp4"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct arena arena = ARENA_INIT;
+        struct model_config config;
+        struct err err = {0};
+        int rc = read_text(&config, &arena, rows[i].text, &err);
+        if (!rc || !strstr(err.text, rows[i].expected)) fail_msg("row %zu: \"%s\"", i, err.text);
+        arena_close(&arena);
+    }
+}
+
 static void unknown_things_are_refused_by_name(void **state) {
     (void)state;
     static const struct {
@@ -177,23 +212,6 @@ static void unknown_things_are_refused_by_name(void **state) {
         {"{" EXPERTS ",\"num_experts\":8,\"num_experts_per_tok\":2,\"decoder_sparse_step\":0}", "decoder_sparse_step"},
         {"{" EXPERTS ",\"shared_expert_intermediate_size\":16}", "shared_expert_intermediate_size"},
         {"{\"architectures\":[\"LlamaForCausalLM\"]}", "vocab_size is missing"},
-        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}",
-         "quantization_config: quant_method \"bitsandbytes\""},
-        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2}}", "quantization_config: bits 2"},
-        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":48}}",
-         "group_size 48"},
-        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"checkpoint_format\":\"marlin\"}}",
-         "checkpoint_format \"marlin\""},
-        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128,64]}}",
-         "weight_block_size: blocks"},
-        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":128}}",
-         "no list of two numbers"},
-        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":\"dense\"}}",
-         "\"dense\""},
-        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":\"pack-quantized\"}}",
-         "config_groups has 0 groups"},
-        {"{" LLAMA ",\"quantization_config\":[1]}", "quantization_config: not an object"},
-        {"{" LLAMA ",\"quantization\":{\"bits\":4}}", "MLX"},
         {"{" LLAMA ",\"num_experts\":8}", "num_experts"},
         {"{" LLAMA ",\"num_local_experts\":8}", "num_local_experts"},
         {"{" LLAMA ",\"attn_logit_softcapping\":50.0}", "attn_logit_softcapping"},
@@ -218,8 +236,6 @@ static void unknown_things_are_refused_by_name(void **state) {
          "original context"},
         {"{\"model_type\":\"gpt_oss\"," SHAPE "}", "num_local_experts is missing"},
         {"{\"model_type\":\"gpt_oss\",\"swiglu_limit\":5," SHAPE "}", "swiglu_limit"},
-        {"{\"model_type\":\"gpt_oss\",\"quantization_config\":{\"quant_method\":\"gptq\"}," SHAPE "}", "gptq"},
-        {"{" LLAMA ",\"quantization_config\":{\"quant_method\":\"mxfp4\"}}", "mxfp4"},
         {"{" PHI3 ",\"partial_rotary_factor\":0.1}", "rotary embedding of 0"},
         {"{" PHI3 ",\"partial_rotary_factor\":1.5}", "partial_rotary_factor"},
         {"{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":0}}", "rotary embedding"},
@@ -476,6 +492,7 @@ int main(void) {
         cmocka_unit_test(both_spellings_mean_the_same),
         cmocka_unit_test(layers_differ_as_the_family_says),
         cmocka_unit_test(gemma_has_defaults),
+        cmocka_unit_test(unknown_quantisations_are_refused_by_name),
         cmocka_unit_test(unknown_things_are_refused_by_name),
         cmocka_unit_test(neutral_values_say_nothing),
         cmocka_unit_test(windows_follow_the_family),
