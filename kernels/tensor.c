@@ -54,7 +54,7 @@ static void decode_values(const struct tensor *t, int32_t row, float *out) {
     const size_t n_groups = (size_t)tensor_groups(t->n_cols);
     float *scales = mem_alloc_zero(2 * n_groups, sizeof *scales);
     struct tensor_row codes = {mem_alloc(n_groups * TENSOR_GROUP), scales, scales + n_groups};
-    tensor_row_decode(t, row, &codes);
+    tensor_rows_decode(t, row, 1, &codes);
     tensor_row_values(&codes, t->format, t->n_cols, out);
     free(codes.codes), free(scales);
 }
