@@ -95,6 +95,23 @@ int32_t shard_vocab_rows(int32_t vocab, int n_ranks) {
     return (vocab + n_ranks - 1) / n_ranks;
 }
 
+// Whether a range of columns would begin or end within a group of inputs that share a scale.
+static bool cuts_groups(const struct tensor *full, int n_ranks) {
+    const int32_t group = full->format == TENSOR_FP8 ? 4 * TENSOR_GROUP : TENSOR_GROUP;
+    return tensor_format_is_quantised(full->format) && full->n_cols / n_ranks % group;
+}
+
+static int refuse_cut_groups(const struct model_spec *full, int n_ranks, struct err *err) {
+    for (int32_t i = 0; i < full->n_layers; i++) {
+        const struct layer_spec *layer = &full->layers[i];
+        const struct tensor *down = layer->experts ? &layer->experts[0].down : &layer->down;
+        if (cuts_groups(&layer->wo, n_ranks) || cuts_groups(down, n_ranks))
+            return err_set(err, ERR_INVALID, "%d ranks would cut groups of inputs that share a scale, in layer %d",
+                           n_ranks, i);
+    }
+    return 0;
+}
+
 int model_shard(struct model_spec *out, const struct model_spec *full, int rank, int n_ranks, struct arena *arena,
                 struct err *err) {
     assert(rank >= 0 && rank < n_ranks);
@@ -107,6 +124,8 @@ int model_shard(struct model_spec *out, const struct model_spec *full, int rank,
     if (full->norms_all_heads && n_ranks > 1)
         return err_set(err, ERR_UNSUPPORTED, "ranks cannot share a model of the family %s: its norms go over all heads",
                        full->family);
+    int rc = refuse_cut_groups(full, n_ranks, err);
+    if (rc) return rc;
     struct cut cut = {.rank = rank, .n_ranks = n_ranks, .arena = arena};
     *out = *full;
     out->n_heads = full->n_heads / n_ranks;
