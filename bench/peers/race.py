@@ -5,12 +5,13 @@
 Figures: tokens a second of a prompt of 512 (llama-bench), and of 1, 8 and 32 streams that write together after prompts
 of 128 tokens (llama-batched-bench); of optima both by `optima bench-model`. Each round measures both programs one after
 the other, every second round in the other order, and gives a ratio. The table shows medians and, of the ratios, the
-quartiles. FILES.json gets, after each
-round, every number with machine, load and versions, FILES.svg a plot. Standard library only.
+quartiles. FILES.json gets, after each round, every number with machine, load and versions, FILES.svg a plot. Standard
+library only.
 """
 
 import argparse
 import datetime
+import html
 import json
 import os
 import pathlib
@@ -106,7 +107,7 @@ def svg(figures, title, peer):
     most = max(max(f["optima"], f["peer"]) for f in figures)
     text = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" '
             f'font-size="13">', f'<rect width="{width}" height="{height}" fill="white"/>',
-            f'<text x="{left}" y="22" font-size="14">{title}</text>']
+            f'<text x="{left}" y="22" font-size="14">{html.escape(title)}</text>']
     for i, f in enumerate(figures):
         x = left + 180 * i
         for j, (value, colour) in enumerate(((f["optima"], "#2b6cb0"), (f["peer"], "#b0b7c3"))):
@@ -116,7 +117,7 @@ def svg(figures, title, peer):
         text.append(f'<text x="{x + 56}" y="{base + 18}" text-anchor="middle">{f["figure"]}</text>')
         text.append(f'<text x="{x + 56}" y="{base + 36}" text-anchor="middle" font-weight="bold">{f["ratio"]:.2f}×'
                     f' ({f["ratio_low"]:.2f}–{f["ratio_high"]:.2f})</text>')
-    text.append(f'<text x="{left}" y="{height - 6}" fill="#555">tokens/s, medians; blue: optima, grey: {peer}</text>')
+    text.append(f'<text x="{left}" y="{height - 6}" fill="#555">tokens/s, medians; blue: optima, grey: {html.escape(peer)}</text>')
     return "\n".join(text + ["</svg>\n"])
 
 
@@ -181,7 +182,6 @@ def main():
             write_files(options, summarise(options, ours, theirs), loads, seen)
     print_table(summarise(options, ours, theirs), options.peer)
     print(f"{title_of(options, loads)}; {seen['device']}; read {seen['read_bytes_per_s'] / 1e9:.1f} GB/s")
-
 
 
 if __name__ == "__main__":
