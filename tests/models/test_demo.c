@@ -24,9 +24,9 @@ static cJSON *parse(const char *text, size_t n_bytes) {
 
 static void files_are_there_and_aligned(void **state) {
     (void)state;
-    static const char *const names[] = {"config.json",           "generation_config.json", "tokenizer.json",
-                                        "tokenizer_config.json", "chat_template.jinja",    "model.safetensors",
-                                        "draft/config.json",     "draft/model.safetensors"};
+    static const char *const names[] = {"config.json",           "generation_config.json",  "tokenizer.json",
+                                        "tokenizer_config.json", "chat_template.jinja",     "model.safetensors",
+                                        "draft/config.json",     "draft/model.safetensors", "heldout.txt"};
     size_t n;
     demo_files(&n);
     assert_int_equal(n, sizeof names / sizeof *names);
