@@ -290,8 +290,8 @@ static void *run(void *argument) {
     struct stub *stub = argument;
     struct epoll_event events[256];
     for (;;) {
-        stall(stub);
         int n = epoll_wait(stub->poll, events, 256, -1);
+        stall(stub);
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
             if (events[i].data.ptr == &stub->wake) return NULL;
