@@ -63,6 +63,7 @@ static void costs_are_those_by_hand(void **state) {
             cost.flops != cases[i].flops)
             fail_msg("case %zu: %g, %g bytes and %g operations", i, cost.weight_bytes, cost.kv_bytes, cost.flops);
     }
+    backend_close(backend);
 }
 
 // One layer of 4 experts of 16x8, 16x8 and 8x16 values, of which a row hits 1: n rows hit 4 (1 - (3/4)^n) of them.
@@ -86,6 +87,7 @@ static void only_experts_hit_are_read(void **state) {
         assert_true(fabs(cost.weight_bytes - (64 + hit[n - 1] * 768)) < 1e-9);
         assert_true(cost.flops == n * 2 * (32 + 384));
     }
+    backend_close(backend);
 }
 
 static void the_slower_of_reading_and_computing_is_the_limit(void **state) {
