@@ -29,11 +29,6 @@ static void blame(struct answer *answer, bool malformed, const char *text, size_
 
 // -------------------------------------------------------------------------------------------------- JSON of the API
 
-static bool key_is(struct str_view key, const char *name) {
-    size_t n = strlen(name);
-    return key.n_bytes == n + 2 && memcmp(key.data + 1, name, n) == 0;
-}
-
 static bool is_text(struct str_view value) {
     return value.n_bytes > 2 && value.data[0] == '"';
 }
@@ -51,11 +46,11 @@ static void read_usage(struct answer *answer, struct str_view usage) {
     struct str_view key, value, inner;
     if (!is_object(usage)) return;
     for (struct json_cursor at = json_enter(usage); json_next_member(&at, &key, &value);) {
-        if (key_is(key, "prompt_tokens")) read_count(value, &answer->usage.prompt);
-        if (key_is(key, "completion_tokens")) read_count(value, &answer->usage.output);
-        if (!key_is(key, "prompt_tokens_details") || !is_object(value)) continue;
+        if (json_string_is(key, "prompt_tokens")) read_count(value, &answer->usage.prompt);
+        if (json_string_is(key, "completion_tokens")) read_count(value, &answer->usage.output);
+        if (!json_string_is(key, "prompt_tokens_details") || !is_object(value)) continue;
         for (struct json_cursor in = json_enter(value); json_next_member(&in, &key, &inner);)
-            if (key_is(key, "cached_tokens")) read_count(inner, &answer->usage.cached);
+            if (json_string_is(key, "cached_tokens")) read_count(inner, &answer->usage.cached);
     }
 }
 
@@ -65,12 +60,13 @@ static bool read_message(struct answer *answer, struct str_view message) {
     bool brings = false;
     if (!is_object(message)) return false;
     for (struct json_cursor at = json_enter(message); json_next_member(&at, &key, &value);) {
-        if (key_is(key, "content") && is_text(value)) {
+        if (json_string_is(key, "content") && is_text(value)) {
             brings = true;
             if (answer->keep_text) json_unescape(value, &answer->text);
         }
-        if ((key_is(key, "reasoning_content") || key_is(key, "reasoning")) && is_text(value)) brings = true;
-        if (key_is(key, "tool_calls") && value.data[0] == '[' && value.n_bytes > 2) brings = true;
+        if ((json_string_is(key, "reasoning_content") || json_string_is(key, "reasoning")) && is_text(value))
+            brings = true;
+        if (json_string_is(key, "tool_calls") && value.data[0] == '[' && value.n_bytes > 2) brings = true;
     }
     return brings;
 }
@@ -80,12 +76,12 @@ static bool read_choice(struct answer *answer, struct str_view choice) {
     bool brings = false;
     if (!is_object(choice)) return false;
     for (struct json_cursor at = json_enter(choice); json_next_member(&at, &key, &value);) {
-        if (key_is(key, "delta") || key_is(key, "message")) brings |= read_message(answer, value);
-        if (key_is(key, "text") && is_text(value)) {
+        if (json_string_is(key, "delta") || json_string_is(key, "message")) brings |= read_message(answer, value);
+        if (json_string_is(key, "text") && is_text(value)) {
             brings = true;
             if (answer->keep_text) json_unescape(value, &answer->text);
         }
-        if (key_is(key, "finish_reason") && is_text(value)) answer->n_choices++;
+        if (json_string_is(key, "finish_reason") && is_text(value)) answer->n_choices++;
     }
     return brings;
 }
@@ -104,12 +100,12 @@ static bool read_document(struct answer *answer, const char *text, size_t n_byte
     }
     bool brings = false, known = false;
     for (struct json_cursor at = json_enter(document); json_next_member(&at, &key, &value);) {
-        if (key_is(key, "usage")) read_usage(answer, value), known = true;
-        if (key_is(key, "error") && !str_view_equal(value, STR_VIEW("null"))) {
+        if (json_string_is(key, "usage")) read_usage(answer, value), known = true;
+        if (json_string_is(key, "error") && !str_view_equal(value, STR_VIEW("null"))) {
             blame(answer, false, value.data, value.n_bytes);
             return false;
         }
-        if (!key_is(key, "choices") || value.data[0] != '[') continue;
+        if (!json_string_is(key, "choices") || value.data[0] != '[') continue;
         known = true;
         for (struct json_cursor in = json_enter(value); json_next_element(&in, &choice);)
             brings |= read_choice(answer, choice);

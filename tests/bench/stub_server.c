@@ -8,7 +8,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +36,6 @@ struct stub {
     int listener, poll, clock, wake[2], port;
     pthread_t thread;
     uint64_t started_ns;
-    _Atomic uint64_t n_requests;
     VEC_OF(struct timed) timed; // a heap
     VEC_OF(struct connection *) all;
     struct str whole; // the answer of a stub that needs no time, as one piece
@@ -177,7 +175,6 @@ static void answer_whole(struct stub *stub, struct connection *c) {
 
 static void answer(struct stub *stub, struct connection *c) {
     const struct stub_options *o = &stub->options;
-    atomic_fetch_add(&stub->n_requests, 1);
     if (o->fault == STUB_RESETS) connection_shut(c);
     if (o->fault == STUB_BAD_HTTP) put_text(stub, c, "220 mail.example.com ESMTP\r\n\r\n");
     if (o->fault == STUB_ERROR_IN_200) put_document(stub, c, 200, "{\"error\":{\"message\":\"overloaded\"}}");
@@ -344,9 +341,6 @@ struct stub *stub_open(const struct stub_options *options) {
 
 int stub_port(const struct stub *stub) {
     return stub->port;
-}
-uint64_t stub_n_requests(const struct stub *stub) {
-    return atomic_load(&stub->n_requests);
 }
 uint64_t stub_started_ns(const struct stub *stub) {
     return stub->started_ns;

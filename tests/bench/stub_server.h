@@ -31,6 +31,5 @@ struct stub_options {
 struct stub;
 struct stub *stub_open(const struct stub_options *options); // aborts on failure
 int stub_port(const struct stub *stub);
-uint64_t stub_n_requests(const struct stub *stub); // read so far
 uint64_t stub_started_ns(const struct stub *stub); // clock_now_ns() at which the stalls are counted from
 void stub_close(struct stub *stub);
