@@ -1,0 +1,36 @@
+// How long a step takes, from what it reads and computes: physics (measured peaks), corrected by what this server's
+// steps really took. Plain data; every prediction says how wrong such predictions have been.
+#pragma once
+
+#include "advisor/figure.h"
+#include <stdint.h>
+
+// What one step does, or the average of many.
+struct step_work {
+    double weight_bytes, head_bytes, kv_bytes; // read
+    double linear_flops, attention_flops, head_flops;
+    double rows, prompt_rows, logit_rows, sequences;
+};
+
+enum { STEP_MODEL_TERMS = 5 };
+
+struct step_model {
+    double read_bytes_per_s, flops_per_s; // measured peaks that the physics rests on
+    double coefficient[STEP_MODEL_TERMS]; // of the fit: a constant, weights, KV, FLOPs, prompt present
+    double matrix[STEP_MODEL_TERMS][STEP_MODEL_TERMS], vector[STEP_MODEL_TERMS]; // forgetting sums behind it
+    double error_median, error_p90; // relative, of predictions made before the step was seen
+    int64_t n_steps;
+    double rows_low, rows_high, context_low, context_high; // what was seen: no prediction beyond four times that
+};
+
+void step_model_open(struct step_model *model, double read_bytes_per_s, double flops_per_s);
+void step_model_learn(struct step_model *model, const struct step_work *work, double seconds);
+
+// Seconds by physics alone: the longer of reading and computing, for the layers and the head in turn.
+double step_model_least_s(const struct step_model *model, const struct step_work *work);
+
+// What a step like `to` would take, when a step like `from` takes from_s: the excess over physics stays (additive) or
+// grows alike (multiplicative), and the fit; the range covers all three and two deviations of the model's error.
+// NAN: `to` is too far from anything seen.
+struct range step_model_predict_s(const struct step_model *model, const struct step_work *from, double from_s,
+                                  const struct step_work *to);
