@@ -25,7 +25,8 @@ static void print_progress(void *context, uint64_t done, uint64_t total) {
 static void print_ready(const struct serving *serving, uint64_t started_ns) {
     const struct engine_limits *limits = engine_limits(serving->engine);
     struct str text = STR_INIT;
-    struct memory_ledger ledger = *engine_memory(serving->engine);
+    struct memory_ledger ledger = {0};
+    engine_list_memory(serving->engine, &ledger);
     memory_ledger_append(&ledger, &serving->proposer_memory);
     step_loop_list_memory(serving->step_loop, &ledger);
     memory_ledger_append(&ledger, server_memory(serving->server));

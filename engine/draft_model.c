@@ -281,12 +281,13 @@ static void open_slots(struct draft_model *draft) {
 }
 
 static void fill_ledger(const struct draft_model *draft, struct memory_ledger *ledger) {
-    const struct memory_ledger *own = engine_memory(draft->engine);
+    struct memory_ledger own = {0};
+    engine_list_memory(draft->engine, &own);
     uint64_t reserved = 0, committed = 0;
-    for (int i = 0; i < own->n_rows; i++) {
-        if (strcmp(own->rows[i].owner, "driver") == 0) continue; // the target's memory, seen from beside it
-        reserved += own->rows[i].reserved_bytes;
-        committed += own->rows[i].committed_bytes;
+    for (int i = 0; i < own.n_rows; i++) {
+        if (strcmp(own.rows[i].owner, "driver") == 0) continue; // the target's memory, seen from beside it
+        reserved += own.rows[i].reserved_bytes;
+        committed += own.rows[i].committed_bytes;
     }
     memory_ledger_add(ledger, "draft model", reserved, committed, "%.1f M parameters, KV cache of %d sequences",
                       (double)draft->model->spec.n_parameters / 1e6, draft->slots.n_slots);

@@ -27,7 +27,7 @@ struct engine {
     struct backend *backend;
     struct program *program;
     struct memory_plan plan;
-    struct memory_ledger ledger;
+    size_t input_bytes; // of all inputs
     // Inputs are used in turn: one more than can be in flight is never needed, because filling precedes submitting.
     struct step_input inputs[STEPS_IN_FLIGHT_MAX];
     void *input_memory[STEPS_IN_FLIGHT_MAX];
@@ -131,10 +131,9 @@ static int open_program(struct engine *engine, struct err *err) {
     return program_prepare(engine->program, err);
 }
 
-static void fill_ledger(struct engine *engine, size_t input_bytes) {
+void engine_list_memory(const struct engine *engine, struct memory_ledger *ledger) {
     const struct engine_limits *limits = &engine->plan.limits;
     const struct model *model = engine->model;
-    struct memory_ledger *ledger = &engine->ledger;
     struct backend_memory memory;
     backend_memory(engine->backend, &memory);
     // What the device made, and what it uses where the model has it.
@@ -149,12 +148,12 @@ static void fill_ledger(struct engine *engine, size_t input_bytes) {
     if (memory.mapped_bytes)
         memory_ledger_add(ledger, "weights", memory.mapped_bytes, memory.mapped_bytes,
                           "%.1f M parameters, from %s, where the files are mapped", n_millions, model->source_format);
-    memory_ledger_add(ledger, "KV cache", memory.kv_bytes, 0, "%d blocks of %d tokens, %s", limits->n_blocks,
-                      limits->block_tokens, kv_format_name(engine->plan.kv.format));
-    memory_ledger_add(ledger, "activations", memory.activation_bytes, 0, "%d rows, %d rows of logits a step",
-                      limits->rows_max, limits->logit_rows_max);
-    memory_ledger_add(ledger, "workspace", memory.workspace_bytes + input_bytes, 0,
-                      "scratch and the inputs of %d steps", limits->steps_in_flight);
+    memory_ledger_add(ledger, "KV cache", memory.kv_bytes, memory.kv_resident_bytes, "%d blocks of %d tokens, %s",
+                      limits->n_blocks, limits->block_tokens, kv_format_name(engine->plan.kv.format));
+    memory_ledger_add(ledger, "activations", memory.activation_bytes, memory.activation_resident_bytes,
+                      "%d rows, %d rows of logits a step", limits->rows_max, limits->logit_rows_max);
+    memory_ledger_add(ledger, "workspace", memory.workspace_bytes + engine->input_bytes,
+                      memory.workspace_resident_bytes, "scratch and the inputs of %d steps", limits->steps_in_flight);
     if (memory.driver_bytes)
         memory_ledger_add(ledger, "driver", memory.driver_bytes, memory.driver_bytes,
                           "of the device: its driver, libraries and other programs");
@@ -226,7 +225,7 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
         if (rc) return rc;
         comm_set_patience(engine->comm, COMM_PATIENCE_S);
     }
-    fill_ledger(engine, input_bytes * STEPS_IN_FLIGHT_MAX);
+    engine->input_bytes = input_bytes * STEPS_IN_FLIGHT_MAX;
     return 0;
 }
 
@@ -268,10 +267,6 @@ const struct engine_limits *engine_limits(const struct engine *engine) {
 
 const struct kv_shape *engine_kv(const struct engine *engine) {
     return &engine->plan.kv;
-}
-
-const struct memory_ledger *engine_memory(const struct engine *engine) {
-    return &engine->ledger;
 }
 
 struct step_input *engine_next_input(struct engine *engine) {

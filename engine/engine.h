@@ -43,7 +43,8 @@ void engine_close(struct engine *engine);
 
 const struct engine_limits *engine_limits(const struct engine *engine);
 const struct kv_shape *engine_kv(const struct engine *engine);
-const struct memory_ledger *engine_memory(const struct engine *engine);
+// Adds what the engine, its backend and model take, and have touched by now. Any thread; some milliseconds.
+void engine_list_memory(const struct engine *engine, struct memory_ledger *ledger);
 
 // The input of the next step, empty, its arrays as large as the limits say. Fill it, then submit. Fewer than
 // steps_in_flight steps may be in flight.

@@ -9,7 +9,7 @@ enum { MEMORY_LEDGER_ROWS_MAX = 16 };
 struct memory_row {
     const char *owner; // "weights", "KV cache", "activations", "workspace", "text", "scheduler", "connections"
     char detail[96];   // one short phrase: "mapped from the file", "4096 blocks of 16 tokens, f32"
-    uint64_t reserved_bytes, committed_bytes; // the most it takes; known to be in use from the start
+    uint64_t reserved_bytes, committed_bytes; // the most it takes; what is in memory now
 };
 
 struct memory_ledger {

@@ -86,6 +86,7 @@ struct backend_memory {
     uint64_t activation_bytes; // activations and logits of all programs
     uint64_t workspace_bytes;  // everything else: scratch, sampling, pool
     uint64_t driver_bytes;     // of a device, beyond these: of its driver, its libraries and other programs
+    uint64_t kv_resident_bytes, activation_resident_bytes, workspace_resident_bytes; // of them, touched by now
 };
 void backend_memory(const struct backend *backend, struct backend_memory *out);
 

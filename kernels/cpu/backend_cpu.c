@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/memory_available.h"
+#include "base/memory_resident.h"
 #include "kernels/cpu/cpu.h"
 
 #include <assert.h>
@@ -58,6 +59,12 @@ static void cpu_memory(const struct backend *common, struct backend_memory *out)
                                    .kv_bytes = backend->kv_bytes,
                                    .activation_bytes = backend->activation_bytes,
                                    .workspace_bytes = backend->workspace_bytes};
+    if (backend->kv_data) out->kv_resident_bytes = memory_resident_bytes(backend->kv_data, backend->kv_bytes);
+    for (const struct cpu_program *p = backend->programs; p; p = p->next) {
+        out->activation_resident_bytes += memory_resident_bytes(p->memory, p->activation_bytes);
+        out->workspace_resident_bytes +=
+            memory_resident_bytes((char *)p->memory + p->activation_bytes, p->memory_bytes - p->activation_bytes);
+    }
 }
 
 static int cpu_kv_open(struct backend *common, const struct kv_shape *shape, struct err *err) {

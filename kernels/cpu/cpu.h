@@ -38,6 +38,7 @@ struct cpu_backend {
     uint64_t weights_bytes, mapped_bytes, kv_bytes, activation_bytes, workspace_bytes;
     struct submitted_step steps[STEPS_SUBMITTED_MAX];
     uint64_t n_submitted, n_collected;
+    struct cpu_program *programs;           // open ones
     const struct cpu_program *last_program; // of the step collected last: its logits and drawn tokens are valid
 };
 
@@ -73,6 +74,7 @@ struct cpu_moe {
 struct cpu_program {
     struct program common;
     struct cpu_backend *backend;
+    struct cpu_program *next; // of backend->programs
     struct op *ops;         // tensors as kernels read them
     _Atomic int32_t *taken; // [n_ops, STAGES_MAX] items handed out in each stage of the running step
     int32_t n_ops, ops_capacity;

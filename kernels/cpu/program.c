@@ -128,6 +128,8 @@ int cpu_program_open(struct program **out, struct backend *backend, const struct
     if (shape->comm) comm_reserve(shape->comm, (size_t)shape->rows_max * (size_t)shape->hidden);
     p->backend->activation_bytes += p->activation_bytes;
     p->backend->workspace_bytes += p->memory_bytes - p->activation_bytes;
+    p->next = p->backend->programs;
+    p->backend->programs = p;
     *out = &p->common;
     return 0;
 }
@@ -138,6 +140,9 @@ void cpu_program_close(struct program *program) {
     if (backend->last_program == p) backend->last_program = NULL;
     backend->activation_bytes -= p->activation_bytes;
     backend->workspace_bytes -= p->memory_bytes - p->activation_bytes;
+    struct cpu_program **link = &backend->programs;
+    while (*link != p) link = &(*link)->next;
+    *link = p->next;
     munmap(p->memory, p->memory_bytes);
     for (int32_t i = 0; i < p->n_ops; i++)
         if (p->ops[i].kind == OP_MOE) free((void *)(uintptr_t)p->ops[i].moe.experts);

@@ -150,6 +150,9 @@ static void cuda_memory(const struct backend *common, struct backend_memory *out
         out->activation_bytes += p->activation_bytes;
         out->workspace_bytes += p->memory.n_bytes + p->vector_memory.n_bytes - p->activation_bytes;
     }
+    out->kv_resident_bytes = out->kv_bytes;
+    out->activation_resident_bytes = out->activation_bytes;
+    out->workspace_resident_bytes = out->workspace_bytes;
     size_t free_bytes = 0, total_bytes = 0;
     if (cuda_enter(backend) != cudaSuccess || cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) return;
     uint64_t ours = out->weights_bytes + out->kv_bytes + out->workspace_bytes + out->activation_bytes;
