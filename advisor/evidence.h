@@ -23,6 +23,7 @@ struct latency_figures {
 // What the operator has said or the server was started with.
 struct setup {
     const char *model, *device, *weights, *kv_format, *build; // as shown; owned by others
+    const char *url, *path; // of this server and of its model, for commands that people copy; NULL: not known
     bool is_gpu;
     double parameters, weight_bytes; // weight_bytes: read by a step of one row, head included
     double layer_bytes, head_bytes;  // of weight_bytes
@@ -32,6 +33,9 @@ struct setup {
     double attention_flops_per_key; // for one row and one token of its context
     double head_flops_per_row;
     int32_t n_layers, vocab, hidden;
+    int32_t n_kv_heads, n_processors;  // n_processors: cores or multiprocessors that share the work of a step
+    int32_t n_experts, n_experts_used; // of a layer, and by one row; 0: no experts
+    double expert_bytes;               // one expert in all layers; weight_bytes and layer_bytes hold n_experts_used
     int32_t context, rows_max, sequences_max, block_tokens, n_blocks, steps_in_flight;
     bool has_prefix_cache, weights_are_quantised, speculates, has_draft_model;
     struct knobs knobs;
@@ -101,8 +105,9 @@ struct host_figures {
     double text_s_per_request;       // template and tokenizer
     double sample_share, head_share; // of busy time
     double sample_s;                 // a step
-    double blocked_stream_share;     // of streams: at some time the client did not take what was there for 0.1 s
-    double tokens_per_event;         // of streams
+    double mask_share;           // of busy time, building masks of grammars that the device waits for; NAN: none are
+    double blocked_stream_share; // of streams: at some time the client did not take what was there for 0.1 s
+    double tokens_per_event;     // of streams
 };
 
 struct machine_figures {

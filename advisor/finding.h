@@ -58,7 +58,7 @@ struct finding {
     char flag[120];            // exact: "--sequences 64"; empty: nothing to set here
     int knob;                  // enum knob_id that an experiment can set live; -1: none, restart
     int64_t knob_value;
-    bool has_effect;
+    bool has_effect; // without one there is nothing to set: flag is empty and knob is -1
     struct effect effect;
     char risks[FINDING_RISKS_MAX][160];
     int n_risks;
@@ -71,6 +71,10 @@ struct finding {
     const char *source;     // "arXiv:2503.08311; ..."
     int confirmed;          // times in a row that the rule has fired, by the caller
 };
+
+// Whether it keeps the contract of everything shown: finite numbers with sources, an ordered range with method and
+// inputs, shares within 0 .. 1, a quality gate where answers may change, a command that would prove it, whole texts.
+bool finding_is_sound(const struct finding *finding);
 
 // What was looked at and would not help, with its computed best case.
 struct suppressed {

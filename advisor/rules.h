@@ -11,6 +11,7 @@ enum verdict_of_rule {
 };
 
 struct rule_result {
+    double slack; // in: 1, or less while the rule speaks, so that a value beside its threshold does not flicker
     struct finding finding;
     struct suppressed suppressed;
     struct healthy healthy;
@@ -33,5 +34,6 @@ struct rule_memory {
     bool speaking[FINDINGS_MAX];
 };
 
-// Looks at everything once. memory: of this server; NULL: no hysteresis.
+// Looks at everything once. memory: of this server, moves on by one window of about 30 seconds; NULL: no hysteresis,
+// rules speak at once.
 void diagnosis_make(struct diagnosis *out, const struct evidence *evidence, struct rule_memory *memory);
