@@ -441,3 +441,10 @@ void json_append_string(struct str *out, const char *text, size_t n_bytes) {
     }
     str_append_char(out, '"');
 }
+
+void json_append_number(struct str *out, double value) {
+    if (isfinite(value))
+        str_printf(out, "%.9g", value);
+    else
+        str_append_text(out, "null");
+}

@@ -65,3 +65,4 @@ int json_get_string(const cJSON *object, const char *key, const char **out, stru
 // Appends a JSON string literal with its quotes. Escapes control characters, quotes, backslashes and U+0085,
 // U+2028, U+2029 (some clients split lines there). Bytes that are not UTF-8 become U+FFFD.
 void json_append_string(struct str *out, const char *text, size_t n_bytes);
+void json_append_number(struct str *out, double value); // nine digits; null when it is not finite

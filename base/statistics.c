@@ -1,4 +1,5 @@
 #include "base/statistics.h"
+#include "base/mem.h"
 #include "base/rng.h"
 
 #include <assert.h>
@@ -19,10 +20,14 @@ static double mean_of(const double *values, size_t n) {
     return sum / (double)n;
 }
 
+static size_t n_blocks_of(size_t n) {
+    const size_t n_blocks = n / STATISTICS_BLOCK_MIN;
+    return n_blocks < STATISTICS_BLOCKS_MAX ? n_blocks : STATISTICS_BLOCKS_MAX;
+}
+
 struct interval statistics_mean(const double *values, size_t n) {
     struct interval out = {.mean = n ? mean_of(values, n) : NAN, .low = -INFINITY, .high = INFINITY};
-    size_t n_blocks = n / STATISTICS_BLOCK_MIN;
-    if (n_blocks > STATISTICS_BLOCKS_MAX) n_blocks = STATISTICS_BLOCKS_MAX;
+    const size_t n_blocks = n_blocks_of(n);
     if (n_blocks < 2) return out;
     double squares = 0;
     for (size_t b = 0; b < n_blocks; b++) {
@@ -93,6 +98,71 @@ struct interval statistics_quantile_interval(const double *sorted, size_t n, dou
     if (low > 0) out.low = sorted[(size_t)(((double)low - 0.5) * by)];
     if (high <= count) out.high = sorted[(size_t)(((double)high - 0.5) * by)];
     return out;
+}
+
+// ------------------------------------------------------------------------------------------------------ bootstrap
+
+struct placed {
+    double value;
+    uint32_t block;
+};
+
+static int compare_placed(const void *a, const void *b) {
+    return compare(&((const struct placed *)a)->value, &((const struct placed *)b)->value);
+}
+
+// In order of size. Of very many values only every so many: their ranks tell quantiles all the same.
+static size_t place(struct placed *out, const double *values, size_t n, size_t n_blocks) {
+    enum { ENOUGH = 1 << 18 };
+    for (size_t b = 0; b < n_blocks; b++)
+        for (size_t i = b * n / n_blocks; i < (b + 1) * n / n_blocks; i++)
+            out[i] = (struct placed){values[i], (uint32_t)b};
+    qsort(out, n, sizeof *out, compare_placed);
+    const size_t step = (n + ENOUGH - 1) / ENOUGH;
+    size_t kept = 0;
+    for (size_t i = step / 2; i < n; i += step) out[kept++] = out[i];
+    return kept;
+}
+
+static void weighted_quantiles(const struct placed *sorted, size_t n, const uint32_t *weights, uint64_t total,
+                               const double *q, size_t n_q, double *out) {
+    uint64_t sum = 0;
+    size_t i = 0;
+    for (size_t k = 0; k < n_q; k++) {
+        const double want = q[k] * (double)total;
+        while (i < n && (double)(sum + weights[sorted[i].block]) < want) sum += weights[sorted[i++].block];
+        out[k] = sorted[i < n ? i : n - 1].value;
+    }
+}
+
+bool statistics_bootstrap(const double *values, size_t n, const double *q, size_t n_q, size_t n_draws, uint64_t seed,
+                          double *draws) {
+    const size_t n_blocks = n_blocks_of(n);
+    if (n_blocks < 2) return false;
+    struct placed *sorted = mem_alloc(n * sizeof *sorted);
+    const size_t n_kept = place(sorted, values, n, n_blocks);
+    uint32_t n_in[STATISTICS_BLOCKS_MAX] = {0};
+    double means[STATISTICS_BLOCKS_MAX];
+    for (size_t i = 0; i < n_kept; i++) n_in[sorted[i].block]++;
+    for (size_t b = 0; b < n_blocks; b++)
+        means[b] = mean_of(values + b * n / n_blocks, (b + 1) * n / n_blocks - b * n / n_blocks);
+    for (size_t d = 0; d < n_draws; d++) {
+        uint32_t weights[STATISTICS_BLOCKS_MAX] = {0};
+        const uint64_t key = rng_key(seed, d, 0);
+        double sum = 0, count = 0;
+        uint64_t total = 0;
+        for (size_t b = 0; b < n_blocks; b++) {
+            const size_t drawn = (size_t)((uint64_t)rng_u32(key, b) * n_blocks >> 32);
+            const double size = (double)((drawn + 1) * n / n_blocks - drawn * n / n_blocks);
+            weights[drawn]++;
+            sum += means[drawn] * size, count += size, total += n_in[drawn];
+        }
+        double *out = draws + d * (1 + n_q);
+        out[0] = sum / count;
+        weighted_quantiles(sorted, n_kept, weights, total, q, n_q, out + 1);
+    }
+    free(sorted);
+    return true;
 }
 
 struct interval statistics_share(size_t k, size_t n) {
@@ -169,4 +239,32 @@ double statistics_sign_flip(const double *differences, size_t n, uint64_t seed) 
         n_far += fabs(sum) >= fabs(own) - 1e-12 * scale; // equal sums in another order
     }
     return (double)n_far / (double)n_signs;
+}
+
+double statistics_student_above(double t, double degrees) {
+    enum { STEPS = 2000 };
+    const double scale = exp(lgamma((degrees + 1) / 2) - lgamma(degrees / 2)) / sqrt(degrees * acos(-1));
+    const double end = fmin(fabs(t), 1e4), width = end / STEPS;
+    double sum = 0; // Simpson's rule from 0 to |t|
+    for (int i = 0; i <= STEPS; i++) {
+        const double x = i * width, weight = i == 0 || i == STEPS ? 1 : i % 2 ? 4 : 2;
+        sum += weight * pow(1 + x * x / degrees, -(degrees + 1) / 2);
+    }
+    const double inside = fmin(scale * sum * width / 3, 0.5);
+    return t > 0 ? 0.5 - inside : 0.5 + inside;
+}
+
+void statistics_holm(double *p, size_t n) {
+    // Each step takes the smallest that is left; a corrected value is negative until the end.
+    double least = 0;
+    for (size_t step = 0; step < n; step++) {
+        size_t at = n;
+        for (size_t i = 0; i < n; i++)
+            if (p[i] >= 0 && (at == n || p[i] < p[at])) at = i;
+        if (at == n) break;
+        least = fmax(least, fmin(p[at] * (double)(n - step), 1));
+        p[at] = -least - 1;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (p[i] < 0) p[i] = -p[i] - 1;
 }

@@ -1,6 +1,7 @@
 // What samples say and how surely: means and quantiles with intervals, warm-up, trends, comparisons in pairs.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,12 @@ double statistics_effective_count(const double *values, size_t n);
 // there were n_effective values. A bound beyond the smallest or largest value is infinite.
 struct interval statistics_quantile_interval(const double *sorted, size_t n, double n_effective, double q);
 
+// Draws the values anew in whole blocks of neighbours (those of statistics_mean), so that what is alike stays together.
+// `draws` [n_draws][1 + n_q] gets of each draw its mean and its quantiles, q ascending. The same seed draws the same
+// blocks of two samples of one length: pairs stay pairs. False: too few values for two blocks.
+bool statistics_bootstrap(const double *values, size_t n, const double *q, size_t n_q, size_t n_draws, uint64_t seed,
+                          double *draws);
+
 // Wilson's interval of a share: k of n.
 struct interval statistics_share(size_t k, size_t n);
 
@@ -49,3 +56,9 @@ struct interval statistics_sequence(const double *differences, size_t n, double 
 // The probability of a mean as far from 0 as this one if the sign of each difference were a coin's: all 2^n signs for
 // n <= 20, else of 100,000 draws.
 double statistics_sign_flip(const double *differences, size_t n, uint64_t seed);
+
+// The probability that Student's distribution exceeds t.
+double statistics_student_above(double t, double degrees);
+
+// Holm's correction: p[i] becomes the least level at which it is still rejected beside the others.
+void statistics_holm(double *p, size_t n);

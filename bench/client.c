@@ -190,6 +190,7 @@ void client_send(struct client *client, const struct client_request *request) {
                                         .n_prompt = -1,
                                         .n_cached = -1,
                                         .n_output = -1,
+                                        .session = request->session,
                                         .user = request->user,
                                         .turn = request->turn,
                                         .slow = request->slow};

@@ -30,7 +30,7 @@ struct client_options {
 struct client_request {
     struct str_view path, body; // copied
     bool stream, slow, keep_text;
-    uint64_t scheduled_ns;
+    uint64_t scheduled_ns, session;
     int32_t user, turn;
     void *context;
 };

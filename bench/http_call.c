@@ -1,4 +1,5 @@
 #include "bench/http_call.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <llhttp.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 enum { POLL_MS = 100, EVENT_BYTES_MAX = 16 << 20 };
@@ -23,20 +25,24 @@ struct response {
     bool is_stream, complete, stopped;
 };
 
-static int connect_to(const struct url *url, struct err *err) {
+static int connect_to(const struct url *url, double timeout_s, struct err *err) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
     int rc = getaddrinfo(url->host, url->port, &hints, &found);
     if (rc) return err_set(err, ERR_IO, "%s: %s", url->host, gai_strerror(rc));
     int fd = -1, reason = 0;
     for (const struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
         fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
+        const struct timeval most = {(time_t)timeout_s, (suseconds_t)((timeout_s - (double)(time_t)timeout_s) * 1e6)};
+        if (fd >= 0 && timeout_s > 0) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
         if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0) break;
         reason = errno;
         if (fd >= 0) close(fd);
         fd = -1;
     }
     freeaddrinfo(found);
-    if (fd < 0) return err_set(err, ERR_IO, "no server at %s:%s: %s", url->host, url->port, strerror(reason));
+    if (fd < 0)
+        return err_set(err, ERR_IO, "no server at %s:%s: %s", url->host, url->port,
+                       strerror(reason == EINPROGRESS ? ETIMEDOUT : reason));
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return fd;
@@ -114,11 +120,14 @@ static int on_message_complete(llhttp_t *parser) {
 
 static int receive(int fd, struct response *response, struct err *err) {
     const struct http_call *call = response->call;
+    const uint64_t begun = clock_now_ns();
     char buffer[16384];
     while (!response->complete) {
         struct pollfd waiting = {.fd = fd, .events = POLLIN};
         int ready = poll(&waiting, 1, POLL_MS);
         if (response->stopped || (call->stop && *call->stop)) return err_set(err, ERR_CLOSED, "stopped");
+        if (call->timeout_s > 0 && (double)(clock_now_ns() - begun) > call->timeout_s * 1e9)
+            return err_set(err, ERR_LIMIT, "no whole answer from %s within %.3g s", call->path, call->timeout_s);
         if (ready <= 0) continue;
         ssize_t n = recv(fd, buffer, sizeof buffer, 0);
         if (n < 0 && errno == EINTR) continue;
@@ -134,7 +143,7 @@ static int receive(int fd, struct response *response, struct err *err) {
 }
 
 int http_call_run(const struct http_call *call, int *status, struct str *body, struct err *err) {
-    int fd = connect_to(call->url, err);
+    int fd = connect_to(call->url, call->timeout_s, err);
     if (fd < 0) return fd;
     llhttp_settings_t settings;
     llhttp_settings_init(&settings);

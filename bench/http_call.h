@@ -11,6 +11,7 @@ struct http_call {
     const char *method, *path; // "POST", "/v1/chat/completions"
     const char *api_key;       // sent as a Bearer token; NULL: none
     struct str_view body;      // JSON; empty: none
+    double timeout_s;          // of the whole call; 0: none
     // Called for the data of every server-sent event, without the end marker "[DONE]". Returning false ends the call.
     bool (*on_event)(void *context, const char *data, size_t n_bytes);
     void *context;
@@ -18,6 +19,6 @@ struct http_call {
 };
 
 // Runs the call. *status is the response's; *body receives a response that is not an event stream.
-// ERR_IO: no connection or a broken answer; ERR_CLOSED: stopped by on_event or stop.
+// ERR_IO: no connection or a broken answer; ERR_LIMIT: the time is over; ERR_CLOSED: stopped by on_event or stop.
 int http_call_run(const struct http_call *call, int *status, struct str *body, struct err *err)
     __attribute__((warn_unused_result));

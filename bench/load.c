@@ -150,6 +150,7 @@ static void start(struct load *load, struct session *session, uint64_t scheduled
                                                    (double)rng_u32(slow_key, 0) * 0x1p-32 < options->slow_share,
                                            .keep_text = session->turn + 1 < workload_n_turns(workload, session),
                                            .scheduled_ns = scheduled_ns,
+                                           .session = session->number,
                                            .user = session->user,
                                            .turn = session->turn,
                                            .context = session};

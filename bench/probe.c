@@ -5,11 +5,15 @@
 
 static const struct json_limits LIMITS = {.depth = 64, .elements = 200000, .allow_nul = true, .allow_duplicates = true};
 
-static int call(struct str *body, const struct url *url, const char *api_key, const char *path, struct str_view send,
+static int call(struct str *body, const struct probe_target *target, const char *path, struct str_view send,
                 struct err *err) {
     int status = 0;
-    const struct http_call call = {
-        .url = url, .method = send.n_bytes ? "POST" : "GET", .path = path, .api_key = api_key, .body = send};
+    const struct http_call call = {.url = target->url,
+                                   .method = send.n_bytes ? "POST" : "GET",
+                                   .path = path,
+                                   .api_key = target->api_key,
+                                   .body = send,
+                                   .timeout_s = target->timeout_s};
     int rc = http_call_run(&call, &status, body, err);
     if (!rc && status != 200) {
         const int n = body->n_bytes < 300 ? (int)body->n_bytes : 300;
@@ -18,9 +22,9 @@ static int call(struct str *body, const struct url *url, const char *api_key, co
     return rc;
 }
 
-int probe_model(struct str *name, const struct url *url, const char *api_key, struct err *err) {
+int probe_model(struct str *name, const struct probe_target *target, struct err *err) {
     struct str body = STR_INIT;
-    int rc = call(&body, url, api_key, "/v1/models", (struct str_view){0}, err);
+    int rc = call(&body, target, "/v1/models", (struct str_view){0}, err);
     cJSON *tree = NULL;
     if (!rc) rc = json_parse(&tree, str_text(&body), body.n_bytes, &LIMITS, err);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(tree, "data");
@@ -32,11 +36,11 @@ int probe_model(struct str *name, const struct url *url, const char *api_key, st
     return rc;
 }
 
-static int count_prompt(const struct workload *workload, const struct url *url, const char *api_key, int64_t n_words,
+static int count_prompt(const struct workload *workload, const struct probe_target *target, int64_t n_words,
                         int64_t *out, struct err *err) {
     struct str body = STR_INIT, reply = STR_INIT;
     workload_probe(workload, n_words, &body);
-    int rc = call(&reply, url, api_key, workload_path(workload), (struct str_view){body.data, body.n_bytes}, err);
+    int rc = call(&reply, target, workload_path(workload), (struct str_view){body.data, body.n_bytes}, err);
     struct answer answer = {0};
     answer_begin(&answer, false);
     if (!rc) {
@@ -52,12 +56,12 @@ static int count_prompt(const struct workload *workload, const struct url *url, 
     return rc;
 }
 
-int probe_tokens(struct workload *workload, const struct url *url, const char *api_key, bool *counts, struct err *err) {
+int probe_tokens(struct workload *workload, const struct probe_target *target, bool *counts, struct err *err) {
     int64_t once = -1, twice = -1;
     workload->tokens_per_word = 1;
     workload->frame_tokens = 0;
-    int rc = count_prompt(workload, url, api_key, PROBE_WORDS, &once, err);
-    if (!rc) rc = count_prompt(workload, url, api_key, 2 * PROBE_WORDS, &twice, err);
+    int rc = count_prompt(workload, target, PROBE_WORDS, &once, err);
+    if (!rc) rc = count_prompt(workload, target, 2 * PROBE_WORDS, &twice, err);
     *counts = !rc && once > 0 && twice > once;
     if (!*counts) return rc;
     workload->tokens_per_word = (double)(twice - once) / PROBE_WORDS;

@@ -36,6 +36,7 @@ struct request_record {
     uint32_t gap_first;                         // of its n_events - 1 gaps
     int32_t status;                             // of HTTP; 0: none
     int32_t user, turn;                         // of a closed loop or a session; else 0
+    uint64_t session;                           // its number in the workload: with `turn` the same request in every run
     uint8_t outcome;
     bool slow;    // read slowly on purpose: its latencies are its own
     bool retried; // a kept connection had gone before anything was answered; sent once more on a new one

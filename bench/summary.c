@@ -11,82 +11,63 @@ static const double NS = 1e9;
 // Rules of hygiene.
 static const double CLIENT_SHARE_MAX = 0.8, RATE_SHARE_MIN = 0.98, DISPATCH_P99_MAX_S = 0.01;
 
-const char *latency_name(enum latency latency) {
-    static const char *const names[LATENCIES] = {"ttft", "tpot", "itl", "e2e", "dispatch"};
-    return names[latency];
-}
-
 typedef VEC_OF(double) values;
 
-static bool counts(const struct request_record *r) {
-    return r->outcome == OUTCOME_OK && !r->slow;
-}
-
-static bool in_window(const struct request_record *r, double from_s, double to_s) {
-    const double at = (double)r->scheduled_ns / NS;
-    return at >= from_s && at <= to_s;
-}
-
-static int64_t tokens_of(const struct request_record *r) {
-    return r->n_output > 0 ? r->n_output : (int64_t)r->n_events;
-}
-
-static bool latency_of(const struct request_record *r, enum latency latency, double *out) {
-    const double due = (double)r->scheduled_ns;
-    switch (latency) {
-    case LATENCY_TTFT:
-        *out = ((double)r->first_ns - due) / NS;
-        return r->n_events > 0;
-    case LATENCY_TPOT:
-        *out = (double)(r->last_ns - r->first_ns) / NS / (double)(tokens_of(r) - 1);
-        return r->n_events > 1 && tokens_of(r) > 1;
-    case LATENCY_E2E:
-        *out = ((double)r->ended_ns - due) / NS;
-        return true;
-    case LATENCY_DISPATCH:
-        *out = ((double)r->started_ns - due) / NS;
-        return true;
-    default:
-        return false;
-    }
-}
-
-// Gaps of a request over its tokens: an event that brings several counts its gap in equal parts for each.
 static void add_gaps(const struct run_record *run, const struct request_record *r, values *out) {
-    if (r->n_events < 2) return;
-    const double tokens_an_event = fmax((double)(tokens_of(r) - 1) / (double)(r->n_events - 1), 1);
-    const size_t whole = (size_t)llround(tokens_an_event);
+    struct token_gap gap;
     for (uint32_t i = 0; i + 1 < r->n_events; i++) {
-        const double gap = (double)run->gaps.items[r->gap_first + i] * GAP_NS / NS / tokens_an_event;
-        for (size_t k = 0; k < whole; k++) vec_push(out, gap);
+        request_gap(run, r, i, &gap);
+        for (size_t k = 0; k < gap.n_tokens; k++) vec_push(out, gap.seconds);
     }
 }
 
-static void summarise(struct latency_summary *out, values *sample) {
-    out->n = sample->count;
-    if (!sample->count) return;
-    out->mean = statistics_mean(sample->items, sample->count);
-    const double n_effective = statistics_effective_count(sample->items, sample->count);
-    statistics_sort(sample->items, sample->count);
-    out->largest = sample->items[sample->count - 1];
-    for (int p = 0; p < PERCENTILES; p++)
-        out->percentile[p] =
-            sample->count >= percentile_least[p]
-                ? statistics_quantile_interval(sample->items, sample->count, n_effective, percentile_of[p] / 100)
-                : (struct interval){NAN, NAN, NAN};
+// Bounds of the percentiles that the sample supports: by order statistics of as many values as the sample is worth, or
+// by drawing blocks anew, whichever is wider. Slow changes escape the first, few values beyond a percentile the second.
+static void find_percentiles(struct latency_summary *out, const double *in_order, const double *sorted) {
+    enum { DRAWS = 400 };
+    double q[PERCENTILES], *draws = mem_alloc(DRAWS * (1 + PERCENTILES) * sizeof *draws), column[DRAWS];
+    for (int p = 0; p < PERCENTILES; p++) q[p] = percentile_of[p] / 100;
+    const bool drawn = statistics_bootstrap(in_order, out->n, q, PERCENTILES, DRAWS, out->n, draws);
+    for (int p = 0; p < PERCENTILES; p++) {
+        struct interval *x = &out->percentile[p];
+        *x = (struct interval){NAN, NAN, NAN};
+        if (out->n < percentile_least[p]) continue;
+        *x = statistics_quantile_interval(sorted, out->n, out->n_effective, q[p]);
+        if (!drawn) continue;
+        for (size_t d = 0; d < DRAWS; d++) column[d] = draws[d * (1 + PERCENTILES) + 1 + (size_t)p];
+        x->low = fmin(x->low, statistics_quantile(column, DRAWS, 0.025));
+        x->high = fmax(x->high, statistics_quantile_sorted(column, DRAWS, 0.975));
+    }
+    free(draws);
 }
 
-static void find_latencies(struct summary *out, const struct run_record *run) {
+static void summarise(struct latency_summary *out, const values *sample) {
+    const size_t n = out->n = sample->count;
+    if (!n) return;
+    out->mean = statistics_mean(sample->items, n);
+    out->n_effective = statistics_effective_count(sample->items, n);
+    out->band = sqrt(log(2 / 0.05) / (2 * out->n_effective));
+    double *sorted = mem_alloc(n * sizeof *sorted);
+    memcpy(sorted, sample->items, n * sizeof *sorted);
+    statistics_sort(sorted, n);
+    out->largest = sorted[n - 1];
+    for (int i = 0; i < CURVE_POINTS; i++)
+        out->curve[i] = statistics_quantile_sorted(sorted, n, i / (double)(CURVE_POINTS - 1));
+    find_percentiles(out, sample->items, sorted);
+    free(sorted);
+}
+
+static void find_latencies(struct summary *out, const struct run_record *run, const struct request_record *sorted) {
     values sample = {0};
     for (int l = 0; l < LATENCIES; l++) {
         sample.count = 0;
         for (size_t i = 0; i < run->requests.count; i++) {
-            const struct request_record *r = &run->requests.items[i];
+            const struct request_record *r = &sorted[i];
             double value;
-            if (!in_window(r, out->from_s, out->to_s)) continue;
-            if (l == LATENCY_ITL && counts(r)) add_gaps(run, r, &sample);
+            if (!request_is_due(r, out->from_s, out->to_s)) continue;
+            if (l == LATENCY_ITL && request_counts(r)) add_gaps(run, r, &sample);
             // Lag is the client's: requests that fail lag as well.
-            if ((l == LATENCY_DISPATCH || counts(r)) && latency_of(r, (enum latency)l, &value))
+            if ((l == LATENCY_DISPATCH || request_counts(r)) && request_latency(r, (enum latency)l, &value))
                 vec_push(&sample, value);
         }
         summarise(&out->latency[l], &sample);
@@ -110,7 +91,7 @@ static void find_window(struct summary *out, const struct run_record *run, const
     if (warm_up_s >= 0) return;
     values e2e = {0}, due = {0};
     for (size_t i = 0; i < n; i++)
-        if (counts(&sorted[i])) {
+        if (request_counts(&sorted[i])) {
             vec_push(&e2e, (double)(sorted[i].ended_ns - sorted[i].scheduled_ns));
             vec_push(&due, (double)sorted[i].scheduled_ns / NS);
         }
@@ -120,47 +101,37 @@ static void find_window(struct summary *out, const struct run_record *run, const
     vec_free(&due);
 }
 
-// Amounts per second, with the spread between parts of the window.
-static struct interval rate_of(const struct run_record *run, const struct summary *s, int what) {
-    enum { PARTS = 160 }; // twenty blocks of eight
-    double part[PARTS] = {0};
-    // Of what ends in it: the window is closed by the last end when the schedule ends before.
-    const double width = (s->to_s - s->from_s) / PARTS;
-    if (!(width > 0)) return (struct interval){NAN, -INFINITY, INFINITY};
-    for (size_t i = 0; i < run->requests.count; i++) {
-        const struct request_record *r = &run->requests.items[i];
-        if (r->outcome != OUTCOME_OK) continue;
-        const double begin = (double)r->started_ns / NS, end = (double)r->ended_ns / NS;
-        const double amount = what == 0         ? 1
-                              : what == 1       ? (double)tokens_of(r)
-                              : r->n_prompt > 0 ? (double)r->n_prompt
-                                                : 0;
-        // What a request brings is spread over the time that it takes.
-        for (int p = 0; p < PARTS; p++) {
-            const double from = s->from_s + p * width, to = from + width;
-            const double share = end > begin ? fmax(0, fmin(end, to) - fmax(begin, from)) / (end - begin)
-                                             : (end >= from && end < to ? 1 : 0);
-            part[p] += amount * share;
-        }
+enum { RATE_REQUESTS, RATE_OUTPUT, RATE_INPUT, RATES, RATE_PARTS = 160 }; // twenty blocks of eight parts
+
+// What a request brings is spread over the time that it takes.
+static void add_amounts(double parts[RATES][RATE_PARTS], const struct request_record *r, double from_s, double width) {
+    const double begin = ((double)r->started_ns / NS - from_s) / width,
+                 end = ((double)r->ended_ns / NS - from_s) / width;
+    const double amounts[RATES] = {1, (double)request_tokens(r), r->n_prompt > 0 ? (double)r->n_prompt : 0};
+    if (end < 0 || begin >= RATE_PARTS) return;
+    const int first = (int)fmax(begin, 0), last = (int)fmin(end, RATE_PARTS - 1);
+    for (int p = first; p <= last; p++) {
+        const double share = end > begin ? (fmin(end, p + 1) - fmax(begin, p)) / (end - begin) : 1;
+        for (int what = 0; what < RATES; what++) parts[what][p] += amounts[what] * share / width;
     }
-    for (int p = 0; p < PARTS; p++) part[p] /= width;
-    return statistics_mean(part, PARTS);
 }
 
 static void find_rates(struct summary *out, const struct run_record *run) {
-    out->request_rate = rate_of(run, out, 0);
-    out->output_rate = rate_of(run, out, 1);
-    out->input_rate = rate_of(run, out, 2);
-    double busy = 0;
+    double parts[RATES][RATE_PARTS] = {0}, busy = 0;
+    const double window = out->to_s - out->from_s;
     size_t n_due = 0;
-    const double width = out->to_s - out->from_s;
     for (size_t i = 0; i < run->requests.count; i++) {
         const struct request_record *r = &run->requests.items[i];
-        n_due += in_window(r, out->from_s, out->to_s);
+        n_due += request_is_due(r, out->from_s, out->to_s);
         busy += fmax(0, fmin((double)r->ended_ns / NS, out->to_s) - fmax((double)r->started_ns / NS, out->from_s));
+        if (r->outcome == OUTCOME_OK && window > 0) add_amounts(parts, r, out->from_s, window / RATE_PARTS);
     }
-    out->offered_rate = width > 0 ? (double)n_due / width : NAN;
-    out->in_flight = width > 0 ? busy / width : NAN;
+    struct interval *const rates[RATES] = {&out->request_rate, &out->output_rate, &out->input_rate};
+    for (int what = 0; what < RATES; what++)
+        *rates[what] =
+            window > 0 ? statistics_mean(parts[what], RATE_PARTS) : (struct interval){NAN, -INFINITY, INFINITY};
+    out->offered_rate = window > 0 ? (double)n_due / window : NAN;
+    out->in_flight = window > 0 ? busy / window : NAN;
     out->client_share = run->duration_ns ? (double)run->client_cpu_ns / (double)run->duration_ns : 0;
 }
 
@@ -169,7 +140,7 @@ static void find_counts(struct summary *out, const struct run_record *run) {
     size_t n_prompt = 0, n_cached = 0, n_ok = 0;
     for (size_t i = 0; i < run->requests.count; i++) {
         const struct request_record *r = &run->requests.items[i];
-        if (!in_window(r, out->from_s, out->to_s)) continue;
+        if (!request_is_due(r, out->from_s, out->to_s)) continue;
         out->n_requests++;
         out->n_by_outcome[r->outcome]++;
         out->n_slow += r->slow;
@@ -177,7 +148,7 @@ static void find_counts(struct summary *out, const struct run_record *run) {
         if (r->outcome != OUTCOME_OK) continue;
         n_ok++;
         out->n_uncounted += r->n_output < 0;
-        output += (double)tokens_of(r);
+        output += (double)request_tokens(r);
         if (r->n_prompt >= 0) prompt += (double)r->n_prompt, n_prompt++;
         if (r->n_cached >= 0) cached += (double)r->n_cached, n_cached++;
     }
@@ -186,22 +157,26 @@ static void find_counts(struct summary *out, const struct run_record *run) {
     out->mean_output = n_ok ? output / (double)n_ok : NAN;
 }
 
-static bool meets(const struct request_record *r, const struct objectives *o) {
+bool objectives_given(const struct objectives *o) {
+    return o->ttft > 0 || o->itl > 0 || o->e2e > 0;
+}
+
+bool objectives_met(const struct objectives *o, const struct request_record *r) {
     double value;
     if (r->outcome != OUTCOME_OK) return false;
-    if (o->ttft > 0 && (!latency_of(r, LATENCY_TTFT, &value) || value > o->ttft)) return false;
-    if (o->itl > 0 && latency_of(r, LATENCY_TPOT, &value) && value > o->itl) return false;
-    return !(o->e2e > 0) || (latency_of(r, LATENCY_E2E, &value) && value <= o->e2e);
+    if (o->ttft > 0 && (!request_latency(r, LATENCY_TTFT, &value) || value > o->ttft)) return false;
+    if (o->itl > 0 && request_latency(r, LATENCY_TPOT, &value) && value > o->itl) return false;
+    return !(o->e2e > 0) || (request_latency(r, LATENCY_E2E, &value) && value <= o->e2e);
 }
 
 static void find_goodput(struct summary *out, const struct run_record *run, const struct objectives *objectives) {
     size_t n = 0, n_good = 0;
-    out->has_objectives = objectives->ttft > 0 || objectives->itl > 0 || objectives->e2e > 0;
+    out->has_objectives = objectives_given(objectives);
     for (size_t i = 0; i < run->requests.count; i++) {
         const struct request_record *r = &run->requests.items[i];
-        if (r->slow || r->outcome == OUTCOME_STOPPED || !in_window(r, out->from_s, out->to_s)) continue;
+        if (r->slow || r->outcome == OUTCOME_STOPPED || !request_is_due(r, out->from_s, out->to_s)) continue;
         n++;
-        n_good += meets(r, objectives);
+        n_good += objectives_met(objectives, r);
     }
     out->goodput = statistics_share(n_good, n);
 }
@@ -229,7 +204,7 @@ static void judge(struct summary *out, const struct run_record *run, const struc
     if (run->interrupted) str_append_text(&out->notes, "interrupted: what was measured until then\n");
     values e2e = {0};
     for (size_t i = 0; i < run->requests.count; i++)
-        if (counts(&sorted[i]) && in_window(&sorted[i], out->from_s, out->to_s))
+        if (request_counts(&sorted[i]) && request_is_due(&sorted[i], out->from_s, out->to_s))
             vec_push(&e2e, (double)(sorted[i].ended_ns - sorted[i].scheduled_ns) / NS);
     const struct interval slope = statistics_slope(e2e.items, e2e.count);
     const double grown = slope.low * (double)e2e.count;
@@ -249,7 +224,7 @@ void summary_make(struct summary *out, const struct run_record *run, const struc
     find_window(out, run, sorted, warm_up_s);
     find_counts(out, run);
     find_rates(out, run);
-    find_latencies(out, run);
+    find_latencies(out, run, sorted);
     find_goodput(out, run, objectives);
     judge(out, run, sorted, open_loop);
     free(sorted);

@@ -11,19 +11,21 @@
 
 #include "base/statistics.h"
 #include "base/str.h"
-#include "bench/record.h"
-
-enum latency { LATENCY_TTFT, LATENCY_TPOT, LATENCY_ITL, LATENCY_E2E, LATENCY_DISPATCH, LATENCIES };
-const char *latency_name(enum latency latency);
+#include "bench/latency.h"
 
 enum { PERCENTILES = 5 };
 extern const double percentile_of[PERCENTILES]; // 50, 90, 95, 99, 99.9
 
+// Quantiles at equal steps of the share, from the smallest value to the largest.
+enum { CURVE_POINTS = 161 };
+
 struct latency_summary {
     size_t n;                                // values
+    double n_effective;                      // as many independent values say as much
     struct interval mean;                    // seconds
     struct interval percentile[PERCENTILES]; // `mean` is the percentile; NAN: the sample does not support it
-    double largest;
+    double largest, curve[CURVE_POINTS];
+    double band; // of shares: the true distribution lies within +- band of the curve's with 95 % (DKW)
 };
 
 // Objectives in seconds; 0: none.
@@ -49,4 +51,7 @@ struct summary {
 // open_loop: the schedule did not wait for answers. warm_up_s < 0: found by MSER-5 on the latencies.
 void summary_make(struct summary *out, const struct run_record *run, const struct objectives *objectives,
                   bool open_loop, double warm_up_s);
+// Whether a request was completed within all objectives.
+bool objectives_met(const struct objectives *objectives, const struct request_record *request);
+bool objectives_given(const struct objectives *objectives);
 void summary_close(struct summary *summary);

@@ -2,9 +2,6 @@
 
 #include <math.h>
 
-static const char *const titles[LATENCIES] = {"first token (TTFT)", "token to token (TPOT)", "between tokens (ITL)",
-                                              "whole answer (E2E)", "client's lag"};
-
 static void print_ms(FILE *out, double seconds) {
     const double ms = seconds * 1e3;
     if (isnan(ms))
@@ -27,7 +24,7 @@ static void print_latencies(FILE *out, const struct summary *s) {
     for (int l = 0; l < LATENCIES; l++) {
         const struct latency_summary *latency = &s->latency[l];
         if (!latency->n) continue;
-        fprintf(out, "%-24s", titles[l]);
+        fprintf(out, "%-24s", latency_title((enum latency)l));
         print_ms(out, latency->mean.mean);
         for (int p = 0; p < PERCENTILES; p++) print_ms(out, latency->percentile[p].mean);
         print_ms(out, latency->largest);

@@ -1,259 +1,108 @@
 // optima bench: puts load on any OpenAI-compatible server and says what it measured, and how surely.
 #include "cli/commands.h"
 
-#include "base/json.h"
-#include "bench/load.h"
-#include "bench/probe.h"
+#include "bench/explain.h"
+#include "bench/page.h"
 #include "bench/table.h"
+#include "cli/bench_commands.h"
+#include "cli/bench_output.h"
+#include "cli/benching.h"
 #include "cli/command_line.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-struct bench_options {
-    const char *model, *api_key, *rate, *trace, *prompt_tokens, *output_tokens, *endpoint, *extra, *slow, *slo,
-        *warm_up;
-    int64_t users, requests, turns, prefix_tokens, prefixes, seed;
-    double duration, burstiness, ramp, think, timeout, time_scale;
-    bool constant, no_stream, no_ignore_eos, quiet;
+static const struct option_row own_rows[] = {
+    {"json", OPTION_TEXT, BENCH_FIELD(json), "FILE", NULL, 0, 0, false,
+     "configuration, summary, series and all requests; - is standard output"},
+    {"csv", OPTION_TEXT, BENCH_FIELD(csv), "FILE", NULL, 0, 0, false, "a row a request"},
+    {"html", OPTION_TEXT, BENCH_FIELD(html), "FILE", NULL, 0, 0, false, "a report in one file, with its pictures"},
+    {"explain", OPTION_FLAG, BENCH_FIELD(explain), NULL, NULL, 0, 0, false,
+     "print what every figure means, here and in other clients, and end"},
 };
 
-#define FIELD(field) offsetof(struct bench_options, field)
-static const struct option_row rows[] = {
-    {"users", OPTION_INT, FIELD(users), "N", NULL, 1, 100000, false,
-     "closed loop: so many users, each waits for its answer (8)"},
-    {"rate", OPTION_TEXT, FIELD(rate), "R", NULL, 0, 0, false,
-     "open loop: R requests a second, whatever the server does; 2..40 rises over --duration"},
-    {"burstiness", OPTION_DOUBLE, FIELD(burstiness), "X", NULL, 0.01, 1000, false,
-     "shape of the gamma distribution of gaps: 1 is Poisson's, less comes in bursts (1)"},
-    {"constant", OPTION_FLAG, FIELD(constant), NULL, NULL, 0, 0, false, "equal gaps instead"},
-    {"trace", OPTION_TEXT, FIELD(trace), "FILE", NULL, 0, 0, false,
-     "prompts, lengths and times: Azure CSV, Mooncake or other JSON lines, ShareGPT JSON, plain lines"},
-    {"time-scale", OPTION_DOUBLE, FIELD(time_scale), "X", NULL, 0.001, 1000, false,
-     "play the trace so many times faster (1)"},
-    {"requests", OPTION_INT, FIELD(requests), "N", NULL, 1, 1e9, false,
-     "end after so many requests (200, or no limit with --duration)"},
-    {"duration", OPTION_DOUBLE, FIELD(duration), "S", NULL, 0.1, 1e6, false, "start no request after so many seconds"},
-    {"warm-up", OPTION_TEXT, FIELD(warm_up), "S", NULL, 0, 0, false,
-     "seconds that do not count; auto: found by MSER-5 (auto)"},
-    {"prompt-tokens", OPTION_TEXT, FIELD(prompt_tokens), "N", NULL, 0, 0, false,
-     "512, 128..1024, normal:MEAN:DEVIATION or lognormal:MEDIAN:SIGMA (128)"},
-    {"output-tokens", OPTION_TEXT, FIELD(output_tokens), "N", NULL, 0, 0, false, "the same for answers (64)"},
-    {"prefix-tokens", OPTION_INT, FIELD(prefix_tokens), "N", NULL, 1, 1 << 20, false,
-     "of each prompt, shared by its group"},
-    {"prefixes", OPTION_INT, FIELD(prefixes), "N", NULL, 1, 1 << 20, false, "groups of prompts that begin alike (1)"},
-    {"turns", OPTION_INT, FIELD(turns), "N", NULL, 1, 64, false, "of a conversation, each with all before it (1)"},
-    {"think", OPTION_DOUBLE, FIELD(think), "S", NULL, 0, 3600, false,
-     "pause between the turns of a conversation or user (0)"},
-    {"endpoint", OPTION_CHOICE, FIELD(endpoint), NULL, "chat|completions", 0, 0, false, "of the API (chat)"},
-    {"no-stream", OPTION_FLAG, FIELD(no_stream), NULL, NULL, 0, 0, false, "ask for whole answers"},
-    {"no-ignore-eos", OPTION_FLAG, FIELD(no_ignore_eos), NULL, NULL, 0, 0, false,
-     "let answers end where the model ends them, and send no field \"ignore_eos\""},
-    {"extra", OPTION_TEXT, FIELD(extra), "JSON", NULL, 0, 0, false,
-     "an object whose members are added to every request"},
-    {"slow-reader", OPTION_TEXT, FIELD(slow), "P%", NULL, 0, 0, false,
-     "share of the answers that are read slowly (0 %)"},
-    {"slo", OPTION_TEXT, FIELD(slo), "LIST", NULL, 0, 0, false, "objectives of a request: ttft=200ms,itl=50ms,e2e=5s"},
-    {"model", OPTION_TEXT, FIELD(model), "NAME", NULL, 0, 0, false, "(the first that the server lists)"},
-    {"api-key", OPTION_TEXT, FIELD(api_key), "KEY", NULL, 0, 0, false, "sent as a bearer token"},
-    {"timeout", OPTION_DOUBLE, FIELD(timeout), "S", NULL, 0.01, 86400, false, "of a request (600)"},
-    {"seed", OPTION_INT, FIELD(seed), "N", NULL, 0, 9e15, false, "the same seed sends the same requests (0)"},
-    {"quiet", OPTION_FLAG, FIELD(quiet), NULL, NULL, 0, 0, false, "no line of progress"},
-};
+enum output { OUTPUT_JSON, OUTPUT_CSV, OUTPUT_HTML, OUTPUTS };
 
-static const struct option_table table = {
-    .usage = "optima bench URL [options]",
-    .summary =
-        "Loads the OpenAI-compatible server at URL (http://host:port) and prints rates and latencies with their\n"
-        "intervals. Latencies count from the time at which a request was due.",
-    .rows = rows,
-    .n_rows = sizeof rows / sizeof *rows,
-    .n_positional_max = 1,
-};
-
-struct bench {
-    struct bench_options options;
-    struct trace trace;
-    struct workload workload;
-    struct arrival arrival;
-    struct load_options load;
-    struct objectives objectives;
-    double warm_up_s;
-    struct str model;
-};
-
-// ----------------------------------------------------------------------------------------------------------- options
-
-// "200ms" or "1.5s".
-static bool read_time(const char **at, double *seconds) {
-    char *end;
-    const double value = strtod(*at, &end);
-    const double unit = strncmp(end, "ms", 2) == 0 ? 1e-3 : *end == 's' ? 1 : 0;
-    if (end == *at || !(value > 0) || unit == 0) return false;
-    *seconds = value * unit;
-    *at = end + (unit < 1 ? 2 : 1);
-    return true;
-}
-
-static int read_objectives(struct objectives *out, const char *list, struct err *err) {
-    const struct {
-        const char *name;
-        double *to;
-    } known[] = {{"ttft=", &out->ttft}, {"itl=", &out->itl}, {"e2e=", &out->e2e}};
-    for (const char *at = list; *at;) {
-        bool good = false;
-        for (size_t i = 0; i < sizeof known / sizeof *known && !good; i++) {
-            const size_t n = strlen(known[i].name);
-            if (strncmp(at, known[i].name, n) != 0) continue;
-            at += n;
-            good = read_time(&at, known[i].to);
-        }
-        if (*at == ',' && at[1])
-            at++;
-        else if (*at)
-            good = false;
-        if (!good) return err_set(err, ERR_INVALID, "--slo \"%s\" is not like ttft=200ms,itl=50ms,e2e=5s", list);
-    }
-    return 0;
-}
-
-static int read_share(double *out, const char *text, struct err *err) {
-    char *end;
-    *out = strtod(text, &end) / 100;
-    if (end != text && (!*end || strcmp(end, "%") == 0) && *out >= 0 && *out <= 1) return 0;
-    return err_set(err, ERR_INVALID, "--slow-reader \"%s\" is no share such as 5%%", text);
-}
-
-static int read_extra(const char *extra, struct err *err) {
-    if (!extra) return 0;
-    cJSON *tree = NULL;
-    const struct json_limits limits = JSON_LIMITS_CLIENT;
-    int rc = json_parse(&tree, extra, strlen(extra), &limits, err);
-    if (!rc && !cJSON_IsObject(tree)) rc = err_set(err, ERR_INVALID, "not a JSON object");
-    cJSON_Delete(tree);
-    return rc ? err_prefix(err, "--extra") : 0;
-}
-
-static int read_warm_up(struct bench *bench, struct err *err) {
-    const char *text = bench->options.warm_up;
-    char *end;
-    bench->warm_up_s = -1;
-    if (!text || strcmp(text, "auto") == 0) return 0;
-    bench->warm_up_s = strtod(text, &end);
-    if (end != text && !*end && bench->warm_up_s >= 0) return 0;
-    return err_set(err, ERR_INVALID, "--warm-up \"%s\" is no number of seconds", text);
-}
-
-static int read_load(struct bench *bench, struct err *err) {
-    struct bench_options *o = &bench->options;
-    struct load_options *load = &bench->load;
-    if (o->users && o->rate) return err_set(err, ERR_INVALID, "--users and --rate exclude each other");
-    const bool by_trace = bench->trace.is_timed && !o->users && !o->rate;
-    load->n_users = o->users || o->rate || by_trace ? o->users : 8;
-    load->n_requests = o->requests ? o->requests : o->duration > 0 || by_trace ? 0 : 200;
-    load->duration_s = o->duration;
-    load->think_s = o->think;
-    load->timeout_s = o->timeout;
-    load->time_scale = o->time_scale;
-    load->api_key = o->api_key;
-    load->workload = &bench->workload;
-    load->stops_on_signal = true;
-    if (!o->rate) return 0;
-    load->arrival = &bench->arrival;
-    return arrival_parse(&bench->arrival, o->rate, o->duration, o->burstiness, o->constant, (uint64_t)o->seed, err);
-}
-
-static int read_workload(struct bench *bench, struct err *err) {
-    const struct bench_options *o = &bench->options;
-    struct workload_options *w = &bench->workload.options;
-    if (o->prefixes && !o->prefix_tokens) return err_set(err, ERR_INVALID, "--prefixes needs --prefix-tokens");
-    if (o->turns > 1 && strcmp(o->endpoint, "chat") != 0)
-        return err_set(err, ERR_INVALID, "--turns needs the endpoint chat");
-    *w = (struct workload_options){.model = o->model,
-                                   .endpoint = strcmp(o->endpoint, "chat") == 0 ? ENDPOINT_CHAT : ENDPOINT_COMPLETIONS,
-                                   .stream = !o->no_stream,
-                                   .ignore_eos = !o->no_ignore_eos,
-                                   .prefix_tokens = o->prefix_tokens,
-                                   .n_prefixes = o->prefix_tokens ? (o->prefixes ? o->prefixes : 1) : 0,
-                                   .n_turns = o->turns,
-                                   .trace = o->trace ? &bench->trace : NULL,
-                                   .extra = o->extra,
-                                   .seed = (uint64_t)o->seed};
-    int rc = amount_parse(&w->prompt_tokens, o->prompt_tokens, err);
-    if (!rc) rc = amount_parse(&w->output_tokens, o->output_tokens, err);
-    if (!rc) rc = read_extra(o->extra, err);
+static int open_outputs(struct bench_output outputs[OUTPUTS], const struct bench_options *options, struct err *err) {
+    const char *const paths[OUTPUTS] = {options->json, options->csv, options->html};
+    int n_standard = 0, rc = 0;
+    for (int o = 0; o < OUTPUTS; o++) n_standard += paths[o] && strcmp(paths[o], "-") == 0;
+    if (n_standard > 1) return err_set(err, ERR_INVALID, "only one of --json, --csv and --html can be \"-\"");
+    for (int o = 0; o < OUTPUTS && !rc; o++) rc = bench_output_open(&outputs[o], paths[o], err);
     return rc;
 }
 
-static int read_all(struct bench *bench, const char *url, struct err *err) {
-    const struct bench_options *o = &bench->options;
-    int rc = url_parse(&bench->load.url, url, err);
-    if (!rc && o->trace) rc = trace_open(&bench->trace, o->trace, err);
-    if (!rc) rc = read_workload(bench, err);
-    if (!rc) rc = read_load(bench, err);
-    if (!rc) rc = read_warm_up(bench, err);
-    if (!rc && o->slo) rc = read_objectives(&bench->objectives, o->slo, err);
-    if (!rc && o->slow) rc = read_share(&bench->load.slow_share, o->slow, err);
-    return rc;
-}
-
-// --------------------------------------------------------------------------------------------------------------- run
-
-static void on_progress(void *context, const struct load_progress *p) {
-    const struct bench *bench = context;
-    const double total = bench->load.n_requests ? (double)bench->load.n_requests : 0;
-    char left[48] = "";
-    if (bench->load.duration_s > 0)
-        snprintf(left, sizeof left, ", %.0f s left",
-                 bench->load.duration_s > p->at_s ? bench->load.duration_s - p->at_s : 0);
-    else if (total > 0 && p->n_ended)
-        snprintf(left, sizeof left, ", %.0f s left", p->at_s * (total - (double)p->n_ended) / (double)p->n_ended);
-    fprintf(stderr, "\r\033[K%.0f s: %llu started, %llu in flight, %llu failed, %.1f requests/s, %.0f tokens/s%s",
-            p->at_s, (unsigned long long)p->n_started, (unsigned long long)p->n_in_flight,
-            (unsigned long long)p->n_failed, (double)p->n_ended / p->at_s, (double)p->n_tokens / p->at_s, left);
-}
-
-static int measure(struct bench *bench, struct err *err) {
-    bool counts = false;
-    struct run_record run = {0};
+static int write_outputs(struct bench_output outputs[OUTPUTS], const struct measurement_document *document,
+                         struct err *err) {
+    struct str text = STR_INIT;
     int rc = 0;
-    if (!bench->workload.options.model) {
-        rc = probe_model(&bench->model, &bench->load.url, bench->options.api_key, err);
-        bench->workload.options.model = str_text(&bench->model);
+    if (outputs[OUTPUT_JSON].file) {
+        measurement_json(document, &text);
+        rc = bench_output_write(&outputs[OUTPUT_JSON], &text, err);
     }
-    if (!rc) rc = probe_tokens(&bench->workload, &bench->load.url, bench->options.api_key, &counts, err);
-    if (!rc && !counts) fputs("The server tells no usage: prompts are measured in words.\n", stderr);
-    if (!rc) rc = load_run(&run, &bench->load, err);
-    if (bench->load.on_progress) fputs("\r\033[K", stderr);
+    if (!rc && outputs[OUTPUT_HTML].file) {
+        struct measurement_document brief = *document;
+        struct str page = STR_INIT;
+        brief.with_requests = false;
+        str_clear(&text);
+        measurement_json(&brief, &text);
+        page_html((struct str_view){text.data, text.n_bytes}, &page);
+        rc = bench_output_write(&outputs[OUTPUT_HTML], &page, err);
+        str_close(&page);
+    }
+    str_clear(&text);
+    if (!rc && outputs[OUTPUT_CSV].file) {
+        measurement_csv(&document->runs[0], &text);
+        rc = bench_output_write(&outputs[OUTPUT_CSV], &text, err);
+    }
+    str_close(&text);
+    return rc;
+}
+
+static int measure(struct benching *bench, struct bench_output outputs[OUTPUTS], const char *command, struct err *err) {
+    struct measurement measured = {0};
+    int rc = benching_probe(bench, err);
+    if (!rc) rc = benching_measure(bench, NULL, &measured, err);
     if (!rc) {
-        struct summary summary;
-        summary_make(&summary, &run, &bench->objectives, bench->load.n_users == 0, bench->warm_up_s);
-        table_print(stdout, &summary, &run);
-        summary_close(&summary);
+        table_print(bench_output_for_people(outputs, OUTPUTS), &measured.summary, &measured.run);
+        const struct measurement_document document = {
+            .kind = "run", .command = command, .runs = &measured, .n_runs = 1, .with_requests = true};
+        rc = write_outputs(outputs, &document, err);
     }
-    run_record_close(&run);
+    measurement_close(&measured);
     return rc;
 }
 
 int bench_main(int argc, char **argv) {
-    struct bench bench = {.options = {.prompt_tokens = "128",
-                                      .output_tokens = "64",
-                                      .endpoint = "chat",
-                                      .turns = 1,
-                                      .burstiness = 1,
-                                      .time_scale = 1,
-                                      .timeout = 600}};
+    if (argc && strcmp(argv[0], "compare") == 0) return bench_compare_main(argc - 1, argv + 1);
+    struct option_row rows[BENCH_ROWS_MAX];
+    const struct option_table table = benching_table(
+        "optima bench URL [options]",
+        "Loads the OpenAI-compatible server at URL (http://host:port) and prints rates and latencies with their\n"
+        "intervals. Latencies count from the time at which a request was due.",
+        own_rows, sizeof own_rows / sizeof *own_rows, 1, rows);
+    struct bench_options options = BENCH_OPTIONS_DEFAULT;
+    struct bench_output outputs[OUTPUTS] = {0};
+    struct benching bench = {0};
     struct option_result result;
-    int status;
-    if (!command_line_read_path("bench", &table, argc, argv, &bench.options, &result, &status)) return status;
+    struct str command = STR_INIT;
     struct err err = {0};
-    int rc = read_all(&bench, result.positional[0], &err);
-    if (!bench.options.quiet && isatty(STDERR_FILENO)) bench.load.on_progress = on_progress;
-    bench.load.context = &bench;
-    if (!rc) rc = measure(&bench, &err);
-    trace_close(&bench.trace);
-    str_close(&bench.model);
+    int status;
+    if (!command_line_read("bench", &table, argc, argv, &options, &result, &status)) return status;
+    if (options.explain) {
+        explain_print(stdout);
+        return 0;
+    }
+    if (!result.n_positional) {
+        fputs("optima bench: a URL is missing; see --help\n", stderr);
+        return 2;
+    }
+    benching_command("optima bench", argc, argv, &command);
+    int rc = benching_open(&bench, &options, &table, result.positional[0], &err);
+    if (!rc) rc = open_outputs(outputs, &options, &err);
+    if (!rc) rc = measure(&bench, outputs, str_text(&command), &err);
+    for (int o = 0; o < OUTPUTS; o++) bench_output_close(&outputs[o]);
+    benching_close(&bench);
+    str_close(&command);
     return command_line_end("bench", rc, &err);
 }

@@ -138,6 +138,55 @@ static void sequences_may_be_looked_at_after_every_pair(void **state) {
     if (n_false > 50 || n_found < 990) fail_msg("%d false, %d found of 1000", n_false, n_found);
 }
 
+// Neighbours that share 0.7 of their value, 1,000 of them: the block bootstrap's 95 % hold the true median and the true
+// 90th percentile (1.2816 deviations of 1 / sqrt(1 - 0.49)) in most trials. Values drawn one by one hold it in some 60
+// of 100.
+static void bootstrap_covers_autocorrelated_quantiles(void **state) {
+    (void)state;
+    enum { N = 1000, TRIALS = 200, DRAWS = 200 };
+    const double q[2] = {0.5, 0.9}, want[3] = {0, 0, 1.2815515655 / sqrt(1 - 0.49)};
+    static double values[N], draws[DRAWS * 3];
+    int n_held[3] = {0};
+    for (uint64_t trial = 0; trial < TRIALS; trial++) {
+        double x = noise(rng_key(31, trial, 1), 0) / sqrt(1 - 0.49);
+        for (size_t i = 0; i < N; i++) values[i] = x = 0.7 * x + noise(rng_key(31, trial, 0), i);
+        assert_true(statistics_bootstrap(values, N, q, 2, DRAWS, trial, draws));
+        for (int c = 0; c < 3; c++) {
+            double column[DRAWS];
+            for (int d = 0; d < DRAWS; d++) column[d] = draws[d * 3 + c];
+            const double low = statistics_quantile(column, DRAWS, 0.025),
+                         high = statistics_quantile(column, DRAWS, 0.975);
+            n_held[c] += low <= want[c] && want[c] <= high;
+        }
+    }
+    for (int c = 0; c < 3; c++)
+        if (n_held[c] < TRIALS * 0.88) fail_msg("%d: %d of %d", c, n_held[c], TRIALS);
+    assert_false(statistics_bootstrap(values, 15, q, 2, DRAWS, 0, draws));
+}
+
+// The same seed draws the same blocks: of values and twice the values, every draw is twice as large.
+static void bootstrap_keeps_pairs(void **state) {
+    (void)state;
+    double a[64], b[64], of_a[40], of_b[40];
+    for (size_t i = 0; i < 64; i++) a[i] = 1 + fabs(noise(8, i)), b[i] = 2 * a[i];
+    assert_true(statistics_bootstrap(a, 64, (double[]){0.5}, 1, 20, 4, of_a));
+    assert_true(statistics_bootstrap(b, 64, (double[]){0.5}, 1, 20, 4, of_b));
+    for (int i = 0; i < 40; i++) close_to(of_b[i], 2 * of_a[i], 1e-12);
+}
+
+// Tables of Student's distribution; Holm's own example of three hypotheses.
+static void tails_and_corrections_are_those_of_tables(void **state) {
+    (void)state;
+    close_to(statistics_student_above(2.228139, 10), 0.025, 1e-6);
+    close_to(statistics_student_above(-2.228139, 10), 0.975, 1e-6);
+    close_to(statistics_student_above(6.313752, 1), 0.05, 1e-6);
+    close_to(statistics_student_above(0, 5), 0.5, 1e-12);
+    double p[4] = {0.01, 0.04, 0.03, 0.005};
+    const double want[4] = {0.03, 0.06, 0.06, 0.02};
+    statistics_holm(p, 4);
+    for (int i = 0; i < 4; i++) close_to(p[i], want[i], 1e-12);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(intervals_are_students),
                                        cmocka_unit_test(intervals_cover),
@@ -146,6 +195,9 @@ int main(void) {
                                        cmocka_unit_test(shares_slopes_and_signs_agree_with_scipy),
                                        cmocka_unit_test(correlated_values_count_for_less),
                                        cmocka_unit_test(warm_up_ends_where_the_level_is_reached),
-                                       cmocka_unit_test(sequences_may_be_looked_at_after_every_pair)};
+                                       cmocka_unit_test(sequences_may_be_looked_at_after_every_pair),
+                                       cmocka_unit_test(bootstrap_covers_autocorrelated_quantiles),
+                                       cmocka_unit_test(bootstrap_keeps_pairs),
+                                       cmocka_unit_test(tails_and_corrections_are_those_of_tables)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -205,15 +205,16 @@ static void tokens_of_words_are_measured(void **state) {
     struct str name = STR_INIT;
     struct err err = {0};
     bool counts;
-    assert_int_equal(probe_model(&name, &options.url, NULL, &err), 0);
+    const struct probe_target target = {.url = &options.url, .timeout_s = 5};
+    assert_int_equal(probe_model(&name, &target, &err), 0);
     assert_string_equal(str_text(&name), "stub");
-    assert_int_equal(probe_tokens(&workload, &options.url, NULL, &counts, &err), 0);
+    assert_int_equal(probe_tokens(&workload, &target, &counts, &err), 0);
     assert_true(counts);
     close_to(workload.tokens_per_word, 1.25, 1e-9);
     close_to(workload.frame_tokens, 7, 1e-9);
     str_close(&name);
     stub_close(stub);
-    assert_int_not_equal(probe_model(&name, &options.url, NULL, &err), 0);
+    assert_int_not_equal(probe_model(&name, &target, &err), 0);
 }
 
 static void slow_readers_are_apart(void **state) {
