@@ -49,7 +49,7 @@ static int compare(const void *a, const void *b) {
 }
 
 void statistics_sort(double *values, size_t n) {
-    qsort(values, n, sizeof *values, compare);
+    if (n) qsort(values, n, sizeof *values, compare);
 }
 
 double statistics_quantile_sorted(const double *sorted, size_t n, double q) {
