@@ -1,5 +1,9 @@
 // How long a step takes, from what it reads and computes: physics (measured peaks), corrected by what this server's
 // steps really took. Plain data; every prediction says how wrong such predictions have been.
+//
+// seconds = constant + weights + KV + FLOPs + prompt present, each of the middle three in seconds that physics gives
+// it. The coefficients are not negative, minimise the squares of relative errors, and forget: a step counts half after
+// STEP_MODEL_HALF_LIFE more. Where the steps that were seen do not tell two terms apart, both stay near physics.
 #pragma once
 
 #include "advisor/figure.h"
@@ -12,25 +16,33 @@ struct step_work {
     double rows, prompt_rows, logit_rows, sequences;
 };
 
-enum { STEP_MODEL_TERMS = 5 };
+enum { STEP_MODEL_TERMS = 5, STEP_MODEL_HALF_LIFE = 1000 };
+// No prediction beyond this many times (or less than that part of) what was seen; before this many steps, none at all.
+enum { STEP_MODEL_REACH = 4, STEP_MODEL_STEPS_MIN = 50 };
 
 struct step_model {
     double read_bytes_per_s, flops_per_s; // measured peaks that the physics rests on
     double coefficient[STEP_MODEL_TERMS]; // of the fit: a constant, weights, KV, FLOPs, prompt present
     double matrix[STEP_MODEL_TERMS][STEP_MODEL_TERMS], vector[STEP_MODEL_TERMS]; // forgetting sums behind it
-    double error_median, error_p90; // relative, of predictions made before the step was seen
+    double error_median, error_p90; // relative, of predictions made before the step was seen; NAN: none was made
     int64_t n_steps;
-    double rows_low, rows_high, context_low, context_high; // what was seen: no prediction beyond four times that
+    // What was seen, of late: rows, sequences, and bytes of KV a sequence.
+    double rows_low, rows_high, sequences_low, sequences_high, context_low, context_high;
 };
 
+// Peaks > 0.
 void step_model_open(struct step_model *model, double read_bytes_per_s, double flops_per_s);
+// seconds > 0: how long a step with this work took.
 void step_model_learn(struct step_model *model, const struct step_work *work, double seconds);
 
 // Seconds by physics alone: the longer of reading and computing, for the layers and the head in turn.
 double step_model_least_s(const struct step_model *model, const struct step_work *work);
 
+// Seconds by the fit alone; NAN: too few steps yet.
+double step_model_fitted_s(const struct step_model *model, const struct step_work *work);
+
 // What a step like `to` would take, when a step like `from` takes from_s: the excess over physics stays (additive) or
-// grows alike (multiplicative), and the fit; the range covers all three and two deviations of the model's error.
-// NAN: `to` is too far from anything seen.
+// grows alike (multiplicative), and the fit; the range covers all three and two deviations of the model's error, but
+// is not below physics where `from` is not. NAN: `to` is too far from anything seen.
 struct range step_model_predict_s(const struct step_model *model, const struct step_work *from, double from_s,
                                   const struct step_work *to);
