@@ -354,8 +354,7 @@ enum verdict_of_rule rule_kv_format(const struct evidence *e, struct rule_result
     RULE_SAY(f->action, "Keep the KV cache in %s: %s of the bytes, and room for %s times the tokens.", narrow_kv(e),
              words_percent(ratio).text, words_number(1 / ratio).text);
     rule_effect(
-        f, "output_tokens_per_s", e->load.output_rate, (struct range){fmin(1, low), fmax(1, high)},
-        rule_decode_gain_cap(e, &at),
+        f, "output_tokens_per_s", e->load.output_rate, (struct range){low, high}, rule_decode_gain_cap(e, &at),
         "bytes of a step with the KV cache at %s of now, by the fitted step model; kernels that unpack it reach "
         "80 to 100 %%",
         words_percent(ratio).text);

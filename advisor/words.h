@@ -5,7 +5,7 @@
 #include "advisor/figure.h"
 
 struct words {
-    char text[40];
+    char text[44];
 };
 
 struct words words_number(double value);         // "0.123", "12.3", "1230", "1.23 M"
