@@ -63,13 +63,14 @@ static inline float *kv_scales(const struct kv_layer *kv, char *half) {
 // Neighbouring rows of one sequence, all query heads of one key/value head.
 struct attention_task {
     struct kv_layer kv;
-    const int32_t *block_table; // of the sequence
-    const float *query;         // of the first row's first head in the group
-    size_t query_stride;        // elements between rows
-    int32_t kv_head, n_group;   // heads that share the key/value head
-    int32_t n_rows, position;   // of the first row; n_rows * n_group <= ATTENTION_QUERIES_MAX
-    float scale, soft_cap;      // soft_cap 0: none
-    int32_t window;             // 0: none
+    const int32_t *block_table;        // of the sequence
+    const float *query;                // of the first row's first head in the group
+    size_t query_stride;               // elements between rows
+    int32_t kv_head, n_group;          // heads that share the key/value head
+    int32_t n_rows, position;          // of the first row; n_rows * n_group <= ATTENTION_QUERIES_MAX
+    float scale, soft_cap;             // soft_cap 0: none
+    int32_t window;                    // 0: none
+    const struct attention_task *next; // whose keys and values may be fetched meanwhile, or NULL
 };
 
 // The softmax over some positions, not yet divided by its sum. Query i = row * n_group + head.

@@ -200,17 +200,18 @@ VEC_INLINE float weigh(struct attention *a, int32_t query, int32_t first, int32_
 VEC_INLINE void value_tile(struct attention *a, const char *const *values, const char *const *next, int32_t first,
                            int32_t end, bool two_tiles) {
     const int32_t n_parts = a->task->kv.head_dim / TILE, head_dim = a->task->kv.head_dim;
-    const size_t sum_stride = (size_t)head_dim * sizeof(float);
+    const size_t sum_stride = (size_t)head_dim * sizeof(float), half_bytes = kv_half_bytes(KV_BF16, head_dim);
     enum { STRIDE = ATTENTION_TILE_TOKENS * sizeof(uint16_t) };
     for (int32_t part = 0; part < n_parts; part += 2) {
         _tile_zero(SUM_0);
         _tile_zero(SUM_1);
         _tile_zero(SUM_2);
         _tile_zero(SUM_3);
+        for (int32_t b = 0; b < TILE_BLOCKS; b++)
+            fetch(next[b] + half_bytes + (size_t)part * VALUE_TILE_BYTES, 2 * VALUE_TILE_BYTES);
         for (int32_t b = first; b < end; b++) {
             const uint16_t *rows = a->weight + b * KV_BLOCK_TOKENS, *more = rows + TILE * ATTENTION_TILE_TOKENS;
             const char *value = values[b] + (size_t)part * VALUE_TILE_BYTES;
-            fetch(next[b] + (size_t)part * VALUE_TILE_BYTES, 2 * VALUE_TILE_BYTES);
             _tile_loadd(WEIGHT, rows, STRIDE);
             _tile_loadd(VALUE, value, TILE_ROW_BYTES);
             _tile_dpbf16ps(SUM_0, WEIGHT, VALUE);
@@ -255,24 +256,29 @@ static int32_t most(int32_t x, int32_t y) {
 
 // Positions from slot n on may hold anything, and a weight of zero does not silence a NaN: in a copy they are zeros.
 static const char *first_values(struct attention *a, const char *values, int32_t n) {
-    uint16_t *copy = (uint16_t *)(void *)a->last_values;
-    const int32_t head_dim = a->task->kv.head_dim;
-    memcpy(copy, values, (size_t)KV_BLOCK_TOKENS * (size_t)head_dim * sizeof *copy);
-    for (int32_t slot = n; slot < KV_BLOCK_TOKENS; slot++) {
-        uint16_t *to = copy + slot / 2 * 2 * TILE + slot % 2;
-        for (int32_t d = 0; d < head_dim; d++) to[d / TILE * TILE * KV_BLOCK_TOKENS + d % TILE * 2] = 0;
-    }
+    const int32_t n_parts = a->task->kv.head_dim / TILE;
+    const __mmask32 even = 0x55555555; // of the pairs of positions in a row
+    for (int32_t part = 0; part < n_parts; part++)
+        for (int32_t pair = 0; pair < PAIR_ROWS; pair++) {
+            const size_t at = (size_t)part * VALUE_TILE_BYTES + (size_t)pair * TILE_ROW_BYTES;
+            const __mmask32 seen = 2 * pair + 1 < n ? (__mmask32)~0u : 2 * pair < n ? even : 0;
+            _mm512_store_si512(a->last_values + at, _mm512_maskz_loadu_epi16(seen, values + at));
+        }
     return a->last_values;
 }
 
-// Where the blocks of the tile behind lie: the sequence's last block stands for those that it lacks.
-static void find_next(const struct attention_task *task, int32_t begin, const char **keys, const char **values) {
-    for (int32_t b = 0; b < TILE_BLOCKS; b++) {
-        int32_t last = (task->position + task->n_rows - 1) / KV_BLOCK_TOKENS;
-        int32_t block = task->block_table[least(begin / KV_BLOCK_TOKENS + TILE_BLOCKS + b, last)];
-        keys[b] = kv_keys(&task->kv, block, task->kv_head);
-        values[b] = kv_values(&task->kv, block, task->kv_head);
+// Where the blocks of the tile behind the one at `begin` lie, or those of the next task's first tile. The last block
+// of a sequence stands for those that it lacks.
+static void find_next(const struct attention_task *task, int32_t begin, const char **blocks) {
+    begin += ATTENTION_TILE_TOKENS;
+    if (begin >= task->position + task->n_rows && task->next) {
+        task = task->next;
+        begin = task->window ? most(task->position - task->window + 1, 0) / ATTENTION_TILE_TOKENS : 0;
+        begin *= ATTENTION_TILE_TOKENS;
     }
+    const int32_t last = (task->position + task->n_rows - 1) / KV_BLOCK_TOKENS;
+    for (int32_t b = 0; b < TILE_BLOCKS; b++)
+        blocks[b] = kv_keys(&task->kv, task->block_table[least(begin / KV_BLOCK_TOKENS + b, last)], task->kv_head);
 }
 
 // Where the blocks of positions [oldest, newest) of the tile that begins at `begin` lie. Blocks that nobody sees are
@@ -316,20 +322,20 @@ static void attend_tile(struct attention *a, int32_t begin, struct attention_par
     const int32_t newest = least(task->position + task->n_rows - begin, ATTENTION_TILE_TOKENS);
     if (oldest >= newest) return;
     const int32_t first_block = oldest / KV_BLOCK_TOKENS, end_block = (newest - 1) / KV_BLOCK_TOKENS + 1;
-    const char *keys[TILE_BLOCKS], *values[TILE_BLOCKS], *next_keys[TILE_BLOCKS], *next_values[TILE_BLOCKS];
-    find_next(task, begin, next_keys, next_values);
+    const char *keys[TILE_BLOCKS], *values[TILE_BLOCKS], *next[TILE_BLOCKS];
+    find_next(task, begin, next);
     find_blocks(a, begin, oldest, newest, keys, values);
     bool sees[ATTENTION_QUERIES_MAX];
     float factors[ATTENTION_QUERIES_MAX];
     // One function a case, so that the compiler sees it as a constant.
     if (a->low == TILE) {
-        score_tile(a, keys, next_keys, true);
+        score_tile(a, keys, next, true);
         weigh_all(a, begin, partial, sees, factors);
-        value_tile(a, values, next_values, first_block, end_block, true);
+        value_tile(a, values, next, first_block, end_block, true);
     } else {
-        score_tile(a, keys, next_keys, false);
+        score_tile(a, keys, next, false);
         weigh_all(a, begin, partial, sees, factors);
-        value_tile(a, values, next_values, first_block, end_block, false);
+        value_tile(a, values, next, first_block, end_block, false);
     }
     for (int32_t q = 0; q < a->n; q++)
         if (sees[q]) value_add(a, q, factors[q], partial->out + (size_t)q * (size_t)task->kv.head_dim);

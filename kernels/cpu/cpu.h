@@ -32,7 +32,7 @@ struct cpu_backend {
     struct pool *pool;
     bool shares_pool; // another backend closes it
     struct cpu_weights *weights;
-    struct cpu_region *regions; // their memory, where it is the backend's
+    struct cpu_region *regions;         // their memory, where it is the backend's
     struct random_quantiles *quantiles; // NULL until a weight is random
     void *kv_data;
     uint64_t weights_bytes, mapped_bytes, kv_bytes, activation_bytes, workspace_bytes;
@@ -56,6 +56,7 @@ void cpu_weights_close(struct cpu_backend *backend);
 // Neighbouring rows of one sequence that attend together, for each key/value head.
 struct attention_tile {
     int32_t sequence, row_first, n_rows;
+    int32_t first, count; // all tiles of the sequence
 };
 
 // What op_moe needs, of the running operation. Slots: a row at one expert it hits, sorted by expert.

@@ -171,10 +171,22 @@ static void run_attention_in(struct run *run, const struct op_attention_in *op) 
     stage_end(run);
 }
 
+// Items are tiles times heads of keys and values: by sequence, so that what neighbours read lies side by side, then by
+// head, whose keys and values all tiles of a sequence share.
+static int32_t item_head(const struct run *run, const struct op_attention *op, int32_t item) {
+    const struct attention_tile *some = &run->program->tiles[item / op->n_kv_heads];
+    return (item - some->first * op->n_kv_heads) / some->count;
+}
+
+static const struct attention_tile *item_tile(const struct run *run, const struct op_attention *op, int32_t item) {
+    const struct attention_tile *some = &run->program->tiles[item / op->n_kv_heads];
+    return &run->program->tiles[some->first + (item - some->first * op->n_kv_heads) % some->count];
+}
+
 static struct attention_task make_task(const struct run *run, const struct op_attention *op, int32_t item) {
     const struct cpu_program *p = run->program;
-    const struct attention_tile *tile = &p->tiles[item % run->step->n_tiles];
-    int32_t kv_head = item / run->step->n_tiles, group = op->n_heads / op->n_kv_heads;
+    const struct attention_tile *tile = item_tile(run, op, item);
+    int32_t kv_head = item_head(run, op, item), group = op->n_heads / op->n_kv_heads;
     return (struct attention_task){
         .kv = cpu_kv_layer(p->backend, op->layer),
         .block_table = run->input->block_table + run->input->sequences[tile->sequence].block_first,
@@ -211,7 +223,7 @@ static void add_sinks(const struct attention_task *task, const float *sinks, str
 static void finish_task(const struct run *run, const struct op_attention *op, const struct attention_task *task,
                         struct attention_partial *total, int32_t item) {
     const struct cpu_program *p = run->program;
-    size_t row = (size_t)p->tiles[item % run->step->n_tiles].row_first;
+    size_t row = (size_t)item_tile(run, op, item)->row_first;
     if (op->sinks) add_sinks(task, op->sinks, total);
     float *out =
         p->attention + row * (size_t)p->common.shape.q_width + task->kv_head * task->n_group * task->kv.head_dim;
@@ -219,9 +231,13 @@ static void finish_task(const struct run *run, const struct op_attention *op, co
 }
 
 // One worker computes all positions of a task, range after range.
-static void attend_whole(const struct run *run, const struct op_attention *op, int32_t item) {
+static void attend_whole(const struct run *run, const struct op_attention *op, int32_t item, bool fetches_next) {
     struct worker_scratch *scratch = &run->program->scratch[run->worker];
-    struct attention_task task = make_task(run, op, item);
+    struct attention_task task = make_task(run, op, item), next;
+    if (fetches_next) {
+        next = make_task(run, op, item + 1);
+        task.next = &next;
+    }
     int32_t first, end;
     task_splits(&task, &first, &end);
     run->kernels->attention_split(&task, first, &scratch->total);
@@ -243,10 +259,16 @@ static void attend_merged(const struct run *run, const struct op_attention *op, 
     finish_task(run, op, &task, &partials[first], item);
 }
 
+static int32_t chunk_tasks(const struct run *run, int32_t n) {
+    int32_t chunk = n / (16 * run->n_workers);
+    return chunk < 1 ? 1 : chunk;
+}
+
 static void run_attention(struct run *run, const struct op_attention *op) {
     int32_t n_items = run->step->n_tiles * op->n_kv_heads, n_splits = run->step->n_splits, item, count;
     if (n_splits == 1) {
-        while (take(run, n_items, 1, &item, &count)) attend_whole(run, op, item);
+        while (take(run, n_items, chunk_tasks(run, n_items), &item, &count))
+            for (int32_t i = 0; i < count; i++) attend_whole(run, op, item + i, i + 1 < count);
         stage_end(run);
         return;
     }
@@ -448,10 +470,14 @@ static int32_t make_tiles(struct cpu_program *p, const struct step_input *input)
     int32_t rows = ATTENTION_QUERIES_MAX / p->group_max, n = 0;
     for (int32_t s = 0; s < input->n_sequences; s++) {
         const struct step_sequence *sequence = &input->sequences[s];
+        const int32_t first = n, count = (sequence->row_count + rows - 1) / rows;
         for (int32_t done = 0; done < sequence->row_count; done += rows) {
             int32_t left = sequence->row_count - done;
-            p->tiles[n++] = (struct attention_tile){
-                .sequence = s, .row_first = sequence->row_first + done, .n_rows = left < rows ? left : rows};
+            p->tiles[n++] = (struct attention_tile){.sequence = s,
+                                                    .first = first,
+                                                    .count = count,
+                                                    .row_first = sequence->row_first + done,
+                                                    .n_rows = left < rows ? left : rows};
         }
     }
     return n;
