@@ -10,8 +10,8 @@
 #include <string.h>
 
 struct serve_options {
-    const char *host, *keys, *allowed_hosts, *name, *random_weights, *device, *instruction_set, *kv_format, *weights,
-        *log_level, *speculate;
+    const char *host, *keys, *admin_keys, *allowed_hosts, *name, *random_weights, *device, *instruction_set, *kv_format,
+        *weights, *log_level, *speculate;
     int64_t port, threads, context, rows, sequences, steps_in_flight, chunk, queue, choices, random_seed, connections,
         draft_tokens;
     double kv_gib, drain;
@@ -23,6 +23,8 @@ static const struct option_row rows[] = {
     {"host", OPTION_TEXT, FIELD(host), "ADDRESS", NULL, 0, 0, false, "address to listen on (127.0.0.1)"},
     {"port", OPTION_INT, FIELD(port), "N", NULL, 0, 65535, false, "port to listen on (8080); 0 takes any free one"},
     {"api-keys", OPTION_TEXT, FIELD(keys), "FILE", NULL, 0, 0, false, "accept only the keys in FILE, one a line"},
+    {"admin-keys", OPTION_TEXT, FIELD(admin_keys), "FILE", NULL, 0, 0, false,
+     "keys that may also begin and end experiments, one a line"},
     {"insecure", OPTION_FLAG, FIELD(insecure), NULL, NULL, 0, 0, false, "allow a public address without keys"},
     {"allowed-hosts", OPTION_TEXT, FIELD(allowed_hosts), "NAMES", NULL, 0, 0, false,
      "further names for the Host header when bound to loopback, comma-separated"},
@@ -116,6 +118,7 @@ static struct serving_options serving_options_of(struct serve_options *o, const 
         .server = {.http = {.host = o->host,
                             .port = (int)o->port,
                             .keys_path = o->keys,
+                            .admin_keys_path = o->admin_keys,
                             .insecure = o->insecure,
                             .allowed_hosts = o->allowed_hosts,
                             .connections_max = (int)o->connections},

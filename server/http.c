@@ -140,15 +140,20 @@ int http_server_open(struct http_server **out, uv_loop_t *loop, const struct htt
     struct http_options filled = *options;
     fill_defaults(&filled);
     struct sockaddr_storage address = {0};
-    struct keys *keys = NULL;
+    struct keys *keys = NULL, *admin_keys = NULL;
     int rc = read_address(&filled, &address, err);
     if (!rc) rc = check_options(&filled, (struct sockaddr *)&address, err);
     if (!rc && filled.keys_path) rc = keys_open(&keys, filled.keys_path, err);
-    if (rc) return rc;
+    if (!rc && filled.admin_keys_path) rc = keys_open(&admin_keys, filled.admin_keys_path, err);
+    if (rc) {
+        keys_close(keys);
+        return rc;
+    }
     struct http_server *server = mem_alloc_zero(1, sizeof *server);
     server->loop = loop;
     server->options = filled;
     server->keys = keys;
+    server->admin_keys = admin_keys;
     server->loopback = is_loopback((struct sockaddr *)&address);
     if (getrandom(&server->id_seed, sizeof server->id_seed, 0) < 0) server->id_seed = rng_mix64(clock_now_ns());
     signal(SIGPIPE, SIG_IGN); // a client that leaves must not end the process
@@ -178,6 +183,7 @@ int http_server_n_connections(const struct http_server *server) {
 void http_server_free_if_unused(struct http_server *server) {
     if (!server->closing || server->n_open_handles || server->n_exchanges) return;
     keys_close(server->keys);
+    keys_close(server->admin_keys);
     str_close(&server->head);
     free(server);
 }

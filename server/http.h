@@ -16,6 +16,7 @@ struct http_exchange;
 struct http_request {
     const char *method;     // "GET"
     const char *path;       // percent-decoded once, query removed, one trailing slash stripped, UTF-8
+    const char *query;      // what followed "?" in the target, as it was sent: see server/query.h; "" without one
     struct str_view body;   // whole, valid until the exchange ends
     uint64_t key_id;        // which API key: 0 when keys are off, else a stable hash of it; never the key itself
     const char *request_id; // checked x-request-id of the client, or one that the server made
@@ -29,8 +30,10 @@ struct http_route {
     const char *method; // "GET" also answers HEAD
     const char *path;
     http_handler *handler;
-    bool open; // answered without a key (only /health)
+    enum { HTTP_NEEDS_KEY, HTTP_OPEN, HTTP_NEEDS_ADMIN } access;
 };
+// HTTP_NEEDS_KEY: any key, where keys are on. HTTP_OPEN: none. HTTP_NEEDS_ADMIN: one of admin_keys_path; without such
+// a file only a server that is bound to loopback without keys answers.
 
 // What a connection may cost. 0 means the default that is named.
 struct http_limits {
@@ -47,13 +50,14 @@ struct http_limits {
 
 // Copied by http_server_open; what the pointers point at must outlive the server.
 struct http_options {
-    const char *host;          // numeric address or "localhost"; default 127.0.0.1
-    int port;                  // 0: any free one
-    const char *keys_path;     // file with one key a line; NULL: no keys
-    bool insecure;             // allow a public address without keys
-    const char *allowed_hosts; // further names for the Host header when bound to loopback, comma-separated; "*": any
-    size_t body_bytes_max;     // 0: 32 MiB
-    int connections_max;       // 0: 1024
+    const char *host;            // numeric address or "localhost"; default 127.0.0.1
+    int port;                    // 0: any free one
+    const char *keys_path;       // file with one key a line; NULL: no keys
+    const char *admin_keys_path; // keys that may also change settings, in the same form; NULL: nobody may from afar
+    bool insecure;               // allow a public address without keys
+    const char *allowed_hosts;   // further names for the Host header when bound to loopback, comma-separated; "*": any
+    size_t body_bytes_max;       // 0: 32 MiB
+    int connections_max;         // 0: 1024
     struct http_limits limits;
     const struct http_route *routes;
     size_t n_routes;

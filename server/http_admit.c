@@ -80,17 +80,31 @@ static bool presented_key(const struct http_head *head, struct str_view *key) {
     return key->n_bytes > 0;
 }
 
-static bool check_key(struct http_exchange *exchange, const struct http_head *head) {
-    const struct keys *keys = exchange->server->keys;
-    exchange->key_passed = !keys;
-    if (!keys) return true;
+// Which of the two lists has the presented key; both are compared whatever the first says.
+static void match_key(struct http_exchange *exchange, const struct http_head *head, bool *is_user, bool *is_admin) {
+    const struct http_server *server = exchange->server;
     struct str_view key = {0};
     uint64_t key_id = 0;
-    bool ok = presented_key(head, &key) && keys_match(keys, key, &key_id);
-    if (ok) exchange->request.key_id = key_id;
-    exchange->key_passed = ok;
-    if (ok || (exchange->route && exchange->route->open)) return true;
-    return refuse(exchange, 401, "invalid_api_key", "Incorrect API key provided.");
+    *is_user = *is_admin = false;
+    if (!presented_key(head, &key)) return;
+    *is_user = server->keys && keys_match(server->keys, key, &key_id);
+    *is_admin = server->admin_keys && keys_match(server->admin_keys, key, &key_id);
+    if (server->keys && (*is_user || *is_admin)) exchange->request.key_id = key_id;
+}
+
+static bool check_key(struct http_exchange *exchange, const struct http_head *head) {
+    const struct http_server *server = exchange->server;
+    bool is_user, is_admin;
+    match_key(exchange, head, &is_user, &is_admin);
+    exchange->key_passed = !server->keys || is_user || is_admin;
+    int access = exchange->route ? (int)exchange->route->access : HTTP_NEEDS_KEY;
+    if (!exchange->key_passed && access != HTTP_OPEN)
+        return refuse(exchange, 401, "invalid_api_key", "Incorrect API key provided.");
+    bool may_change = is_admin || (!server->admin_keys && !server->keys && server->loopback);
+    if (access != HTTP_NEEDS_ADMIN || may_change) return true;
+    return refuse(exchange, 403, "admin_key_required",
+                  server->admin_keys ? "This request needs an admin key."
+                                     : "This request needs an admin key; start the server with --admin-keys FILE.");
 }
 
 static bool is_preflight(const struct http_exchange *exchange, const struct http_head *head) {
@@ -140,6 +154,7 @@ void http_admit(struct http_exchange *exchange, const struct http_head *head, co
         return;
     }
     exchange->request.path = exchange->target.path;
+    exchange->request.query = exchange->target.query;
     match_route(exchange);
     if (!check_method_known(exchange) || !check_host(exchange, framing)) return;
     if (is_preflight(exchange, head)) {

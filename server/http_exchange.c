@@ -59,8 +59,8 @@ struct http_exchange *http_exchange_open(struct http_conn *conn) {
     exchange->conn = conn;
     exchange->last_header = &exchange->headers;
     exchange->minor = 1;
-    exchange->request =
-        (struct http_request){.method = "", .path = "", .body = STR_VIEW(""), .arrived_ns = clock_now_ns()};
+    exchange->request = (struct http_request){
+        .method = "", .path = "", .query = "", .body = STR_VIEW(""), .arrived_ns = clock_now_ns()};
     exchange->request.request_id = make_request_id(conn->server, &exchange->arena);
     conn->server->n_exchanges++;
     return exchange;

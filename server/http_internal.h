@@ -20,6 +20,7 @@ struct http_server {
     uv_loop_t *loop;
     struct http_options options; // copied; defaults filled in
     struct keys *keys;           // NULL: keys are off
+    struct keys *admin_keys;     // NULL: there are none
     uv_tcp_t listener;
     uv_timer_t sweep;   // looks for deadlines while there are connections
     uv_idle_t ready;    // goes on with what clients sent ahead

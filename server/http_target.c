@@ -84,6 +84,14 @@ static bool has_dot_segment(const char *path) {
     return false;
 }
 
+static const char *copy_query(struct str_view text, struct arena *arena) {
+    const char *end = text.n_bytes ? memchr(text.data, '#', text.n_bytes) : NULL;
+    if (end) text.n_bytes = (size_t)(end - text.data);
+    const char *mark = text.n_bytes ? memchr(text.data, '?', text.n_bytes) : NULL;
+    if (!mark) return "";
+    return arena_copy_string(arena, mark + 1, text.n_bytes - (size_t)(mark + 1 - text.data));
+}
+
 static bool read_path(struct http_target *target, struct str_view text, struct arena *arena) {
     size_t n = 0;
     while (n < text.n_bytes && text.data[n] != '?' && text.data[n] != '#') n++;
@@ -91,6 +99,7 @@ static bool read_path(struct http_target *target, struct str_view text, struct a
     if (!path || !utf8_is_valid(path, n) || has_dot_segment(path)) return false;
     if (n > 1 && path[n - 1] == '/') path[n - 1] = 0;
     target->path = path;
+    target->query = copy_query(text, arena);
     return true;
 }
 
@@ -107,7 +116,7 @@ static bool read_absolute(struct http_target *target, struct str_view text, stru
 }
 
 bool http_target_read(struct http_target *target, struct str_view text, struct str_view method, struct arena *arena) {
-    *target = (struct http_target){.path = ""};
+    *target = (struct http_target){.path = "", .query = ""};
     if (str_view_equal(method, STR_VIEW("CONNECT"))) return http_host_read(text, &target->host);
     if (str_view_equal(text, STR_VIEW("*"))) {
         target->path = "*";

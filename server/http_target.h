@@ -9,6 +9,7 @@ struct http_target {
     // Percent-decoded once, without query and fragment, one trailing slash stripped, valid UTF-8 without control
     // characters. "*" for the asterisk form, "" for CONNECT. Lives in the arena.
     const char *path;
+    const char *query;    // what follows the first "?", as it was sent; "" without one. Lives in the arena.
     struct str_view host; // of an absolute-form target, without the port; data is NULL when the target names none
 };
 

@@ -202,18 +202,18 @@ static void completions(struct http_exchange *exchange, void *context) {
 }
 
 static const struct http_route routes[] = {
-    {"POST", "/v1/chat/completions", chat_completions, false},
-    {"POST", "/chat/completions", chat_completions, false},
-    {"POST", "/v1/completions", completions, false},
-    {"POST", "/completions", completions, false},
-    {"GET", "/v1/models", models_list, false},
-    {"GET", "/models", models_list, false},
-    {"GET", "/v1/models/*", models_get, false},
-    {"GET", "/models/*", models_get, false},
-    {"GET", "/health", status_health, true},
-    {"GET", "/v1/health", status_health, true},
-    {"GET", "/metrics", status_metrics, false},
-    {"GET", "/version", status_version, false},
+    {"POST", "/v1/chat/completions", chat_completions, HTTP_NEEDS_KEY},
+    {"POST", "/chat/completions", chat_completions, HTTP_NEEDS_KEY},
+    {"POST", "/v1/completions", completions, HTTP_NEEDS_KEY},
+    {"POST", "/completions", completions, HTTP_NEEDS_KEY},
+    {"GET", "/v1/models", models_list, HTTP_NEEDS_KEY},
+    {"GET", "/models", models_list, HTTP_NEEDS_KEY},
+    {"GET", "/v1/models/*", models_get, HTTP_NEEDS_KEY},
+    {"GET", "/models/*", models_get, HTTP_NEEDS_KEY},
+    {"GET", "/health", status_health, HTTP_OPEN},
+    {"GET", "/v1/health", status_health, HTTP_OPEN},
+    {"GET", "/metrics", status_metrics, HTTP_NEEDS_KEY},
+    {"GET", "/version", status_version, HTTP_NEEDS_KEY},
 };
 
 static void on_http_finished(void *context, const char *method, const char *path, int status) {

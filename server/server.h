@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct advisor;
 struct model;
 struct step_loop;
 struct server;
@@ -34,7 +35,9 @@ int server_open(struct server **out, const struct server_options *options, struc
 struct server_engine {
     const struct model *model;
     struct step_loop *step_loop;
-    int32_t context; // tokens
+    int32_t context;             // tokens
+    struct advisor *advisor;     // NULL: none; outlives server_run
+    struct memory_ledger memory; // of all parts, as it was when serving began
 };
 // Model and step loop outlive server_run; close the step loop before server_close, because it wakes the server.
 void server_attach(struct server *server, const struct server_engine *engine);

@@ -181,11 +181,17 @@ static void *run_loop(void *argument) {
 
 void fixture_open(struct fixture *fixture, const struct http_options *options) {
     static const struct http_route routes[] = {
-        {"GET", "/health", on_health, true}, {"GET", "/echo", on_echo, false},
-        {"POST", "/echo", on_echo, false},   {"GET", "/items/*", on_items, false},
-        {"GET", "/later", on_later, false},  {"GET", "/stream", on_stream, false},
-        {"GET", "/flood", on_flood, false},  {"GET", "/push", on_push, false},
-        {"GET", "/hang", on_hang, false},    {"GET", "/unwatched", on_unwatched, false},
+        {"GET", "/health", on_health, HTTP_OPEN},
+        {"GET", "/echo", on_echo, HTTP_NEEDS_KEY},
+        {"POST", "/echo", on_echo, HTTP_NEEDS_KEY},
+        {"GET", "/items/*", on_items, HTTP_NEEDS_KEY},
+        {"GET", "/later", on_later, HTTP_NEEDS_KEY},
+        {"GET", "/stream", on_stream, HTTP_NEEDS_KEY},
+        {"GET", "/flood", on_flood, HTTP_NEEDS_KEY},
+        {"GET", "/push", on_push, HTTP_NEEDS_KEY},
+        {"GET", "/hang", on_hang, HTTP_NEEDS_KEY},
+        {"GET", "/unwatched", on_unwatched, HTTP_NEEDS_KEY},
+        {"DELETE", "/settings/*", on_items, HTTP_NEEDS_ADMIN},
     };
     struct err err = {0};
     *fixture = (struct fixture){.options = *options};

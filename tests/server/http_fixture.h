@@ -2,8 +2,8 @@
 //
 // Routes: GET /health (open), GET and POST /echo (answer with the request), GET /items/* (the path), GET /later
 // (answers from a timer), GET /stream (three chunks, from timers), GET /flood (streams without end as the reader takes
-// it), GET /push (streams without end and without asking), GET /hang (never answers). All other routes need a key when
-// there are keys.
+// it), GET /push (streams without end and without asking), GET /hang (never answers), DELETE /settings/* (needs an
+// admin key). All other routes need a key when there are keys.
 #pragma once
 
 #include "server/http.h"

@@ -194,7 +194,7 @@ static void methods_of_a_path_are_told(void **state) {
     static const char *const requests[][2] = {
         {"DELETE /echo HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n", "\r\nAllow: GET, HEAD, POST, OPTIONS\r\n"},
         {"OPTIONS /health HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n", "\r\nAllow: GET, HEAD, OPTIONS\r\n"},
-        {"OPTIONS * HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n", "\r\nAllow: GET, HEAD, POST, OPTIONS\r\n"},
+        {"OPTIONS * HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n", "\r\nAllow: GET, HEAD, POST, DELETE, OPTIONS\r\n"},
     };
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
         char *answer = client_talk(fixture.port, requests[i][0], strlen(requests[i][0]));

@@ -119,6 +119,44 @@ static void the_open_route_and_preflights_need_none(void **state) {
     free(answer);
 }
 
+static char admin_path[] = "/tmp/optima-admin-XXXXXX";
+
+// Changing settings: an admin key where there is a file of them; else nobody, but on a loopback server without keys.
+static void settings_need_an_admin_key(void **state) {
+    (void)state;
+    static const char keys[] = "root\n";
+    int fd = mkstemp(admin_path);
+    assert_true(fd >= 0 && write(fd, keys, sizeof keys - 1) == (ssize_t)sizeof keys - 1);
+    close(fd);
+    const struct {
+        const char *keys_path, *admin_path, *fields, *status;
+    } cases[] = {
+        {NULL, NULL, "", "200"},
+        {NULL, admin_path, "", "403"},
+        {NULL, admin_path, "x-api-key: root\r\n", "200"},
+        {keys_path, NULL, "x-api-key: secret-one\r\n", "403"},
+        {keys_path, NULL, "", "401"},
+        {keys_path, admin_path, "x-api-key: secret-one\r\n", "403"},
+        {keys_path, admin_path, "x-api-key: root\r\n", "200"},
+        {keys_path, admin_path, "x-api-key: rooot\r\n", "401"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture own = {0};
+        fixture_open(&own,
+                     &(struct http_options){.keys_path = cases[i].keys_path, .admin_keys_path = cases[i].admin_path});
+        struct str request = STR_INIT;
+        char statuses[256];
+        str_printf(&request, "DELETE /settings/a HTTP/1.1\r\n" HOST "%s" END, cases[i].fields);
+        char *answer = client_talk(own.port, request.data, request.n_bytes);
+        statuses_of(answer, statuses);
+        if (strcmp(statuses, cases[i].status) != 0) fail_msg("case %zu: %s, not %s", i, statuses, cases[i].status);
+        free(answer);
+        str_close(&request);
+        fixture_close(&own);
+    }
+    unlink(admin_path);
+}
+
 static void malformed_keys_are_malformed_requests(void **state) {
     (void)state;
     static const char request[] = "GET /echo HTTP/1.1\r\n" HOST "Authorization: Bearer secret-one\0\r\n" END;
@@ -206,6 +244,7 @@ int main(void) {
         cmocka_unit_test(no_route_opens_without_a_key),
         cmocka_unit_test(each_key_opens),
         cmocka_unit_test(the_open_route_and_preflights_need_none),
+        cmocka_unit_test(settings_need_an_admin_key),
         cmocka_unit_test(malformed_keys_are_malformed_requests),
         cmocka_unit_test(keys_are_told_apart_by_id),
         cmocka_unit_test(ids_of_clients_cannot_forge_lines),
