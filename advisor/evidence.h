@@ -55,7 +55,9 @@ struct load_figures {
     double idle_share;                             // of wall time without a step
     struct interval concurrency_slope, ttft_slope; // a second; both above 0: the load is more than the server bears
     double prompt_tokens_mean, cached_tokens_mean, output_tokens_mean, output_tokens_deviation, max_tokens_mean;
-    double input_rate, cached_rate, output_rate; // tokens a second
+    // Tokens a second: of prompts, computed; of prompts, found in the cache; generated.
+    double input_rate, cached_rate, output_rate;
+    double good_rate; // of all three, of requests that met the objectives; NAN: there are none
     double prompt_tokens_p99;
 };
 
