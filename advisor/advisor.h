@@ -22,7 +22,16 @@ struct advisor_sample {
     uint64_t n_prefix_queries_total, n_prefix_hits_total, n_prefix_ideal_total, n_prefix_evicted_total;
     uint64_t n_events_total, n_streams_total, n_streams_blocked_total;
     uint64_t loop_busy_ns_total, text_busy_ns_total; // of the HTTP thread and of the text workers
-    double speculation_gain;
+    int32_t n_text_threads;
+    uint64_t idle_ns_total;    // time in which the step loop rested without work; grows while it rests
+    int64_t n_slots, n_tokens; // of the blocks that sequences use: places, and those that hold a token
+    // Prompts that were looked up in the prefix cache; of these, those that differ from an earlier prompt within its
+    // first 256 tokens after sharing a block with it; and where that is, of late (NAN: not known).
+    uint64_t n_lookups_total, n_early_divergences_total;
+    double divergence_token;
+    // An n-gram proposer that only watches: decoded tokens that it saw, its guesses for them, and right ones.
+    uint64_t n_shadow_tokens_total, n_shadow_guesses_total, n_shadow_hits_total;
+    double speculation_gain, speculation_gain_best; // NAN: not known
 };
 
 // Where the numbers come from: the server's parts behind a table.

@@ -119,6 +119,7 @@ int pool_open(struct pool **out, int n_threads, struct err *err) {
             pool_close(pool);
             return err_set(err, ERR_IO, "cannot start worker thread %d", i);
         }
+        pthread_setname_np(worker->thread, "compute");
         pool->n_threads++;
     }
     *out = pool;
