@@ -24,4 +24,6 @@ struct report {
 };
 
 void report_json(const struct report *report, struct str *out);
+void report_ledger_json(const struct report *report, struct str *out);   // where the time went, alone
+void report_roofline_json(const struct report *report, struct str *out); // a point a phase, and the peaks
 void report_markdown(const struct report *report, struct str *out);

@@ -66,6 +66,11 @@ struct words words_bytes_per_s(double rate) {
     return scaled(rate, 1000, prefixes, 6, "B/s");
 }
 
+struct words words_flops(double rate) {
+    static const char *const prefixes[] = {"", "k", "M", "G", "T", "P"};
+    return scaled(rate, 1000, prefixes, 6, "FLOP/s");
+}
+
 struct words words_factor(double factor) {
     if (!isfinite(factor)) return unknown();
     struct words words;
