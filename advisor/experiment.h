@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/rng.h"
 #include "base/statistics.h"
+#include "base/str.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -86,3 +87,5 @@ struct experiment_state {
     double log_ratio[EXPERIMENT_PAIRS_MAX];
 };
 void experiment_state(const struct experiment *experiment, struct experiment_state *out);
+// A JSON object and a comma behind it (base/json_write.h): "experiment" in tests/advisor/schema.json.
+void experiment_json(const struct experiment_state *state, struct str *out);

@@ -22,15 +22,19 @@ static void print_progress(void *context, uint64_t done, uint64_t total) {
             done == total ? "\n" : "");
 }
 
-static void print_ready(const struct serving *serving, uint64_t started_ns) {
-    const struct engine_limits *limits = engine_limits(serving->engine);
-    struct str text = STR_INIT;
+static struct memory_ledger list_memory(const struct serving *serving) {
     struct memory_ledger ledger = {0};
     engine_list_memory(serving->engine, &ledger);
     memory_ledger_append(&ledger, &serving->proposer_memory);
     step_loop_list_memory(serving->step_loop, &ledger);
     memory_ledger_append(&ledger, server_memory(serving->server));
-    memory_ledger_print(&ledger, &text);
+    return ledger;
+}
+
+static void print_ready(const struct serving *serving, const struct memory_ledger *memory, uint64_t started_ns) {
+    const struct engine_limits *limits = engine_limits(serving->engine);
+    struct str text = STR_INIT;
+    memory_ledger_print(memory, &text);
     printf("\n%s\n", str_text(&text));
     str_close(&text);
     printf("model    %s (%s, %.1f M parameters), context %d tokens\n", serving->model->name,
@@ -90,10 +94,12 @@ static void *loader_main(void *argument) {
         server_stop(serving->server);
         return NULL;
     }
-    if (!serving->options.quiet) print_ready(serving, started_ns);
+    struct memory_ledger memory = list_memory(serving);
+    if (!serving->options.quiet) print_ready(serving, &memory, started_ns);
     server_attach(serving->server, &(struct server_engine){.model = serving->model,
                                                            .step_loop = serving->step_loop,
-                                                           .context = engine_limits(serving->engine)->context});
+                                                           .context = engine_limits(serving->engine)->context,
+                                                           .memory = memory});
     return NULL;
 }
 

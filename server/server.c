@@ -26,6 +26,11 @@ void server_reply_error(struct http_exchange *exchange, const struct api_error *
     str_close(&body);
 }
 
+void server_reply_text(struct http_exchange *exchange, int status, const char *content_type, struct str *body) {
+    http_exchange_reply(exchange, status, content_type, str_text(body), body->n_bytes);
+    str_close(body);
+}
+
 void server_reply_busy(struct server *server, struct http_exchange *exchange) {
     struct api_error error = {0};
     char text[24];
@@ -214,6 +219,15 @@ static const struct http_route routes[] = {
     {"GET", "/v1/health", status_health, HTTP_OPEN},
     {"GET", "/metrics", status_metrics, HTTP_NEEDS_KEY},
     {"GET", "/version", status_version, HTTP_NEEDS_KEY},
+    {"GET", "/advisor", advisor_get, HTTP_NEEDS_KEY},
+    {"GET", "/advisor/ledger", advisor_ledger, HTTP_NEEDS_KEY},
+    {"GET", "/advisor/memory", advisor_memory, HTTP_NEEDS_KEY},
+    {"GET", "/advisor/roofline", advisor_roofline, HTTP_NEEDS_KEY},
+    {"GET", "/advisor/history", advisor_history_get, HTTP_NEEDS_KEY},
+    {"GET", "/advisor/experiments", advisor_experiments_list, HTTP_NEEDS_KEY},
+    {"POST", "/advisor/experiments", advisor_experiments_begin, HTTP_NEEDS_ADMIN},
+    {"POST", "/advisor/rollback/*", advisor_rollback, HTTP_NEEDS_ADMIN},
+    {"GET", "/", dashboard_page, HTTP_OPEN},
 };
 
 static void on_http_finished(void *context, const char *method, const char *path, int status) {
@@ -276,6 +290,7 @@ int server_open(struct server **out, const struct server_options *options, struc
         return rc;
     }
     fill_memory(server);
+    dashboard_open(server);
     *out = server;
     return 0;
 }

@@ -46,12 +46,17 @@ struct server {
     int32_t n_deferred;                  // prompts that wait for room in the step loop's queue
     struct metrics metrics;
     struct memory_ledger memory; // read-only after opening
+    char dashboard_policy[320];  // which script and style the page may run: their hashes
     struct str scratch;          // of the chunk being written
 };
 
 void server_reply_error(struct http_exchange *exchange, const struct api_error *error);
 // The step loop's queue is full: when to come again.
 void server_reply_busy(struct server *server, struct http_exchange *exchange);
+// Takes what was built and answers with it.
+void server_reply_text(struct http_exchange *exchange, int status, const char *content_type, struct str *body);
+// The advisor, or NULL after an answer that says why there is none.
+struct advisor *server_find_advisor(struct server *server, struct http_exchange *exchange);
 // Answers 503 and returns false unless the server takes requests.
 bool server_check_ready(struct server *server, struct http_exchange *exchange);
 
@@ -59,4 +64,9 @@ uint64_t server_add_generation(struct server *server, struct completion *complet
 void server_remove_generation(struct server *server, uint64_t id);
 
 // Routes that only look: models.c, status.c.
+// The page at /: dashboard.c.
+void dashboard_open(struct server *server);
+http_handler dashboard_page;
+http_handler advisor_get, advisor_ledger, advisor_memory, advisor_roofline, advisor_history_get; // advisor_routes.c
+http_handler advisor_experiments_list, advisor_experiments_begin, advisor_rollback;              // advisor_tuning.c
 http_handler models_list, models_get, status_health, status_metrics, status_version;
