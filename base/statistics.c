@@ -41,6 +41,16 @@ struct interval statistics_mean(const double *values, size_t n) {
     return out;
 }
 
+struct interval statistics_mean_independent(const double *values, size_t n) {
+    struct interval out = {.mean = n ? mean_of(values, n) : NAN, .low = -INFINITY, .high = INFINITY};
+    double squares = 0;
+    if (n < 2) return out;
+    for (size_t i = 0; i < n; i++) squares += (values[i] - out.mean) * (values[i] - out.mean);
+    const double degrees = (double)(n - 1), half = student(degrees) * sqrt(squares / degrees / (double)n);
+    out.low = out.mean - half, out.high = out.mean + half;
+    return out;
+}
+
 // ------------------------------------------------------------------------------------------------------ quantiles
 
 static int compare(const void *a, const void *b) {

@@ -44,6 +44,9 @@ size_t statistics_warm_up(const double *values, size_t n);
 // The change from one value to the next, by least squares, for independent deviations; n > 2 for bounds.
 struct interval statistics_slope(const double *values, size_t n);
 
+// Of independent values, by Student's distribution; n > 1 for bounds.
+struct interval statistics_mean_independent(const double *values, size_t n);
+
 // ---------------------------------------------------------------------------------------------- pairs: a against b
 //
 // The values are differences of pairs, mostly log(b / a).

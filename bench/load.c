@@ -39,20 +39,6 @@ struct load {
     bool stopping;
 };
 
-const char *outcome_name(enum outcome outcome) {
-    static const char *const names[] = {
-#define X(name, text) text,
-        OUTCOMES_OF(X)
-#undef X
-    };
-    return names[outcome];
-}
-
-void run_record_close(struct run_record *run) {
-    vec_free(&run->requests);
-    vec_free(&run->gaps);
-}
-
 static uint64_t now(const struct load *load) {
     return clock_now_ns() - load->start_ns;
 }

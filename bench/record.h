@@ -57,3 +57,5 @@ struct run_record {
     bool interrupted;
 };
 void run_record_close(struct run_record *run);
+// Puts the requests of another run behind these, as if it had begun when this one ended.
+void run_record_append(struct run_record *to, const struct run_record *from);

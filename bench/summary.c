@@ -183,35 +183,51 @@ static void find_goodput(struct summary *out, const struct run_record *run, cons
 
 // -------------------------------------------------------------------------------------------------------- trust
 
+// By how much answers were later at the end of the steady part than at its beginning, in seconds: at least, with 95 %.
+static double find_growth(const struct summary *s, const struct run_record *run, const struct request_record *sorted) {
+    values e2e = {0};
+    for (size_t i = 0; i < run->requests.count; i++)
+        if (request_counts(&sorted[i]) && request_is_due(&sorted[i], s->from_s, s->to_s))
+            vec_push(&e2e, (double)(sorted[i].ended_ns - sorted[i].scheduled_ns) / NS);
+    const struct interval slope = statistics_slope(e2e.items, e2e.count);
+    const double grown = isfinite(slope.low) ? fmax(slope.low, 0) * (double)e2e.count : 0;
+    vec_free(&e2e);
+    return grown;
+}
+
+// Answers that come later and later are completed at a lower rate than they are due at, as are those that fail.
+static void judge_rate(struct summary *out, double grown_s) {
+    const double window = out->to_s - out->from_s, due = (double)(out->n_requests - out->n_by_outcome[OUTCOME_STOPPED]);
+    const double share = (double)out->n_by_outcome[OUTCOME_OK] / due * window / (window + grown_s);
+    if (out->n_requests < 100 || !(share < RATE_SHARE_MIN)) return;
+    str_printf(&out->invalid, "%.1f requests/s were completed of %.1f due (under %.0f %%)%s\n",
+               share * out->offered_rate, out->offered_rate, RATE_SHARE_MIN * 100,
+               grown_s > 0 ? ": latencies grow with the run's length" : "");
+}
+
 static void judge(struct summary *out, const struct run_record *run, const struct request_record *sorted,
                   bool open_loop) {
     const struct latency_summary *lag = &out->latency[LATENCY_DISPATCH], *ttft = &out->latency[LATENCY_TTFT];
+    const double grown_s = find_growth(out, run, sorted);
     if (out->client_share > CLIENT_SHARE_MAX)
         str_printf(&out->invalid, "the client used %.0f %% of a processor (at most %.0f %%): it measures itself\n",
                    out->client_share * 100, CLIENT_SHARE_MAX * 100);
     if (open_loop && lag->n >= percentile_least[3] && lag->percentile[3].mean > DISPATCH_P99_MAX_S)
         str_printf(&out->invalid, "1 %% of the requests started more than %.1f ms late\n",
                    lag->percentile[3].mean * 1e3);
-    if (open_loop && out->n_requests >= 100 && out->request_rate.mean < RATE_SHARE_MIN * out->offered_rate)
-        str_printf(&out->invalid,
-                   "%.1f requests/s were completed of %.1f due (under %.0f %%): latencies grow with the run's length\n",
-                   out->request_rate.mean, out->offered_rate, RATE_SHARE_MIN * 100);
+    if (open_loop) judge_rate(out, grown_s);
     if (out->n_by_outcome[OUTCOME_OK] == 0) str_append_text(&out->invalid, "no request was completed\n");
     if (out->n_uncounted)
         str_printf(&out->notes, "%zu answers without usage: their tokens are counted as events\n", out->n_uncounted);
     if (ttft->n && ttft->n < percentile_least[3])
         str_printf(&out->notes, "no p99 from %zu requests: it takes %zu\n", ttft->n, percentile_least[3]);
     if (run->interrupted) str_append_text(&out->notes, "interrupted: what was measured until then\n");
-    values e2e = {0};
-    for (size_t i = 0; i < run->requests.count; i++)
-        if (request_counts(&sorted[i]) && request_is_due(&sorted[i], out->from_s, out->to_s))
-            vec_push(&e2e, (double)(sorted[i].ended_ns - sorted[i].scheduled_ns) / NS);
-    const struct interval slope = statistics_slope(e2e.items, e2e.count);
-    const double grown = slope.low * (double)e2e.count;
-    if (e2e.count >= 100 && open_loop && slope.low > 0 && grown > 0.5 * out->latency[LATENCY_E2E].mean.mean)
+    const double most =
+        fmax(0.5 * out->latency[LATENCY_E2E].mean.mean, (1 - RATE_SHARE_MIN) * (out->to_s - out->from_s));
+    out->overloaded = open_loop && ttft->n >= 100 && grown_s > most;
+    if (out->overloaded)
         str_append_text(&out->notes,
                         "latencies grow through the steady part: the rate is beyond what the server holds\n");
-    vec_free(&e2e);
 }
 
 void summary_make(struct summary *out, const struct run_record *run, const struct objectives *objectives,

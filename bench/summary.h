@@ -40,12 +40,12 @@ struct summary {
     double offered_rate;                                   // requests/s due in the steady part
     double mean_prompt, mean_cached, mean_output;          // tokens a request
     struct latency_summary latency[LATENCIES];
-    struct interval goodput; // share of requests that meet all objectives, of all that were due
-    double in_flight;        // on average
-    double client_share;     // of one processor
-    bool has_objectives;
-    struct str invalid; // reasons why the run does not count, a line each; empty: it does
-    struct str notes;   // what one should know, a line each
+    struct interval goodput;         // share of requests that meet all objectives, of all that were due
+    double in_flight;                // on average
+    double client_share;             // of one processor
+    bool has_objectives, overloaded; // overloaded: of an open loop, whose latencies grow through the steady part
+    struct str invalid;              // reasons why the run does not count, a line each; empty: it does
+    struct str notes;                // what one should know, a line each
 };
 
 // open_loop: the schedule did not wait for answers. warm_up_s < 0: found by MSER-5 on the latencies.

@@ -4,10 +4,10 @@
 
 static void print_ms(FILE *out, double seconds) {
     const double ms = seconds * 1e3;
-    if (isnan(ms))
-        fprintf(out, "%10s", "-");
+    if (!isfinite(ms))
+        fprintf(out, "%8s", "-");
     else
-        fprintf(out, "%10.*f", ms < 1 ? 3 : ms < 100 ? 2 : ms < 10000 ? 1 : 0, ms);
+        fprintf(out, "%8.*f", ms < 1 ? 3 : ms < 10 ? 2 : ms < 1000 ? 1 : 0, ms);
 }
 
 static void print_rate(FILE *out, const char *title, const struct interval *rate, const char *unit) {
@@ -18,32 +18,43 @@ static void print_rate(FILE *out, const char *title, const struct interval *rate
     fputc('\n', out);
 }
 
+static void print_bounds(FILE *out, const char *title, const struct latency_summary *l, bool high) {
+    fprintf(out, "%22s", title);
+    print_ms(out, high ? l->mean.high : l->mean.low);
+    for (int p = 0; p < PERCENTILES; p++) print_ms(out, high ? l->percentile[p].high : l->percentile[p].low);
+    fputc('\n', out);
+}
+
 static void print_latencies(FILE *out, const struct summary *s) {
-    fprintf(out, "\n%-24s%10s%10s%10s%10s%10s%10s%10s\n", "milliseconds", "mean", "p50", "p90", "p95", "p99", "p99.9",
+    fprintf(out, "\n%-22s%8s%8s%8s%8s%8s%8s%8s\n", "milliseconds", "mean", "p50", "p90", "p95", "p99", "p99.9",
             "largest");
     for (int l = 0; l < LATENCIES; l++) {
         const struct latency_summary *latency = &s->latency[l];
         if (!latency->n) continue;
-        fprintf(out, "%-24s", latency_title((enum latency)l));
+        fprintf(out, "%-22s", latency_title((enum latency)l));
         print_ms(out, latency->mean.mean);
         for (int p = 0; p < PERCENTILES; p++) print_ms(out, latency->percentile[p].mean);
         print_ms(out, latency->largest);
         fputc('\n', out);
+        if (l == LATENCY_DISPATCH || !isfinite(latency->mean.low)) continue;
+        print_bounds(out, "95 % from", latency, false);
+        print_bounds(out, "to", latency, true);
     }
-    fprintf(out, "%-24s", "95 % of p99's place");
-    const struct interval *ttft = &s->latency[LATENCY_TTFT].percentile[3];
-    if (s->latency[LATENCY_TTFT].n && !isnan(ttft->mean)) {
-        fprintf(out, "TTFT ");
-        print_ms(out, ttft->low);
-        fprintf(out, " to");
-        if (isfinite(ttft->high))
-            print_ms(out, ttft->high);
-        else
-            fprintf(out, " beyond the largest");
-    } else {
-        fprintf(out, "too few requests");
+}
+
+void table_print_server(FILE *out, const struct server_numbers *numbers) {
+    if (numbers->n) fprintf(out, "\n%-30s%14s%14s%14s\n", "the server's own numbers", "server", "client", "apart");
+    for (int i = 0; i < numbers->n; i++) {
+        const struct server_number *n = &numbers->numbers[i];
+        const double apart = server_number_disagreement(n);
+        char title[48];
+        snprintf(title, sizeof title, "%s%s%s", n->title, *n->unit ? ", " : "", n->unit);
+        const int digits = *n->unit ? 2 : 0;
+        fprintf(out, "%-30s%14.*f", title, digits, n->server);
+        if (isfinite(n->client)) fprintf(out, "%14.*f%12.1f %%", digits, n->client, apart * 100);
+        fputc('\n', out);
     }
-    fputc('\n', out);
+    if (numbers->headline.n_bytes) fprintf(out, "\nits advisor: %s\n", str_text(&numbers->headline));
 }
 
 static void print_lines(FILE *out, const char *title, const struct str *lines) {

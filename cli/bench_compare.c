@@ -5,9 +5,6 @@
 #include "base/json.h"
 #include "bench/comparison.h"
 #include "bench/measurement.h"
-#include "bench/page.h"
-#include "cli/bench_output.h"
-#include "cli/benching.h"
 #include "cli/command_line.h"
 
 #include <stdio.h>
@@ -91,24 +88,12 @@ static void append_document(const struct compared *runs, int n, const struct com
     str_append_text(out, "]}\n");
 }
 
-static int write_document(const struct compared *runs, int n, const struct comparison *comparisons, const char *command,
-                          struct bench_output outputs[2], struct err *err) {
-    struct str document = STR_INIT, page = STR_INIT;
-    append_document(runs, n, comparisons, command, &document);
-    page_html((struct str_view){document.data, document.n_bytes}, &page);
-    int rc = bench_output_write(&outputs[0], &document, err);
-    if (!rc) rc = bench_output_write(&outputs[1], &page, err);
-    str_close(&document);
-    str_close(&page);
-    return rc;
-}
-
-static int compare_all(const struct option_result *files, bool accept_invalid, struct bench_output outputs[2],
+static int compare_all(const struct option_result *files, bool accept_invalid, struct bench_outputs *outputs,
                        const char *command, bool *worse, struct err *err) {
     struct compared runs[RUNS_MAX] = {0};
     struct comparison comparisons[RUNS_MAX] = {0};
     const int n = files->n_positional;
-    FILE *out = bench_output_for_people(outputs, 2);
+    FILE *out = bench_outputs_people(outputs);
     int rc = 0;
     for (int i = 0; i < n && !rc; i++) rc = open_run(&runs[i], files->positional[i], accept_invalid, err);
     for (int i = 1; i < n && !rc; i++) {
@@ -121,7 +106,12 @@ static int compare_all(const struct option_result *files, bool accept_invalid, s
         comparison_print(out, &comparisons[i], runs[0].path, runs[i].path);
         *worse |= comparisons[i].verdict == COMPARISON_WORSE;
     }
-    if (!rc) rc = write_document(runs, n, comparisons, command, outputs, err);
+    if (!rc) {
+        struct str document = STR_INIT;
+        append_document(runs, n, comparisons, command, &document);
+        rc = bench_outputs_write_text(outputs, &document, err);
+        str_close(&document);
+    }
     for (int i = 0; i < n; i++) {
         cJSON_Delete(runs[i].tree);
         comparison_close(&comparisons[i]);
@@ -131,7 +121,7 @@ static int compare_all(const struct option_result *files, bool accept_invalid, s
 
 int bench_compare_main(int argc, char **argv) {
     struct bench_options options = BENCH_OPTIONS_DEFAULT;
-    struct bench_output outputs[2] = {0};
+    struct bench_outputs outputs = {0};
     struct option_result result;
     struct str command = STR_INIT;
     struct err err = {0};
@@ -143,10 +133,9 @@ int bench_compare_main(int argc, char **argv) {
         return 2;
     }
     benching_command("optima bench compare", argc, argv, &command);
-    int rc = bench_output_open(&outputs[0], options.json, &err);
-    if (!rc) rc = bench_output_open(&outputs[1], options.html, &err);
-    if (!rc) rc = compare_all(&result, options.accept_invalid, outputs, str_text(&command), &worse, &err);
-    for (int i = 0; i < 2; i++) bench_output_close(&outputs[i]);
+    int rc = bench_outputs_open(&outputs, options.json, NULL, options.html, &err);
+    if (!rc) rc = compare_all(&result, options.accept_invalid, &outputs, str_text(&command), &worse, &err);
+    bench_outputs_close(&outputs);
     str_close(&command);
     status = command_line_end("bench compare", rc, &err);
     return status == 0 && worse ? STATUS_WORSE : status;

@@ -270,11 +270,12 @@ int benching_probe(struct benching *bench, struct err *err) {
     return rc;
 }
 
-static void describe(const struct benching *bench, const char *name, struct measurement *out) {
+void benching_describe(const struct benching *bench, const char *name, struct measurement *out) {
     static const char *const of_requests[] = {"seed",     "prompt-tokens", "output-tokens", "trace", "prefix-tokens",
                                               "prefixes", "turns",         "endpoint",      "extra", "no-ignore-eos"};
     const struct url *url = &bench->load.url;
     const struct load_options *load = &bench->load;
+    out->objectives = bench->objectives;
     out->rate = load->arrival ? load->arrival->last_rate : 0;
     out->n_users = load->n_users;
     if (name)
@@ -297,8 +298,8 @@ static void describe(const struct benching *bench, const char *name, struct meas
 int benching_measure(struct benching *bench, const char *name, struct measurement *out, struct err *err) {
     const struct probe_target target = target_of(bench);
     struct server_sample before, after;
-    *out = (struct measurement){.objectives = bench->objectives};
-    describe(bench, name, out);
+    *out = (struct measurement){0};
+    benching_describe(bench, name, out);
     server_sample_read(&before, &target);
     int rc = load_run(&out->run, &bench->load, err);
     if (bench->load.on_progress) fputs("\r\033[K", stderr);

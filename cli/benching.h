@@ -65,6 +65,8 @@ int benching_probe(struct benching *bench, struct err *err) __attribute__((warn_
 // One run, with the server's numbers around it. `name` describes its load; NULL: by the options.
 int benching_measure(struct benching *bench, const char *name, struct measurement *out, struct err *err)
     __attribute__((warn_unused_result));
+// Fills in what was asked: name, url, model, load, settings, workload.
+void benching_describe(const struct benching *bench, const char *name, struct measurement *out);
 void benching_close(struct benching *bench);
 
 // The command line as it can be typed again, without the key: "optima bench ...".

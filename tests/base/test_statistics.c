@@ -181,6 +181,9 @@ static void tails_and_corrections_are_those_of_tables(void **state) {
     close_to(statistics_student_above(-2.228139, 10), 0.975, 1e-6);
     close_to(statistics_student_above(6.313752, 1), 0.05, 1e-6);
     close_to(statistics_student_above(0, 5), 0.5, 1e-12);
+    // 1 .. 6: 3.5 +- 2.5706 * sqrt(3.5 / 6)
+    const struct interval six = statistics_mean_independent((double[]){1, 2, 3, 4, 5, 6}, 6);
+    close_to(six.mean, 3.5, 1e-12), close_to(six.high - 3.5, 1.9633, 0.02), close_to(3.5 - six.low, 1.9633, 0.02);
     double p[4] = {0.01, 0.04, 0.03, 0.005};
     const double want[4] = {0.03, 0.06, 0.06, 0.02};
     statistics_holm(p, 4);

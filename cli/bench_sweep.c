@@ -1,0 +1,128 @@
+// optima bench --sweep: the highest rate that still meets the objectives.
+#include "cli/bench_commands.h"
+
+#include "base/json.h"
+#include "bench/sweep.h"
+
+#include <math.h>
+
+// Without --rate: what one user asks for, who waits for each answer. A server of many streams holds more.
+static int first_rate(struct benching *bench, double *rate, struct err *err) {
+    enum { N = 8 };
+    const struct load_options load = bench->load;
+    struct measurement measured;
+    bench->load.n_users = 1, bench->load.n_requests = N, bench->load.arrival = NULL, bench->load.duration_s = 0;
+    int rc = benching_measure(bench, "one user", &measured, err);
+    const double seconds = (double)measured.run.duration_ns / 1e9;
+    *rate = N / fmax(seconds, 1e-3);
+    if (!rc && measured.summary.n_by_outcome[OUTCOME_OK] == 0)
+        rc = err_set(err, ERR_IO, "no request was completed: %s", str_text(&measured.summary.invalid));
+    measurement_close(&measured);
+    bench->load = load;
+    bench->load.first_session += N;
+    return rc;
+}
+
+// By the share of requests within the objectives; an overloaded server fails even if the first requests were fast.
+static bool holds(const struct measurement *m, double share) {
+    return !m->run.interrupted && m->summary.goodput.mean >= share && !m->summary.overloaded;
+}
+
+static void print_ms(FILE *out, const char *name, const struct interval *x) {
+    if (isfinite(x->mean)) fprintf(out, "%s %.3g ms", name, x->mean * 1e3);
+}
+
+static void print_step(FILE *out, const struct sweep_step *step, const struct measurement *m) {
+    const struct latency_summary *ttft = &m->summary.latency[LATENCY_TTFT], *itl = &m->summary.latency[LATENCY_ITL];
+    fprintf(out, "%8.3g requests/s%s: %5.1f %% within the objectives", step->rate, step->confirms ? " again" : "",
+            m->summary.goodput.mean * 100);
+    print_ms(out, ", TTFT p95", &ttft->percentile[2]);
+    print_ms(out, ", ITL p95", &itl->percentile[2]);
+    fprintf(out, ": %s\n", step->met ? "holds" : m->summary.overloaded ? "does not hold, overloaded" : "does not hold");
+    fflush(out);
+}
+
+static void append_json(const struct sweep *sweep, double share, struct str *out) {
+    str_append_text(out, "\"sweep\":{\"rate\":");
+    json_append_number(out, sweep->held > 0 ? sweep->held : NAN);
+    str_append_text(out, ",\"failed_rate\":");
+    json_append_number(out, sweep->failed);
+    str_printf(out, ",\"share\":%g,\"confirmations\":%d,\"confirmed\":%d,\"steps\":[", share, sweep->n_confirming,
+               sweep->n_confirmed);
+    for (int i = 0; i < sweep->n_steps; i++) {
+        const struct sweep_step *step = &sweep->steps[i];
+        str_printf(out, "%s{\"run\":%d,\"rate\":%.9g,\"met\":%s,\"confirms\":%s}", i ? "," : "", i, step->rate,
+                   step->met ? "true" : "false", step->confirms ? "true" : "false");
+    }
+    str_append_text(out, "]}");
+}
+
+static int run_steps(struct benching *bench, struct sweep *sweep, struct measurement *runs, FILE *people,
+                     struct err *err) {
+    const double share = bench->options->slo_share / 100;
+    struct sweep_step step;
+    int rc = 0;
+    while (!rc && sweep_next(sweep, &step)) {
+        struct measurement *m = &runs[sweep->n_steps];
+        char name[48];
+        bench->arrival.first_rate = bench->arrival.last_rate = step.rate;
+        snprintf(name, sizeof name, "%.3g requests/s%s", step.rate, step.confirms ? " again" : "");
+        rc = benching_measure(bench, name, m, err);
+        if (rc || m->run.interrupted) {
+            measurement_close(m);
+            *m = (struct measurement){0};
+            break;
+        }
+        bench->load.first_session += m->run.requests.count; // no prompt is sent twice
+        step.met = holds(m, share);
+        print_step(people, &step, m);
+        sweep_tell(sweep, step);
+    }
+    return rc;
+}
+
+static void print_answer(FILE *out, const struct sweep *sweep) {
+    if (sweep->held > 0)
+        fprintf(out, "\nholds %.3g requests/s (%d of %d runs that repeat it)", sweep->held, sweep->n_confirmed,
+                sweep->n_confirming);
+    else
+        fputs("\nno rate holds", out);
+    if (isfinite(sweep->failed)) fprintf(out, "; %.3g does not hold", sweep->failed);
+    fputc('\n', out);
+}
+
+int bench_sweep(struct benching *bench, struct bench_outputs *outputs, const char *command, struct err *err) {
+    FILE *people = bench_outputs_people(outputs);
+    struct measurement runs[SWEEP_RUNS_MAX] = {0};
+    struct str more = STR_INIT;
+    struct sweep sweep;
+    double rate = 0;
+    if (!objectives_given(&bench->objectives))
+        return err_set(err, ERR_INVALID,
+                       "--sweep needs --slo: the rate that is looked for is the highest that meets it");
+    if (bench->load.n_users && bench->options->users)
+        return err_set(err, ERR_INVALID, "--sweep and --users exclude each other");
+    int rc = bench->options->rate ? 0 : first_rate(bench, &rate, err);
+    if (!rc && bench->options->rate) rate = bench->arrival.first_rate;
+    if (!rc && !bench->options->rate)
+        rc = arrival_parse(&bench->arrival, "1", 0, bench->options->burstiness, bench->options->constant,
+                           (uint64_t)bench->options->seed, err);
+    bench->load.arrival = &bench->arrival;
+    bench->load.n_users = 0;
+    sweep_begin(&sweep, rate);
+    if (!rc) rc = run_steps(bench, &sweep, runs, people, err);
+    if (!rc) {
+        print_answer(people, &sweep);
+        append_json(&sweep, bench->options->slo_share / 100, &more);
+        const struct measurement_document document = {.kind = "sweep",
+                                                      .command = command,
+                                                      .runs = runs,
+                                                      .n_runs = (size_t)sweep.n_steps,
+                                                      .with_requests = true,
+                                                      .more = str_text(&more)};
+        rc = bench_outputs_write(outputs, &document, err);
+    }
+    for (int i = 0; i < sweep.n_steps; i++) measurement_close(&runs[i]);
+    str_close(&more);
+    return rc;
+}
