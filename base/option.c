@@ -57,12 +57,12 @@ static int set_value(const struct option_row *row, const char *value, void *opti
     return 0;
 }
 
-// The row of an argument's first n bytes, "--name" or "-n".
+// The row of an argument's first n bytes, "--name" or "-n", which may be written "--n" as well.
 static const struct option_row *find_row(const struct option_table *table, const char *argument, size_t n) {
     size_t n_dashes = argument[1] == '-' ? 2 : 1;
     const char *name = argument + n_dashes;
     n -= n_dashes;
-    if ((n == 1) != (n_dashes == 1)) return NULL;
+    if (n_dashes == 1 && n != 1) return NULL;
     for (size_t i = 0; i < table->n_rows; i++)
         if (strlen(table->rows[i].name) == n && memcmp(table->rows[i].name, name, n) == 0) return &table->rows[i];
     return NULL;

@@ -16,7 +16,7 @@ enum option_kind {
 };
 
 struct option_row {
-    const char *name; // without dashes: "port"; of one letter: written with one dash
+    const char *name; // without dashes: "port"; of one letter: written with one dash or two
     enum option_kind kind;
     size_t offset;     // of the field in the options struct
     const char *value; // how --help names the value: "N", "PATH"; NULL for flags

@@ -68,7 +68,8 @@ static int sample_read(struct sample *out, const cJSON *run, struct err *err) {
         if (values[STEADY] != 1 || values[SLOW] != 0) continue;
         out->n_failed += failed;
         struct item item = {values[SESSION], values[TURN], values[DUE], {0}, true, failed};
-        for (int k = 0; k < KINDS; k++) item.latency[k] = failed ? NAN : values[LATENCY + k];
+        for (int k = 0; k < KINDS; k++) // nothing is a multiple of 0
+            item.latency[k] = !failed && values[LATENCY + k] > 0 ? values[LATENCY + k] : NAN;
         vec_push(&out->items, item);
     }
     if (out->items.count) qsort(out->items.items, out->items.count, sizeof *out->items.items, by_due);

@@ -28,9 +28,10 @@ static void add_time(struct series *series, const struct request_record *r) {
     const double tokens = r->outcome == OUTCOME_OK ? (double)request_tokens(r) : 0;
     for (size_t p = part_of(series, begin), last = part_of(series, end); p <= last; p++) {
         struct series_part *part = &series->parts.items[p];
-        const double in = fmax(fmin(end, part->at_s + series->width_s) - fmax(begin, part->at_s), 0);
-        part->in_flight += in / series->width_s;
-        part->output_rate += (end > begin ? tokens * in / (end - begin) : tokens) / series->width_s;
+        const double width = fmin(series->width_s, series->end_s - part->at_s); // the last ends with the run
+        const double in = fmax(fmin(end, part->at_s + width) - fmax(begin, part->at_s), 0);
+        part->in_flight += in / width;
+        part->output_rate += (end > begin ? tokens * in / (end - begin) : tokens) / width;
     }
 }
 
@@ -54,16 +55,17 @@ static void add_request(struct series *series, struct sample *samples, const str
     }
 }
 
-// From the smallest 2 % quantile of a part to the largest gap.
+// From a fifteenth of the smallest median of a part to the largest gap.
 static void set_rows(struct series *series, const struct sample *samples) {
     double least = INFINITY, most = 0;
     for (size_t p = 0; p < series->parts.count; p++) {
         const values *itl = &samples[p].itl;
         if (!itl->count) continue;
-        least = fmin(least, statistics_quantile_sorted(itl->items, itl->count, 0.02));
+        const double median = statistics_quantile_sorted(itl->items, itl->count, 0.5);
+        if (median > 0) least = fmin(least, median / 15);
         most = fmax(most, itl->items[itl->count - 1]);
     }
-    series->row_first_s = fmax(fmax(isfinite(least) ? least : 1e-3, most / 1000), 1e-5);
+    series->row_first_s = fmax(isfinite(least) ? least : 1e-3, 1e-5);
     series->row_factor = pow(fmax(most / series->row_first_s, 1.5) * 1.0001, 1.0 / SERIES_ROWS);
 }
 
@@ -85,8 +87,9 @@ static void finish(const struct series *series, struct series_part *part, const 
 }
 
 void series_make(struct series *out, const struct run_record *run) {
-    *out = (struct series){.width_s = nice_width(fmax((double)run->duration_ns / NS, 1e-3) / SERIES_PARTS_MAX)};
-    const size_t n = (size_t)ceil((double)run->duration_ns / NS / out->width_s);
+    const double end_s = (double)run->duration_ns / NS;
+    *out = (struct series){.width_s = nice_width(fmax(end_s, 1e-3) / SERIES_PARTS_MAX), .end_s = end_s};
+    const size_t n = (size_t)ceil(end_s / out->width_s);
     if (!run->requests.count || !n) return;
     struct sample *samples = mem_alloc_zero(n, sizeof *samples);
     for (size_t p = 0; p < n; p++) vec_push(&out->parts, ((struct series_part){.at_s = (double)p * out->width_s}));

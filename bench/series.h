@@ -18,6 +18,7 @@ struct series_part {
 
 struct series {
     double width_s; // of a part: 1, 2 or 5 times a power of ten
+    double end_s;   // of the run, and of the last part
     double row_first_s, row_factor;
     VEC_OF(struct series_part) parts;
 };

@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <math.h>
 
-enum { DOUBLINGS_MAX = 14 };
+enum { DOUBLINGS_MAX = 14, HALVINGS_MAX = 7 };
 
 void sweep_begin(struct sweep *sweep, double first_rate) {
     *sweep = (struct sweep){.first_rate = first_rate, .failed = INFINITY};
@@ -15,13 +15,13 @@ bool sweep_next(const struct sweep *sweep, struct sweep_step *step) {
     if (sweep->n_steps == SWEEP_RUNS_MAX) return false;
     if (sweep->held == 0) {
         step->rate = sweep->failed / 2;
-        return sweep->n_steps <= DOUBLINGS_MAX;
+        return sweep->n_steps <= HALVINGS_MAX;
     }
     if (isinf(sweep->failed)) {
         step->rate = sweep->held * 2;
-        return sweep->n_steps <= DOUBLINGS_MAX;
+        if (sweep->n_steps <= DOUBLINGS_MAX) return true;
     }
-    if (sweep->failed / sweep->held > SWEEP_FACTOR && sweep->n_confirming == 0) {
+    if (isfinite(sweep->failed) && sweep->failed / sweep->held > SWEEP_FACTOR && sweep->n_confirming == 0) {
         step->rate = sqrt(sweep->held * sweep->failed);
         return true;
     }

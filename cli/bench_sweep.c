@@ -6,26 +6,27 @@
 
 #include <math.h>
 
-// Without --rate: what one user asks for, who waits for each answer. A server of many streams holds more.
-static int first_rate(struct benching *bench, double *rate, struct err *err) {
-    enum { N = 8 };
-    const struct load_options load = bench->load;
-    struct measurement measured;
-    bench->load.n_users = 1, bench->load.n_requests = N, bench->load.arrival = NULL, bench->load.duration_s = 0;
-    int rc = benching_measure(bench, "one user", &measured, err);
-    const double seconds = (double)measured.run.duration_ns / 1e9;
-    *rate = N / fmax(seconds, 1e-3);
-    if (!rc && measured.summary.n_by_outcome[OUTCOME_OK] == 0)
-        rc = err_set(err, ERR_IO, "no request was completed: %s", str_text(&measured.summary.invalid));
-    measurement_close(&measured);
-    bench->load = load;
-    bench->load.first_session += N;
-    return rc;
-}
-
 // By the share of requests within the objectives; an overloaded server fails even if the first requests were fast.
 static bool holds(const struct measurement *m, double share) {
     return !m->run.interrupted && m->summary.goodput.mean >= share && !m->summary.overloaded;
+}
+
+// Without --rate it begins at what one user asks for, who waits for each answer: a server of many streams holds more.
+// Where the objectives are missed even then, there is nothing to look for, and this run is the whole answer.
+static int first_rate(struct benching *bench, double *rate, bool *hopeless, struct measurement *alone,
+                      struct err *err) {
+    enum { N = 10 };
+    const struct load_options load = bench->load;
+    bench->load.n_users = 1, bench->load.n_requests = N, bench->load.arrival = NULL, bench->load.duration_s = 0;
+    int rc = benching_measure(bench, "one user", alone, err);
+    *rate = N / fmax((double)alone->run.duration_ns / 1e9, 1e-3);
+    *hopeless = !rc && !holds(alone, bench->options->slo_share / 100);
+    if (!rc && alone->summary.n_by_outcome[OUTCOME_OK] == 0)
+        rc = err_set(err, ERR_IO, "no request was completed: %s",
+                     alone->run.examples[alone->run.requests.items[0].outcome]);
+    bench->load = load;
+    bench->load.first_session += N;
+    return rc;
 }
 
 static void print_ms(FILE *out, const char *name, const struct interval *x) {
@@ -87,30 +88,42 @@ static void print_answer(FILE *out, const struct sweep *sweep) {
                 sweep->n_confirming);
     else
         fputs("\nno rate holds", out);
-    if (isfinite(sweep->failed)) fprintf(out, "; %.3g does not hold", sweep->failed);
-    fputc('\n', out);
+    if (isfinite(sweep->failed))
+        fprintf(out, "; %.3g does not hold\n", sweep->failed);
+    else
+        fputs(sweep->held > 0 ? "; no limit was found\n" : "\n", out);
+}
+
+static int begin(struct benching *bench, struct sweep *sweep, struct measurement *runs, FILE *people, struct err *err) {
+    const struct bench_options *options = bench->options;
+    double rate = 0;
+    bool hopeless = false;
+    if (!objectives_given(&bench->objectives))
+        return err_set(err, ERR_INVALID, "--sweep needs --slo: it looks for the highest rate that meets it");
+    if (options->users) return err_set(err, ERR_INVALID, "--sweep and --users exclude each other");
+    int rc = options->rate ? 0 : first_rate(bench, &rate, &hopeless, &runs[0], err);
+    sweep_begin(sweep, options->rate ? bench->arrival.first_rate : rate);
+    if (hopeless) {
+        fputs("even one user, who waits for each answer, misses the objectives\n", people);
+        sweep_tell(sweep, (struct sweep_step){.rate = rate});
+        return rc;
+    }
+    measurement_close(&runs[0]);
+    runs[0] = (struct measurement){0};
+    if (!rc && !options->rate)
+        rc = arrival_parse(&bench->arrival, "1", 0, options->burstiness, options->constant, (uint64_t)options->seed,
+                           err);
+    bench->load.arrival = &bench->arrival;
+    bench->load.n_users = 0;
+    return rc ? rc : run_steps(bench, sweep, runs, people, err);
 }
 
 int bench_sweep(struct benching *bench, struct bench_outputs *outputs, const char *command, struct err *err) {
     FILE *people = bench_outputs_people(outputs);
     struct measurement runs[SWEEP_RUNS_MAX] = {0};
     struct str more = STR_INIT;
-    struct sweep sweep;
-    double rate = 0;
-    if (!objectives_given(&bench->objectives))
-        return err_set(err, ERR_INVALID,
-                       "--sweep needs --slo: the rate that is looked for is the highest that meets it");
-    if (bench->load.n_users && bench->options->users)
-        return err_set(err, ERR_INVALID, "--sweep and --users exclude each other");
-    int rc = bench->options->rate ? 0 : first_rate(bench, &rate, err);
-    if (!rc && bench->options->rate) rate = bench->arrival.first_rate;
-    if (!rc && !bench->options->rate)
-        rc = arrival_parse(&bench->arrival, "1", 0, bench->options->burstiness, bench->options->constant,
-                           (uint64_t)bench->options->seed, err);
-    bench->load.arrival = &bench->arrival;
-    bench->load.n_users = 0;
-    sweep_begin(&sweep, rate);
-    if (!rc) rc = run_steps(bench, &sweep, runs, people, err);
+    struct sweep sweep = {0};
+    int rc = begin(bench, &sweep, runs, people, err);
     if (!rc) {
         print_answer(people, &sweep);
         append_json(&sweep, bench->options->slo_share / 100, &more);
@@ -122,7 +135,7 @@ int bench_sweep(struct benching *bench, struct bench_outputs *outputs, const cha
                                                       .more = str_text(&more)};
         rc = bench_outputs_write(outputs, &document, err);
     }
-    for (int i = 0; i < sweep.n_steps; i++) measurement_close(&runs[i]);
+    for (int i = 0; i < SWEEP_RUNS_MAX; i++) measurement_close(&runs[i]);
     str_close(&more);
     return rc;
 }

@@ -58,11 +58,25 @@ static void good_lines_are_taken(void **state) {
 
 static void bad_lines_name_the_option(void **state) {
     (void)state;
-    static const char *const lines[] = {"--number 0",    "--number 10",  "--number 1.5", "--number x",
-                                        "--number",      "--number nan", "--real 1.5",   "--real auto",
-                                        "--choice blue", "--choice re",  "--flag=1",     "--nothing 1",
-                                        "--numbe 3",     "one two",      "-x",           "--number 9999999999999999999",
-                                        "--l 3",         "-l",           "-l 0",         "-number 3"};
+    static const char *const lines[] = {"--number 0",
+                                        "--number 10",
+                                        "--number 1.5",
+                                        "--number x",
+                                        "--number",
+                                        "--number nan",
+                                        "--real 1.5",
+                                        "--real auto",
+                                        "--choice blue",
+                                        "--choice re",
+                                        "--flag=1",
+                                        "--nothing 1",
+                                        "--numbe 3",
+                                        "one two",
+                                        "-x",
+                                        "--number 9999999999999999999",
+                                        "-l",
+                                        "-l 0",
+                                        "-number 3"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         struct fields f;
         struct option_result r;

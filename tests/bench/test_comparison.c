@@ -127,6 +127,19 @@ static void slower_runs_are_worse(void **state) {
     comparison_close(&c), measurement_close(&a), measurement_close(&b);
 }
 
+// Answers that came in one piece have no time between tokens, which is no difference.
+static void nothing_is_no_multiple_of_nothing(void **state) {
+    (void)state;
+    struct measurement a;
+    struct comparison c;
+    synthetic_measurement(&a, 100, 3, 1);
+    for (size_t i = 0; i < 100; i++) a.run.requests.items[i].last_ns = a.run.requests.items[i].first_ns;
+    compare(&c, &a, &a);
+    assert_int_equal(c.verdict, COMPARISON_NONE);
+    for (int i = 0; i < c.n_rows; i++) assert_true(c.rows[i].p == 1);
+    comparison_close(&c), measurement_close(&a);
+}
+
 static void broken_documents_are_refused(void **state) {
     (void)state;
     static const char *const texts[] = {"{}", "[]", "{\"requests\":{}}",
@@ -142,8 +155,11 @@ static void broken_documents_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(documents_hold_the_run),        cmocka_unit_test(pages_hold_the_document),
-        cmocka_unit_test(equal_runs_show_no_difference), cmocka_unit_test(slower_runs_are_worse),
+        cmocka_unit_test(documents_hold_the_run),
+        cmocka_unit_test(pages_hold_the_document),
+        cmocka_unit_test(equal_runs_show_no_difference),
+        cmocka_unit_test(slower_runs_are_worse),
+        cmocka_unit_test(nothing_is_no_multiple_of_nothing),
         cmocka_unit_test(broken_documents_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,7 +121,8 @@ static void series_hold_what_fell_into_them(void **state) {
     for (size_t p = 0; p < series.parts.count; p++) {
         const struct series_part *part = &series.parts.items[p];
         n_due += part->n_due, n_completed += part->n_completed, n_failed += part->n_failed;
-        tokens += part->output_rate * series.width_s, busy += part->in_flight * series.width_s;
+        const double width = fmin(series.width_s, series.end_s - part->at_s);
+        tokens += part->output_rate * width, busy += part->in_flight * width;
         for (int row = 0; row < SERIES_ROWS; row++) n_gaps += part->gaps[row];
     }
     assert_true(n_due == 3 && n_completed == 2 && n_failed == 1 && n_gaps == 16);
