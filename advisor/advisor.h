@@ -5,6 +5,7 @@
 #pragma once
 
 #include "advisor/experiment.h"
+#include "advisor/peaks.h"
 #include "advisor/report.h"
 #include "base/err.h"
 #include "engine/step_record.h"
@@ -40,6 +41,9 @@ struct advisor_source {
     // Step records newer than those taken before, oldest first; adds to *n_lost those that the ring no longer had.
     size_t (*take_records)(void *context, struct step_record *out, size_t n, uint64_t *n_lost);
     void (*sample)(void *context, struct advisor_sample *out); // once a second
+    // Peaks of the device, which the step loop measures once it has had nothing to do for a second; the first call asks
+    // for that, and requests that come meanwhile wait. False: not measured yet. NULL: this device cannot.
+    bool (*measure_peaks)(void *context, struct peaks *out);
     struct knob_driver knobs;
 };
 
@@ -49,6 +53,7 @@ struct advisor_options {
     struct setup setup; // prices and objectives included
     struct advisor_source source;
     const char *record_path; // append-only record of decisions, JSON lines; NULL: in memory only
+    const char *peaks_path;  // where measured peaks are kept; NULL: in the user's cache folder; empty: nowhere
     enum self_tune self_tune;
 };
 

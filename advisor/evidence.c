@@ -367,6 +367,12 @@ static void find_efficiency(const struct view *v) {
     };
 }
 
+// Share of wall time that quota, heat or power took: a lower clock takes the part that is missing from the highest.
+static double held_back(const struct machine_figures *m) {
+    const double thermal = m->thermal_share * (1 - m->frequency_share);
+    return (m->throttled_share > 0 ? m->throttled_share : 0) + (thermal > 0 ? thermal : 0);
+}
+
 bool evidence_make(struct evidence *out, const struct evidence_input *in, double window_s) {
     struct tally_window window;
     memset(out, 0, sizeof *out);
@@ -381,8 +387,7 @@ bool evidence_make(struct evidence *out, const struct evidence_input *in, double
     machine_figures(in->machine, &window.machine_before, &window.machine_after, &out->machine);
     out->machine.n_read_curve = in->n_read_curve;
     memcpy(out->machine.read_curve, in->read_curve, (size_t)in->n_read_curve * sizeof *in->read_curve);
-    const double held_back = fmax(out->machine.throttled_share, out->machine.thermal_share);
-    time_ledger_make(&out->ledger, window.sums.seconds, covered_s, held_back);
+    time_ledger_make(&out->ledger, window.sums.seconds, covered_s, held_back(&out->machine));
     out->busy_s = window.sums.busy_s;
     find_load(&v);
     find_prompts(&v);
@@ -394,4 +399,52 @@ bool evidence_make(struct evidence *out, const struct evidence_input *in, double
     find_efficiency(&v);
     find_trends(&v);
     return true;
+}
+
+static double quantile_32(const uint32_t a[SKETCH_BUCKETS], const uint32_t b[SKETCH_BUCKETS], double q) {
+    struct sketch sketch = {0};
+    sketch_add_32(&sketch, a);
+    sketch_add_32(&sketch, b);
+    return sketch_quantile(&sketch, q);
+}
+
+static double quantile_16(const uint16_t a[SKETCH_BUCKETS], double q) {
+    struct sketch sketch = {0};
+    sketch_add_16(&sketch, a);
+    return sketch_quantile(&sketch, q);
+}
+
+static struct history_point point_of(const struct tally_second *s, const struct tally_second *before,
+                                     const struct setup *setup, const struct peak_figures *peaks) {
+    const double wall_s = s->sums.wall_s;
+    struct step_sums all =
+        sum_of(sum_of(s->sums.steps[STEP_DECODES], &s->sums.steps[STEP_DOES_BOTH]), &s->sums.steps[STEP_READS_PROMPTS]);
+    return (struct history_point){
+        .output_rate =
+            ratio(grown(before->sample.n_generated_tokens_total, s->sample.n_generated_tokens_total), wall_s),
+        .input_rate = ratio(all.prompt_rows - all.recomputed_rows, wall_s),
+        .ttft_p50 = quantile_16(s->ttft, 0.5),
+        .itl_p50 = quantile_32(s->gaps[0], s->gaps[1], 0.5),
+        .itl_p99 = quantile_32(s->gaps[0], s->gaps[1], 0.99),
+        .running = ratio(s->sums.running_s, wall_s),
+        .waiting = ratio(s->sums.waiting_s, wall_s),
+        .kv_occupancy = ratio(ratio(s->sums.blocks_s, s->sums.busy_s), setup->n_blocks),
+        .mfu = ratio(flops_of(&all), s->sums.busy_s) / peaks->compute.value,
+        .mbu = ratio(bytes_of(&all), s->sums.busy_s) / peaks->read.value,
+        .watts = ratio(s->machine.joules - before->machine.joules, wall_s),
+    };
+}
+
+size_t evidence_history(const struct tally *tally, const struct setup *setup, const struct peak_figures *peaks,
+                        struct history_point *out, size_t n) {
+    struct tally_window window;
+    if (n == 0 || !tally_window(tally, (double)n, &window)) return 0;
+    size_t count = (size_t)window.n_seconds < n ? (size_t)window.n_seconds : n;
+    for (size_t i = 0; i < count; i++) {
+        const int32_t at = window.n_seconds - (int32_t)(count - i);
+        const struct tally_second *second = tally_second(tally, &window, at);
+        out[i] = point_of(second, tally_second(tally, &window, at - 1), setup, peaks);
+        out[i].age_s = window.end_s - second->end_s;
+    }
+    return count;
 }

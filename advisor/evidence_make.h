@@ -17,3 +17,7 @@ struct evidence_input {
 
 // False: nothing was measured yet. What the window does not tell is NAN.
 bool evidence_make(struct evidence *out, const struct evidence_input *in, double window_s);
+
+// The last seconds of which everything is known, a point each, oldest first. Returns how many were written.
+size_t evidence_history(const struct tally *tally, const struct setup *setup, const struct peak_figures *peaks,
+                        struct history_point *out, size_t n);

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "kernels/backend.h"
+#include <stdbool.h>
 
 enum { READ_CURVE_MAX = 64 };
 
@@ -16,7 +17,10 @@ struct peaks {
     double read_curve[READ_CURVE_MAX]; // bytes/s with 1 .. n threads
 };
 
-// path: of a file that peaks_store wrote; device: a description that changes with whatever the peaks depend on.
+// What the peaks depend on: the backend's description and, where the processors compute, which these are.
+void peaks_key(struct str *out, const char *device, bool is_gpu);
+
+// path: of a file that peaks_store wrote; device: its key.
 // ERR_NOT_FOUND: there is no such file, or it is of another device; ERR_FORMAT: it is not such a file.
 int peaks_load(struct peaks *out, const char *path, const char *device, struct err *err)
     __attribute__((warn_unused_result));

@@ -4,6 +4,7 @@
 
 #include "advisor/economy.h"
 #include "advisor/finding.h"
+#include "advisor/step_model.h"
 #include "base/str.h"
 
 enum { REPORT_SCHEMA = 1 };
@@ -20,7 +21,8 @@ struct report {
     struct economy economy;
     struct diagnosis diagnosis;
     struct track_record track;
-    double own_share; // of wall time that measuring and advising took
+    double own_share;        // of wall time that measuring and advising took
+    struct step_model model; // what evidence.model points to, where that is not NULL: a report is not copied
 };
 
 void report_json(const struct report *report, struct str *out);

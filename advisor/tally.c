@@ -119,11 +119,11 @@ static void count_step(struct tally_sums *sums, const struct step_record *r, dou
     sums->n_preempted += r->n_preempted;
 }
 
-void tally_step(struct tally *tally, struct time_split *split, const struct step_record *r, uint64_t n_lost,
-                const struct tally_limits *limits) {
+double tally_step(struct tally *tally, struct time_split *split, const struct step_record *r, uint64_t n_lost,
+                  const struct tally_limits *limits) {
     const uint64_t before_ns = tally->last_collected_ns;
     const uint64_t begin_ns = r->submitted_ns > before_ns ? r->submitted_ns : before_ns;
-    if (r->collected_ns < begin_ns) return; // clocks do not go back
+    if (r->collected_ns < begin_ns) return 0; // clocks do not go back
     const double end_s = since(tally, r->collected_ns), step_s = (double)(r->collected_ns - begin_ns) * 1e-9;
     const double gap_s = (double)r->host_gap_ns * 1e-9, idle_s = (double)r->idle_ns * 1e-9;
     const double work_s = step_s + gap_s, begin_s = since(tally, begin_ns) - gap_s;
@@ -142,6 +142,7 @@ void tally_step(struct tally *tally, struct time_split *split, const struct step
     count_step(&numbered(tally, find_second(tally, end_s))->sums, r, step_s, limits);
     tally->last_collected_ns = r->collected_ns;
     tally->covered_s = fmax(tally->covered_s, end_s);
+    return step_s;
 }
 
 // ---------------------------------------------------------------------------------------------- requests and gaps
@@ -241,7 +242,7 @@ bool tally_window(const struct tally *tally, double window_s, struct tally_windo
 }
 
 const struct tally_second *tally_second(const struct tally *tally, const struct tally_window *window, int32_t i) {
-    return &tally->second[(window->first + i) % SECONDS_KEPT];
+    return &tally->second[(window->first + i + SECONDS_KEPT) % SECONDS_KEPT];
 }
 
 size_t tally_requests(const struct tally *tally, const struct tally_window *window, struct request_trace *out,

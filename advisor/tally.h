@@ -46,9 +46,10 @@ struct tally_limits {
     double objective_ttft, objective_itl; // seconds; NAN: none
 };
 
-// One more step, in the order of tickets. n_lost: records before it that were lost.
-void tally_step(struct tally *tally, struct time_split *split, const struct step_record *record, uint64_t n_lost,
-                const struct tally_limits *limits);
+// One more step, in the order of tickets. n_lost: records before it that were lost. Returns the seconds for which it
+// was the oldest step on the device.
+double tally_step(struct tally *tally, struct time_split *split, const struct step_record *record, uint64_t n_lost,
+                  const struct tally_limits *limits);
 void tally_request(struct tally *tally, const struct request_trace *trace, const struct tally_limits *limits);
 // gaps: counts since the last call, of steps without and with prompt rows.
 void tally_gaps(struct tally *tally, const uint32_t gaps[2][SKETCH_BUCKETS], double n_tokens);
@@ -68,7 +69,7 @@ struct tally_window {
 };
 bool tally_window(const struct tally *tally, double window_s, struct tally_window *out); // false: there are none
 
-// Second i (0 .. n_seconds-1) of a window.
+// Second i of a window: 0 .. n_seconds-1, and -1 for the one before.
 struct tally_second {
     double begin_s, end_s;
     struct tally_sums sums;
