@@ -62,6 +62,7 @@ struct phase {
     int64_t n_tokens, n_steps;
     double seconds, host_seconds; // host: filling inputs and submitting
     double least_seconds;         // by the peaks; 0: they were not measured
+    double bytes, flops;          // read and computed, as engine/step_cost.h counts
 };
 
 struct bench {
@@ -71,6 +72,7 @@ struct bench {
     struct engine *engine;
     enum weight_format weights;
     struct backend_peaks peaks;
+    double peak_flops_per_s; // of these weights
     int batches[BATCHES_MAX];
     int n_batches;
 };
@@ -130,9 +132,11 @@ static int collect_all(struct bench *bench, struct err *err) {
 // Submits the filled input, after which there is room for another.
 static int submit(struct bench *bench, struct phase *phase, const struct step_input *input, uint64_t filling_ns,
                   struct err *err) {
-    struct step_cost cost;
-    step_cost_count(&cost, bench->backend, &bench->model->spec, bench->weights, engine_kv(bench->engine), input);
-    phase->least_seconds += step_cost_least_s(&cost, &bench->model->spec, bench->weights, &bench->peaks);
+    struct step_record record = {0};
+    step_cost_count(&record, engine_cost(bench->engine), input);
+    phase->least_seconds += step_cost_least_s(&record, bench->peaks.read_bytes_per_s, bench->peak_flops_per_s);
+    phase->bytes += record.weight_bytes + record.head_bytes + record.kv_bytes;
+    phase->flops += record.linear_flops + record.attention_flops + record.head_flops;
     phase->n_tokens += input->n_rows;
     phase->n_steps++;
     uint64_t start_ns = clock_now_ns();
@@ -244,11 +248,11 @@ static void append_phase(struct str *out, const char *name, const struct phase *
     char limit[32];
     str_printf(out,
                "\"%s\": {\"tokens\": %lld, \"steps\": %lld, \"seconds\": %.9g, \"tokens_per_s\": %.9g, "
-               "\"limit_tokens_per_s\": %s, \"host_us_per_step\": %.6g}",
+               "\"limit_tokens_per_s\": %s, \"bytes\": %.9g, \"flops\": %.9g, \"host_us_per_step\": %.6g}",
                name, (long long)phase->n_tokens, (long long)phase->n_steps, phase->seconds,
                rate((double)phase->n_tokens, phase->seconds),
-               number_or(limit, "null", 3, rate((double)phase->n_tokens, phase->least_seconds)),
-               1e6 * rate(phase->host_seconds, (double)phase->n_steps));
+               number_or(limit, "null", 3, rate((double)phase->n_tokens, phase->least_seconds)), phase->bytes,
+               phase->flops, 1e6 * rate(phase->host_seconds, (double)phase->n_steps));
 }
 
 static void append_head(struct str *out, const struct bench *bench) {
@@ -309,6 +313,7 @@ static int open_engine(struct bench *bench, const char *path, struct err *err) {
     if (rc) return rc;
     backend_measure_peaks(bench->backend, &bench->peaks);
     rc = memory_plan_weight_format(&bench->weights, o->weights, err);
+    if (!rc) bench->peak_flops_per_s = step_cost_peak_flops(&bench->model->spec, bench->weights, &bench->peaks);
     if (!rc) rc = engine_open(&bench->engine, bench->model, bench->backend, &engine, err);
     if (rc) return rc;
     const struct engine_limits *limits = engine_limits(bench->engine);

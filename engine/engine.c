@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "engine/forward.h"
 #include "engine/memory_plan.h"
+#include "engine/step_cost.h"
 #include "engine/step_packet.h"
 #include "models/chat_template.h"
 #include "models/shard.h"
@@ -31,6 +32,7 @@ struct engine {
     // Inputs are used in turn: one more than can be in flight is never needed, because filling precedes submitting.
     struct step_input inputs[STEPS_IN_FLIGHT_MAX];
     void *input_memory[STEPS_IN_FLIGHT_MAX];
+    struct cost_model cost;
     struct step_record records[STEPS_IN_FLIGHT_MAX];
     struct sample_result *results; // [logit_rows_max] of the step collected last
     uint64_t n_submitted, n_collected;
@@ -207,6 +209,7 @@ static int engine_start(struct engine *engine, const struct engine_options *opti
     // On a CPU a step meets the other ranks when it is collected, which must not be mixed with sending the next one.
     if (!limits->steps_in_flight || engine->comm) limits->steps_in_flight = backend_steps_in_flight(engine->backend);
     assert(limits->steps_in_flight >= 1 && limits->steps_in_flight <= STEPS_IN_FLIGHT_MAX);
+    cost_model_make(&engine->cost, engine->backend, engine->spec, format, &engine->plan.kv);
     rc = backend_kv_open(engine->backend, &engine->plan.kv, err);
     if (!rc) rc = open_program(engine, err);
     if (rc) return rc;
@@ -269,35 +272,16 @@ const struct kv_shape *engine_kv(const struct engine *engine) {
     return &engine->plan.kv;
 }
 
+const struct cost_model *engine_cost(const struct engine *engine) {
+    return &engine->cost;
+}
+
 struct step_input *engine_next_input(struct engine *engine) {
     assert(engine_n_in_flight(engine) < engine->plan.limits.steps_in_flight);
     struct step_input *input = &engine->inputs[engine->n_submitted % STEPS_IN_FLIGHT_MAX];
     input->n_rows = input->n_sequences = input->n_logit_rows = 0;
     input->n_block_table = input->n_edits = input->n_seen = 0;
     return input;
-}
-
-// Keys that the rows attend to, before any sliding window.
-static int64_t count_kv_reads(const struct step_input *input) {
-    int64_t n = 0;
-    for (int32_t i = 0; i < input->n_sequences; i++) {
-        const struct step_sequence *s = &input->sequences[i];
-        n += (int64_t)s->row_count * (s->kv_len - s->row_count) + (int64_t)s->row_count * (s->row_count + 1) / 2;
-    }
-    return n;
-}
-
-// Rows of prompts, and rows of drafts: those of a sequence that draws more than once in a step, but for the first.
-static void count_rows(struct step_record *record, const struct step_input *input) {
-    int32_t l = 0;
-    for (int32_t i = 0; i < input->n_sequences; i++) {
-        int32_t n_rows = input->sequences[i].row_count, end = input->sequences[i].row_first + n_rows, n_draws = 0;
-        for (; l < input->n_logit_rows && input->logit_row[l] < end; l++) n_draws += input->sample[l].forced_token < 0;
-        if (n_draws > 1)
-            record->n_draft_rows += n_rows - 1;
-        else if (n_rows > 1)
-            record->n_prompt_rows += n_rows;
-    }
 }
 
 uint64_t engine_submit(struct engine *engine) {
@@ -312,12 +296,8 @@ uint64_t engine_submit(struct engine *engine) {
     *record =
         (struct step_record){.ticket = engine->n_submitted + 1,
                              .submitted_ns = now,
-                             .host_gap_ns = idle && engine->last_collected_ns ? now - engine->last_collected_ns : 0,
-                             .n_rows = input->n_rows,
-                             .n_sequences = input->n_sequences,
-                             .n_logit_rows = input->n_logit_rows,
-                             .kv_tokens_read = count_kv_reads(input)};
-    count_rows(record, input);
+                             .host_gap_ns = idle && engine->last_collected_ns ? now - engine->last_collected_ns : 0};
+    step_cost_count(record, &engine->cost, input);
     if (engine->comm && comm_rank(engine->comm) == 0 && !engine->send_err.code)
         engine->send_err.code = step_packet_send(engine->comm, PACKET_STEP, input, engine->packet, &engine->send_err);
     backend_submit(engine->backend, engine->program, input);

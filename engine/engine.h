@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct engine;
+struct cost_model;
 
 struct engine_options {
     struct comm *comm;       // ranks that compute the model together, each with its own engine; NULL: only this one
@@ -43,6 +44,7 @@ void engine_close(struct engine *engine);
 
 const struct engine_limits *engine_limits(const struct engine *engine);
 const struct kv_shape *engine_kv(const struct engine *engine);
+const struct cost_model *engine_cost(const struct engine *engine); // engine/step_cost.h
 // Adds what the engine, its backend and model take, and have touched by now. Any thread; some milliseconds.
 void engine_list_memory(const struct engine *engine, struct memory_ledger *ledger);
 
