@@ -53,8 +53,4 @@ RULE(rule_numa_remote);
 RULE(rule_bandwidth_bound);
 RULE(rule_page_faults);
 
-// Of rules_batch.c, for rules that ask whether more sequences would be served: output tokens a second over those now
-// at the most sequences that blocks, objective and extrapolation allow; 1 where that is not known.
-double rule_batch_headroom(const struct evidence *evidence);
-
 #undef RULE

@@ -125,8 +125,23 @@ double rule_amdahl(double share, double factor) {
     return 1 / (1 - share * (1 - factor));
 }
 
+double rule_share_of(double part, double whole) {
+    return whole > 0 ? clamped(part / whole, 0, 1) : 0;
+}
+
+double rule_busy_share(const struct evidence *e, enum time_line line) {
+    return fmin(0.95, rule_share_of(e->ledger.share[line], 1 - e->ledger.share[TIME_IDLE]));
+}
+
+struct range rule_ttft_factor(const struct evidence *e, double work_best, double work_worst) {
+    double waiting = rule_share_of(e->queue.p50.mean, e->ttft.p50.mean);
+    return (struct range){work_best, waiting + (1 - waiting) * work_worst};
+}
+
 struct decode_point rule_decode_now(const struct evidence *e) {
-    return (struct decode_point){e->efficiency.decode_rows_mean, e->efficiency.context_mean, 1, 1};
+    double drafts = e->speculation.is_on ? e->speculation.draft_row_share : 0, rows = e->efficiency.decode_rows_mean;
+    if (drafts > 0 && drafts < 1) rows /= 1 - drafts; // which a step computes too
+    return (struct decode_point){rows, e->efficiency.context_mean, 1, 1};
 }
 
 // Of rows that choose their experts evenly, a step reads E (1 - (1 - k/E)^rows) of the E experts of a layer.
@@ -182,7 +197,7 @@ double rule_decode_least_s(const struct evidence *e, const struct decode_point *
 
 // Time a token falls to `factor` in decoding steps and stays in all others.
 static double gain_of(const struct evidence *e, const struct decode_point *to, double seconds) {
-    double now = e->efficiency.decode_s_mean / e->efficiency.decode_rows_mean;
+    double now = e->efficiency.decode_s_mean / rule_decode_now(e).rows;
     double share = clamped(e->efficiency.decode_time_share, 0, 1);
     return rule_amdahl(share, seconds / to->rows / now);
 }

@@ -45,7 +45,13 @@ void rule_effect(struct finding *finding, const char *metric, double now, struct
 // End to end, when a share of the time takes `factor` of what it took.
 double rule_amdahl(double share, double factor);
 
-// A decoding step without prompt rows: rows of one token each, tokens of context, and what each byte becomes.
+double rule_share_of(double part, double whole);                              // within 0 .. 1; 0 where it is not known
+double rule_busy_share(const struct evidence *evidence, enum time_line line); // of busy time, at most 0.95
+
+// TTFT over that now when prompts take a share of their time now: at best waiting shrinks alike, at worst it stays.
+struct range rule_ttft_factor(const struct evidence *evidence, double work_best, double work_worst);
+
+// A decoding step without prompt rows: rows (drafts too), tokens of context, and what each byte becomes.
 struct decode_point {
     double rows, context, layer_scale, kv_scale;
 };

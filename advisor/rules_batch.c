@@ -51,19 +51,6 @@ static double cap_best(const struct evidence *e, enum limit *limit) {
     return round_down(best);
 }
 
-double rule_batch_headroom(const struct evidence *e) {
-    const struct load_figures *load = &e->load;
-    if (!RULE_KNOWN(load->running_mean, load->waiting_mean, e->efficiency.decode_rows_mean, e->efficiency.context_mean))
-        return 1;
-    if (cap_now(e) < 1 || !(load->full_share >= threshold_full_share)) return 1;
-    enum limit limit;
-    double best = cap_best(e, &limit);
-    if (best <= cap_now(e)) return 1;
-    struct decode_point at = at_cap(e, best);
-    double gain = rule_decode_gain(e, &at).low;
-    return gain > 1 ? gain : 1;
-}
-
 static enum verdict_of_rule cannot_grow(struct rule_result *r, enum limit limit, double cap) {
     static const struct range none = {1, 1};
     static const char *const why[] = {

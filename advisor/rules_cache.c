@@ -17,11 +17,6 @@ static double gib_rounded_up(double bytes) {
     return ceil(value / step) * step;
 }
 
-static double busy_share_of(const struct evidence *e, enum time_line line) {
-    double busy = 1 - e->ledger.share[TIME_IDLE], share = e->ledger.share[line] / busy;
-    return isfinite(share) && share > 0 ? fmin(share, 0.95) : 0;
-}
-
 static bool kv_is_full(const struct evidence *e) {
     return e->cache.occupancy >= threshold_kv_occupancy && rule_somebody_waits(e) &&
            !(e->load.full_share >= threshold_full_share);
@@ -43,8 +38,12 @@ static void free_memory(struct finding *f, const struct evidence *e, double byte
     rule_set_flag(f, e, "--kv-gib %.10g", gib_rounded_up(bytes));
 }
 
+static const char *narrow_kv(const struct evidence *e) {
+    return e->setup.is_gpu ? "fp8" : "int8";
+}
+
 static void narrow_format(struct finding *f, const struct evidence *e) {
-    const char *format = e->setup.is_gpu ? "fp8" : "int8";
+    const char *format = narrow_kv(e);
     RULE_SAY(f->action, "There is no memory for a larger cache: keep it in %s, which takes %s of the bytes.", format,
              words_percent(rule_kv_ratio(e, format)).text);
     rule_set_flag(f, e, "--kv-format %s", format);
@@ -62,7 +61,7 @@ static void fewer_sequences(struct finding *f, const struct evidence *e) {
 static double make_room(struct finding *f, const struct evidence *e, double wanted) {
     double now = rule_kv_bytes(e), need = now * fmax(1.1, 1.1 * wanted / rule_kv_sequences(e));
     double room = fmin(need, now + spare_bytes(e));
-    double narrow = 1 / rule_kv_ratio(e, e->setup.is_gpu ? "fp8" : "int8");
+    double narrow = 1 / rule_kv_ratio(e, narrow_kv(e));
     if (room >= (1 + threshold_free_share) * now) {
         free_memory(f, e, room);
         return room / now;
@@ -86,7 +85,7 @@ enum verdict_of_rule rule_kv_exhausted(const struct evidence *e, struct rule_res
     if (!rule_above(r, again, threshold_recompute_share) && !kv_is_full(e))
         return rule_healthy(r, "recomputed tokens %s (fires above %s); cache %s full", words_percent(again).text,
                             words_percent(threshold_recompute_share).text, words_percent(cache->occupancy).text);
-    double lost = busy_share_of(e, TIME_RECOMPUTE), wanted = sequences_wanted(e);
+    double lost = rule_busy_share(e, TIME_RECOMPUTE), wanted = sequences_wanted(e);
     struct finding *f = rule_finds(r, BOTTLENECK_KV, TIME_RECOMPUTE, fmax(lost, fmin(1, e->load.queue_share)));
     if (again > threshold_recompute_share * r->slack)
         RULE_SAY(f->diagnosis,
@@ -154,16 +153,12 @@ enum verdict_of_rule rule_kv_fragmented(const struct evidence *e, struct rule_re
     return RULE_FIRES;
 }
 
-static double share_of(double part, double whole) {
-    return whole > 0 ? fmin(1, fmax(0, part / whole)) : 0;
-}
-
 enum verdict_of_rule rule_memory_unused(const struct evidence *e, struct rule_result *r) {
     const struct cache_figures *cache = &e->cache;
     double now = rule_kv_bytes(e);
     if (!RULE_KNOWN(cache->free_memory_bytes, cache->occupancy_max, cache->evicted_tokens, now) || now <= 0)
         return RULE_UNKNOWN;
-    double spare = spare_bytes(e), missed = share_of(cache->ideal_hits - cache->hits, cache->queries);
+    double spare = spare_bytes(e), missed = rule_share_of(cache->ideal_hits - cache->hits, cache->queries);
     if (spare < threshold_free_share * now)
         return rule_healthy(r, "%s are free, beside what the system keeps", words_bytes(spare).text);
     bool is_short = rule_above(r, cache->occupancy_max, 0.9) ||
@@ -197,15 +192,9 @@ enum verdict_of_rule rule_memory_unused(const struct evidence *e, struct rule_re
 
 // ------------------------------------------------------------------------------------------------ R10, R11: prefixes
 
-// TTFT when prompts take `work` of what they computed: at best all of it shrinks, at worst only what is not waiting.
-static struct range ttft_factor(const struct evidence *e, double work_best, double work_worst) {
-    double waiting = share_of(e->queue.p50.mean, e->ttft.p50.mean);
-    return (struct range){work_best, waiting + (1 - waiting) * work_worst};
-}
-
 static void prefix_facts(struct finding *f, const struct cache_figures *cache) {
-    rule_fact(f, "prefix_hits", "share", share_of(cache->hits, cache->queries), FIGURE_MEASURED);
-    rule_fact(f, "prefix_hits_ideal", "share", share_of(cache->ideal_hits, cache->queries), FIGURE_MEASURED);
+    rule_fact(f, "prefix_hits", "share", rule_share_of(cache->hits, cache->queries), FIGURE_MEASURED);
+    rule_fact(f, "prefix_hits_ideal", "share", rule_share_of(cache->ideal_hits, cache->queries), FIGURE_MEASURED);
     rule_fact(f, "prompt_tokens_looked_up", "tokens", cache->queries, FIGURE_MEASURED);
     RULE_SAY(f->why, "Tokens found in the prefix cache are not computed again. A prompt is found up to the first token "
                      "that differs from earlier ones.");
@@ -213,7 +202,7 @@ static void prefix_facts(struct finding *f, const struct cache_figures *cache) {
 
 static enum verdict_of_rule prefix_lost(const struct evidence *e, struct rule_result *r, double found, double ideal) {
     const struct cache_figures *cache = &e->cache;
-    struct finding *f = rule_finds(r, BOTTLENECK_COMPUTE, TIME_PROMPT, busy_share_of(e, TIME_PROMPT));
+    struct finding *f = rule_finds(r, BOTTLENECK_COMPUTE, TIME_PROMPT, rule_busy_share(e, TIME_PROMPT));
     RULE_SAY(f->diagnosis, "%s of the prompts' tokens were found in the prefix cache, where %s could have been.",
              words_percent(found).text, words_percent(ideal).text);
     prefix_facts(f, cache);
@@ -221,7 +210,8 @@ static enum verdict_of_rule prefix_lost(const struct evidence *e, struct rule_re
     const struct knob *knob = &e->setup.knobs.knob[KNOB_PREFIX_CACHE];
     bool is_off = !e->setup.has_prefix_cache || (knob->available && knob->value == 0);
     double half = 0.5 * (found + ideal);
-    struct range factor = ttft_factor(e, (1 - ideal) / (1 - found), (1 - (is_off ? 0.9 * ideal : half)) / (1 - found));
+    struct range factor =
+        rule_ttft_factor(e, (1 - ideal) / (1 - found), (1 - (is_off ? 0.9 * ideal : half)) / (1 - found));
     rule_effect(f, "ttft_p50_s", e->ttft.p50.mean, factor, NAN,
                 "prompt work x (1 - hits then) / (1 - hits now): at best all ideal hits, at worst %s of them and no "
                 "less waiting",
@@ -239,7 +229,7 @@ static enum verdict_of_rule prefix_lost(const struct evidence *e, struct rule_re
             free_memory(f, e, bytes);
         else {
             narrow_format(f, e);
-            if (!(rule_kv_ratio(e, e->setup.is_gpu ? "fp8" : "int8") < 1)) return RULE_UNKNOWN;
+            if (!(rule_kv_ratio(e, narrow_kv(e)) < 1)) return RULE_UNKNOWN;
         }
     }
     RULE_SAY(f->success, "prompt tokens computed a request fall, TTFT p50 within the range");
@@ -249,7 +239,7 @@ static enum verdict_of_rule prefix_lost(const struct evidence *e, struct rule_re
 static enum verdict_of_rule prefix_churns(const struct evidence *e, struct rule_result *r, double found) {
     const struct cache_figures *cache = &e->cache;
     double prompt = e->load.prompt_tokens_mean, block = e->setup.block_tokens;
-    struct finding *f = rule_finds(r, BOTTLENECK_COMPUTE, TIME_PROMPT, busy_share_of(e, TIME_PROMPT));
+    struct finding *f = rule_finds(r, BOTTLENECK_COMPUTE, TIME_PROMPT, rule_busy_share(e, TIME_PROMPT));
     RULE_SAY(f->diagnosis,
              "%s of the prompts begin like an earlier one and part from it at about token %s: something "
              "that changes, such as the time, stands at the start.",
@@ -260,7 +250,7 @@ static enum verdict_of_rule prefix_churns(const struct evidence *e, struct rule_
     RULE_SAY(f->action, "Nothing to set here: the clients should move what changes (time, user, session) behind what "
                         "stays the same.");
     double ideal = fmax(found, fmin(1, cache->early_divergence_share) * fmax(0, 1 - block / prompt));
-    rule_effect(f, "ttft_p50_s", e->ttft.p50.mean, ttft_factor(e, fmax(0.02, (1 - ideal) / (1 - found)), 1), NAN,
+    rule_effect(f, "ttft_p50_s", e->ttft.p50.mean, rule_ttft_factor(e, fmax(0.02, (1 - ideal) / (1 - found)), 1), NAN,
                 "prompt work x (1 - hits then) / (1 - hits now), if all but a block of these prompts were shared; at "
                 "worst nothing behind the change is");
     rule_input(f, "prefix_hits", "share", found, FIGURE_MEASURED);
@@ -278,8 +268,8 @@ enum verdict_of_rule rule_prefix_misses(const struct evidence *e, struct rule_re
     if (!RULE_KNOWN(cache->queries, cache->hits, cache->ideal_hits, e->ttft.p50.mean) || cache->queries <= 0 ||
         e->ttft.p50.mean <= 0)
         return RULE_UNKNOWN;
-    double found = fmin(share_of(cache->hits, cache->queries), 0.99);
-    double ideal = fmin(share_of(cache->ideal_hits, cache->queries), 0.99);
+    double found = fmin(rule_share_of(cache->hits, cache->queries), 0.99);
+    double ideal = fmin(rule_share_of(cache->ideal_hits, cache->queries), 0.99);
     if (RULE_KNOWN(cache->evicted_tokens, cache->free_memory_bytes, rule_kv_bytes(e)) &&
         rule_above(r, ideal - found, threshold_hit_gap))
         return prefix_lost(e, r, found, ideal);
@@ -296,7 +286,7 @@ enum verdict_of_rule rule_prefix_useless(const struct evidence *e, struct rule_r
     if (!e->setup.has_prefix_cache || !RULE_KNOWN(cache->queries, cache->ideal_hits, e->host.gap_share) ||
         cache->queries <= 0 || e->load.n_arrived < threshold_useless_requests || e->host.gap_share >= 1)
         return RULE_UNKNOWN;
-    double ideal = share_of(cache->ideal_hits, cache->queries), gap = e->host.gap_share;
+    double ideal = rule_share_of(cache->ideal_hits, cache->queries), gap = e->host.gap_share;
     if (!rule_below(r, ideal, threshold_useless_hits))
         return rule_healthy(r, "%s of the prompts' tokens could be found (useless below %s)", words_percent(ideal).text,
                             words_percent(threshold_useless_hits).text);
@@ -322,10 +312,6 @@ enum verdict_of_rule rule_prefix_useless(const struct evidence *e, struct rule_r
 }
 
 // ------------------------------------------------------------------------------------------------ R12: KV format
-
-static const char *narrow_kv(const struct evidence *e) {
-    return e->setup.is_gpu ? "fp8" : "int8";
-}
 
 enum verdict_of_rule rule_kv_format(const struct evidence *e, struct rule_result *r) {
     double kv = e->efficiency.kv_share, ratio = rule_kv_ratio(e, narrow_kv(e));
