@@ -123,7 +123,7 @@ static const struct finding *finding_with(const struct diagnosis *d, const char 
 
 // How sure: from the length of the window, the model's error, and how far the number is from its threshold.
 static const char *confidence_of(const struct evidence *e, double value, double threshold) {
-    double margin = fabs(value - threshold) / threshold;
+    double margin = fabs(value - threshold) / fmax(threshold, 1e-3);
     bool is_long = e->window_s >= threshold_window_sure_s && e->n_steps >= threshold_steps_sure;
     bool is_modelled = e->model && e->model->error_median < 0.1;
     if (is_long && e->steady && is_modelled && margin >= 0.1) return "high";
@@ -143,49 +143,37 @@ static void why_not(struct diagnosis *out, enum bottleneck bottleneck, const cha
     if (out->why_not[out->n_why_not][0]) out->n_why_not++;
 }
 
-// Of the phase that takes more of the time.
-static double phase_mbu(const struct evidence *e) {
-    return e->efficiency.decode_time_share < 0.5 ? e->efficiency.mbu_prompt : e->efficiency.mbu_decode;
-}
-static double phase_mfu(const struct evidence *e) {
-    return e->efficiency.decode_time_share < 0.5 ? e->efficiency.mfu_prompt : e->efficiency.mfu_decode;
-}
-static const char *phase_name(const struct evidence *e) {
-    return e->efficiency.decode_time_share < 0.5 ? "computing prompts" : "decoding";
+// What is no share of anything is not known.
+static double share(double value) {
+    return value >= 0 && isfinite(value) ? fmin(value, 1) : NAN;
 }
 
+// Of the phase that takes more of the time.
+static bool computes_prompts(const struct evidence *e) {
+    return e->efficiency.decode_time_share < 0.5;
+}
+static double phase_mbu(const struct evidence *e) {
+    return share(computes_prompts(e) ? e->efficiency.mbu_prompt : e->efficiency.mbu_decode);
+}
+static double phase_mfu(const struct evidence *e) {
+    return share(computes_prompts(e) ? e->efficiency.mfu_prompt : e->efficiency.mfu_decode);
+}
+static const char *phase_name(const struct evidence *e) {
+    return computes_prompts(e) ? "computing prompts" : "decoding";
+}
+
+// Of the time of compute threads: ready to run, and no core. 0 where it is not known.
 static double machine_trouble(const struct evidence *e) {
-    const struct machine_figures *m = &e->machine;
-    double worst = 0;
-    if (m->throttled_share > worst) worst = m->throttled_share;
-    if (m->wait_share > worst) worst = m->wait_share;
-    return worst;
+    return fmax(0, fmax(share(e->machine.throttled_share), share(e->machine.wait_share)));
 }
 
 static double recompute_share(const struct evidence *e) {
-    double share = e->cache.recomputed_tokens / e->cache.useful_tokens;
-    return isfinite(share) && share > 0 ? share : 0;
+    return rule_share_of(e->cache.recomputed_tokens, e->cache.useful_tokens);
 }
 
-static struct verdict locate(const struct diagnosis *d, const struct evidence *e) {
-    if (finding_with(d, "R26") || finding_with(d, "R45"))
-        return (struct verdict){BOTTLENECK_MEASUREMENT, e->ledger.sum, 1};
-    if (e->load.idle_share >= threshold_idle_share)
-        return (struct verdict){BOTTLENECK_INPUT, e->load.idle_share, threshold_idle_share};
-    if (finding_with(d, "R24"))
-        return (struct verdict){BOTTLENECK_CAPACITY, e->load.queue_share, threshold_queue_share};
-    if (machine_trouble(e) > threshold_throttle_share)
-        return (struct verdict){BOTTLENECK_MACHINE, machine_trouble(e), threshold_throttle_share};
-    if (e->machine.thermal_share > threshold_throttle_share)
-        return (struct verdict){BOTTLENECK_POWER, e->machine.thermal_share, threshold_throttle_share};
-    if (e->host.gap_share > threshold_gap_share)
-        return (struct verdict){BOTTLENECK_HOST, e->host.gap_share, threshold_gap_share};
-    if (recompute_share(e) > threshold_recompute_share)
-        return (struct verdict){BOTTLENECK_KV, recompute_share(e), threshold_recompute_share};
-    if (e->cache.occupancy > threshold_kv_occupancy && rule_somebody_waits(e))
-        return (struct verdict){BOTTLENECK_KV, e->cache.occupancy, threshold_kv_occupancy};
+static struct verdict locate_in_steps(const struct evidence *e) {
     double mbu = phase_mbu(e), mfu = phase_mfu(e);
-    if (!isfinite(mbu) || !isfinite(mfu)) return (struct verdict){BOTTLENECK_UNKNOWN, 0, 1};
+    if (isnan(mbu) || isnan(mfu)) return (struct verdict){BOTTLENECK_UNKNOWN, 0, 1};
     if (mbu >= threshold_bandwidth_share && mbu >= mfu)
         return (struct verdict){BOTTLENECK_BANDWIDTH, mbu, threshold_bandwidth_share};
     if (mfu >= threshold_compute_share) return (struct verdict){BOTTLENECK_COMPUTE, mfu, threshold_compute_share};
@@ -196,46 +184,62 @@ static struct verdict locate(const struct diagnosis *d, const struct evidence *e
                       : (struct verdict){BOTTLENECK_COMPUTE, mfu, mfu};
 }
 
+static struct verdict locate(const struct diagnosis *d, const struct evidence *e) {
+    const struct verdict troubles[] = {
+        {BOTTLENECK_INPUT, share(e->load.idle_share), threshold_idle_share},
+        {BOTTLENECK_CAPACITY, finding_with(d, "R24") ? share(e->load.queue_share) : NAN, 0},
+        {BOTTLENECK_MACHINE, machine_trouble(e), threshold_throttle_share},
+        {BOTTLENECK_POWER, share(e->machine.thermal_share), threshold_throttle_share},
+        {BOTTLENECK_HOST, share(e->host.gap_share), threshold_gap_share},
+        {BOTTLENECK_KV, recompute_share(e), threshold_recompute_share},
+        {BOTTLENECK_KV, rule_somebody_waits(e) ? share(e->cache.occupancy) : NAN, threshold_kv_occupancy},
+    };
+    if (finding_with(d, "R26") || finding_with(d, "R45")) return (struct verdict){BOTTLENECK_MEASUREMENT, 0, 1};
+    for (size_t i = 0; i < sizeof troubles / sizeof *troubles; i++)
+        if (troubles[i].value >= troubles[i].threshold) return troubles[i];
+    return locate_in_steps(e);
+}
+
 static void say_headline(struct diagnosis *out, const struct evidence *e, double value) {
-    const char *share = words_percent(value).text;
     struct words words = words_percent(value);
-    share = words.text;
+    const char *percent = words.text;
     char *text = out->headline;
     size_t size = sizeof out->headline;
     switch (out->bottleneck) {
     case BOTTLENECK_INPUT:
-        rule_say(text, size, "Too few requests: the server is idle %s of the time", share);
+        rule_say(text, size, "Too few requests: the server is idle %s of the time", percent);
         break;
     case BOTTLENECK_CAPACITY:
-        rule_say(text, size, "More load than this server bears: somebody waits %s of the time", share);
+        rule_say(text, size, "More load than this server bears: somebody waits %s of the time", percent);
         break;
     case BOTTLENECK_HOST:
-        rule_say(text, size, "The device waits for the host between steps: %s of busy time", share);
+        rule_say(text, size, "The device waits for the host between steps: %s of busy time", percent);
         break;
     case BOTTLENECK_POWER:
-        rule_say(text, size, "Heat or a power limit slows the processor %s of the time", share);
+        rule_say(text, size, "Heat or a power limit slows the processor %s of the time", percent);
         break;
     case BOTTLENECK_MACHINE:
         rule_say(text, size, "The machine withholds its cores: compute threads are ready but do not run %s of the time",
-                 share);
+                 percent);
         break;
     case BOTTLENECK_KV:
         if (value == e->cache.occupancy)
-            rule_say(text, size, "The KV cache is full (%s) while requests wait", share);
+            rule_say(text, size, "The KV cache is full (%s) while requests wait", percent);
         else
-            rule_say(text, size, "The KV cache is too small: %s of the tokens are computed twice", share);
+            rule_say(text, size, "The KV cache is too small: %s of the tokens are computed twice", percent);
         break;
     case BOTTLENECK_BANDWIDTH:
         rule_say(text, size, "Memory bandwidth limits this server: %s reads at %s of the measured peak", phase_name(e),
-                 share);
+                 percent);
         break;
     case BOTTLENECK_COMPUTE:
-        rule_say(text, size, "Arithmetic limits this server: %s reaches %s of the measured peak", phase_name(e), share);
+        rule_say(text, size, "Arithmetic limits this server: %s reaches %s of the measured peak", phase_name(e),
+                 percent);
         break;
     case BOTTLENECK_LATENCY:
         rule_say(text, size,
                  "Small operations limit this server: %s uses at most %s of memory bandwidth and of arithmetic",
-                 phase_name(e), share);
+                 phase_name(e), percent);
         break;
     default:
         rule_say(text, size, "%s", "The peaks of this machine are not measured yet");

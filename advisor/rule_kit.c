@@ -24,7 +24,7 @@ bool rule_below(const struct rule_result *result, double value, double threshold
 
 static void say(char *text, size_t size, const char *format, va_list args) {
     int n = vsnprintf(text, size, format, args);
-    if (n < 0 || (size_t)n >= size) text[0] = 0;
+    if (n < 0 || (size_t)n >= size || strstr(text, words_number(NAN).text)) text[0] = 0;
 }
 
 void rule_say(char *text, size_t size, const char *format, ...) {

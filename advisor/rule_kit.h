@@ -27,7 +27,8 @@ enum verdict_of_rule rule_wont_help(struct rule_result *result, struct range fac
 // share: of wall time that it is about. Everything else is empty.
 struct finding *rule_finds(struct rule_result *result, enum bottleneck bottleneck, enum time_line line, double share);
 
-// Text that does not fit leaves the buffer empty, so that nobody reads half a sentence.
+// Text that does not fit, or holds an unknown number, leaves the buffer empty: nobody reads half a sentence, and a
+// finding without its sentences is not shown.
 void rule_say(char *text, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 #define RULE_SAY(field, ...) rule_say(field, sizeof(field), __VA_ARGS__)
 void rule_risk(struct finding *finding, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -17,6 +17,7 @@ struct pace {
     double draft_s;       // of one draft of one sequence
     double sequences;     // in a step
     struct range without; // speed now over that without drafts
+    double model_without; // the same in the middle of the model\'s range
     double drafts_best;   // 0: none
     struct range factor;  // speed with that many over that now
 };
@@ -48,6 +49,7 @@ static bool look_at_pace(const struct evidence *e, struct pace *out) {
             out->factor = factor;
         }
     }
+    out->model_without = 0.5 * (out->without.low + out->without.high);
     return best > 0 && out->without.low > 0;
 }
 
@@ -73,6 +75,9 @@ static enum verdict_of_rule fewer_drafts(const struct evidence *e, struct rule_r
     rule_fact(f, "draft_rows", "share", fmin(1, fmax(0, RULE_KNOWN(s->draft_row_share) ? s->draft_row_share : 0)),
               FIGURE_MEASURED);
     struct range factor = pace->factor;
+    // A model that would have drafts where the measurement says that they cost is not to be followed.
+    bool disagrees = RULE_KNOWN(s->gain) && pace->model_without >= 1;
+    if (disagrees) pace->drafts_best = 0;
     if (pace->drafts_best < 1) factor = (struct range){1 / pace->without.high, 1 / pace->without.low};
     if (pace->drafts_best < 1)
         RULE_SAY(f->action, "Do not speculate under this load.");

@@ -27,7 +27,7 @@ static struct setup setup(void) {
     struct setup s = {
         .model = "example",
         .device = "cpu, 4 threads",
-        .weights = "auto",
+        .weights = "int4",
         .kv_format = "bf16",
         .build = "test",
         .url = "http://127.0.0.1:8080",
@@ -36,7 +36,7 @@ static struct setup setup(void) {
         .weight_bytes = 1e9,
         .layer_bytes = 0.9e9,
         .head_bytes = 0.1e9,
-        .bits_per_weight = 16,
+        .bits_per_weight = 4.5,
         .kv_bytes_per_token = 100e3,
         .flops_per_token = 0.9e9,
         .attention_flops_per_key = 1e5,
