@@ -106,8 +106,8 @@ enum verdict_of_rule rule_batch_too_small(const struct evidence *e, struct rule_
     rule_input(f, "decode_step_then_low", "s", seconds.low, FIGURE_MODELLED);
     rule_input(f, "decode_step_then_high", "s", seconds.high, FIGURE_MODELLED);
     rule_input(f, "decode_time_share", "share", fmin(1, now->decode_time_share), FIGURE_MEASURED);
-    rule_risk(f, "A token takes longer: a step goes from %s to %s.", words_seconds(now->decode_s_mean).text,
-              words_times(seconds).text);
+    rule_risk(f, "A token takes longer: a step takes %s instead of %s.", words_times(seconds).text,
+              words_seconds(now->decode_s_mean).text);
     rule_set_knob(f, e, KNOB_SEQUENCES, (int64_t)best);
     RULE_SAY(f->success, "output tokens/s at least %s of now, and ITL p99 within its limit",
              words_factor(f->effect.factor.low).text);

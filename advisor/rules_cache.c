@@ -213,9 +213,9 @@ static enum verdict_of_rule prefix_lost(const struct evidence *e, struct rule_re
     struct range factor =
         rule_ttft_factor(e, (1 - ideal) / (1 - found), (1 - (is_off ? 0.9 * ideal : half)) / (1 - found));
     rule_effect(f, "ttft_p50_s", e->ttft.p50.mean, factor, NAN,
-                "prompt work x (1 - hits then) / (1 - hits now): at best all ideal hits, at worst %s of them and no "
+                "prompt work x (1 - hits then) / (1 - hits now): at best all ideal hits, at worst %s and no "
                 "less waiting",
-                is_off ? "nine tenths" : "half of those missed");
+                is_off ? "nine tenths of them" : "half of those missed");
     rule_input(f, "prefix_hits", "share", found, FIGURE_MEASURED);
     rule_input(f, "prefix_hits_ideal", "share", ideal, FIGURE_MEASURED);
     rule_input(f, "ttft_p50", "s", e->ttft.p50.mean, FIGURE_MEASURED);
