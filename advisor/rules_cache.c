@@ -105,11 +105,14 @@ enum verdict_of_rule rule_kv_exhausted(const struct evidence *e, struct rule_res
     struct decode_point at = rule_decode_now(e);
     at.rows *= fmax(1, fmin(fmin(room, threshold_extrapolation), wanted / e->load.running_mean));
     struct range gain = rule_decode_gain(e, &at);
-    rule_effect(f, "output_tokens_per_s", e->load.output_rate,
-                (struct range){without, without * (gain.high > 1 ? gain.high : 1)},
-                isfinite(gain.high) ? without * fmax(1, rule_decode_gain_cap(e, &at)) : NAN,
-                "at least the time of recomputing goes; at best %s rows decode at once, by the fitted step model",
-                words_number(at.rows).text);
+    if (gain.high > 1)
+        rule_effect(f, "output_tokens_per_s", e->load.output_rate, (struct range){without, without * gain.high},
+                    without * fmax(1, rule_decode_gain_cap(e, &at)),
+                    "at least the time of recomputing goes; at best %s rows decode at once, by the fitted step model",
+                    words_number(at.rows).text);
+    else
+        rule_effect(f, "output_tokens_per_s", e->load.output_rate, (struct range){1, without}, without,
+                    "1 / (1 - share of recomputing) at best; what more rows would bring is not known");
     rule_input(f, "recompute_share_of_busy", "share", lost, FIGURE_MEASURED);
     rule_input(f, "room_factor", "", room, FIGURE_MODELLED);
     RULE_SAY(f->success, "output tokens/s higher by 2 %% or more, recomputed tokens below 0.2 %%");

@@ -486,7 +486,7 @@ static const struct rule_case cases[] = {
     {"tiny cache", "R4", kv_short, RULE_FIRES, "--kv-gib 0.421875", 1 / 0.9,
      1 / 0.9 / (0.2 + 0.8 * (128.16 + 27) / 28.16 / 16.875)},
     {"tiny cache, no memory", "R4", kv_short_without_memory, RULE_FIRES, "--kv-format int8", 0, 0},
-    {"tiny cache of int8, no memory", "R4", kv_short_in_int8, RULE_FIRES, "--sequences 10", 1 / 0.9, 1 / 0.9},
+    {"tiny cache of int8, no memory", "R4", kv_short_in_int8, RULE_FIRES, "--sequences 10", 1, 1 / 0.9},
     {"1 % recomputed", "R4", kv_hardly_short, RULE_HEALTHY, NULL, 0, 0},
     {"a fifth of the slots empty", "R6", wasteful_blocks, RULE_FIRES, "--kv-gib 7.5", 1, 1.25},
     {"a fifth of the slots empty, nobody minds", "R6", wasteful_blocks_in_empty_cache, RULE_WONT_HELP, NULL, 0, 0},
