@@ -27,7 +27,7 @@ static struct setup setup(void) {
     struct setup s = {
         .model = "example",
         .device = "cpu, 4 threads",
-        .weights = "int4",
+        .weights = "auto",
         .kv_format = "bf16",
         .build = "test",
         .url = "http://127.0.0.1:8080",

@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "tests/advisor/example_evidence.h"
 #include "tests/advisor/plain_step_model.h"
+#include "tests/advisor/rule_cases.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -186,7 +187,8 @@ static void findings_of_any_evidence_keep_their_contract(void **state) {
     struct rule_memory memory = {0};
     for (int trial = 0; trial < TRIALS; trial++) {
         struct evidence e = example_evidence();
-        shake_plausibly(&e, &dice, 0.5);
+        rule_cases[trial % n_rule_cases].change(&e);
+        shake_plausibly(&e, &dice, 0.5 * uniform(&dice));
         shake_absurdly(&e, &dice);
         shake_counts(&e, &dice);
         shake_choices(&e, &dice);
@@ -203,6 +205,7 @@ static void rules_are_sound_by_themselves(void **state) {
     static int n_fired[FINDINGS_MAX];
     for (int trial = 0; trial < TRIALS; trial++) {
         struct evidence e = example_evidence();
+        rule_cases[trial % n_rule_cases].change(&e);
         shake_plausibly(&e, &dice, 0.3 * uniform(&dice));
         shake_choices(&e, &dice);
         shake_troubles(&e, &dice);
