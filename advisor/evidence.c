@@ -152,12 +152,11 @@ static double alone_s(const struct view *v, double n_prompt) {
     return seconds;
 }
 
-// Whether a longer prompt was computed while this one waited.
-static bool waits_behind_longer(const struct request_trace *all, size_t n, const struct request_trace *short_one,
-                                double longer_than) {
+// Whether a prompt of more than twice its length was computed while this one waited.
+static bool waits_behind_longer(const struct request_trace *all, size_t n, const struct request_trace *short_one) {
     for (size_t i = 0; i < n; i++) {
         const struct request_trace *other = &all[i];
-        if (other->n_prompt > longer_than && other->scheduled_ns > 0 &&
+        if (other->n_prompt / 2 > short_one->n_prompt && other->scheduled_ns > 0 &&
             other->scheduled_ns < short_one->first_token_ns && other->first_token_ns > short_one->arrived_ns)
             return true;
     }
@@ -170,11 +169,11 @@ static void find_short_prompts(const struct view *v, const struct request_trace 
     size_t n_short = 0, n_behind = 0, n_looked = 0;
     for (size_t i = 0; i < n; i++) {
         const struct request_trace *t = &traces[i];
-        if (t->failed || t->first_token_ns < t->arrived_ns || t->n_prompt >= median) continue;
+        if (t->failed || t->first_token_ns < t->arrived_ns || t->n_prompt > median) continue;
         ttft[n_short++] = (double)(t->first_token_ns - t->arrived_ns) * 1e-9;
         if (i >= REQUESTS_IN_PAIRS) continue;
         n_looked++;
-        n_behind += waits_behind_longer(traces, n < REQUESTS_IN_PAIRS ? n : REQUESTS_IN_PAIRS, t, median);
+        n_behind += waits_behind_longer(traces, n < REQUESTS_IN_PAIRS ? n : REQUESTS_IN_PAIRS, t);
     }
     p->ttft_short_p99 = n_short >= 100 ? statistics_quantile(ttft, n_short, 0.99) : NAN;
     p->ttft_short_alone = alone_s(v, median);

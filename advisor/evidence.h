@@ -68,8 +68,8 @@ struct prompt_figures {
     double gaps_long_share;             // of gaps between tokens: longer than twice the median
     double gaps_long_with_prompt;       // of these, in steps with prompt rows
     double attention_share;             // of the FLOPs of prompts
-    double ttft_short_p99, ttft_short_alone; // of prompts below the median: as it was, and computed for an empty server
-    double long_ahead_share;                 // of the short prompts that waited while a longer one was computed
+    double ttft_short_p99, ttft_short_alone; // of prompts up to the median: as it was, and computed for an empty server
+    double long_ahead_share;                 // of these: waited while one more than twice as long was computed
 };
 
 struct cache_figures {
