@@ -94,14 +94,15 @@ static void groups_are_found(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char path[64] = "";
-        assert_int_equal(machine_text_group(cases[i].text, cases[i].controller, path, sizeof path), cases[i].want != NULL);
+        const bool found = machine_text_group(cases[i].text, cases[i].controller, path, sizeof path);
+        assert_int_equal(found, cases[i].want != NULL);
         if (cases[i].want) assert_string_equal(path, cases[i].want);
     }
     char path[8];
     assert_false(machine_text_group("0::/longer-than-that\n", "", path, sizeof path));
 }
 
-// Bytes changed at random crash nothing (the sanitizers watch) and never become infinite counts.
+// Bytes changed at random crash nothing (the sanitizers watch) and never become infinite.
 static void garbage_is_survived(void **state) {
     (void)state;
     const char *texts[] = {status, stat_v2, process, processors, "0-3,8,10-11\n", "2:cpuacct,cpu:/a/b\n0::/c\n"};
