@@ -112,9 +112,9 @@ class Browser:
 
     def press(self, key, shift=False):
         codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39}
-        for kind in ("rawKeyDown", "keyUp"):
+        for kind in ("keyDown" if key == "Enter" else "rawKeyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key],
-                      modifiers=8 if shift else 0, **({"text": "\r"} if key == "Enter" and kind == "rawKeyDown" else {}))
+                      modifiers=8 if shift else 0, **({"text": "\r"} if kind == "keyDown" else {}))
 
     def type(self, text):
         self.call("Input.insertText", text=text)
