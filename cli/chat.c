@@ -1,11 +1,11 @@
 // optima chat: a conversation in the terminal, with a running server or with a model served by this process.
 #include "cli/commands.h"
 
-#include "base/file_map.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/option.h"
+#include "cli/api_key.h"
 #include "cli/command_line.h"
 #include "bench/http_call.h"
 #include "cli/serving.h"
@@ -189,17 +189,6 @@ static int converse(struct chat *chat) {
     return n_failed;
 }
 
-static int read_key(struct chat *chat, const char *path, struct err *err) {
-    struct file_map map;
-    int rc = file_map_open(&map, path, err);
-    if (rc) return rc;
-    size_t n = 0;
-    while (n < map.n_bytes && (unsigned char)map.data[n] > ' ') n++;
-    chat->api_key = mem_copy_string(map.data, n);
-    file_map_close(&map);
-    return n ? 0 : err_set(err, ERR_INVALID, "%s: the first line holds no key", path);
-}
-
 struct own_server {
     struct serving serving;
     struct chat *chat;
@@ -271,7 +260,7 @@ int chat_main(int argc, char **argv) {
     bool own_model = path || options.random_weights;
     if (!rc && own_model && options.url) rc = err_set(&err, ERR_INVALID, "give a model or --url, not both");
     if (!rc) rc = url_parse(&chat.url, options.url ? options.url : "http://127.0.0.1:8080", &err);
-    if (!rc && options.key_path) rc = read_key(&chat, options.key_path, &err);
+    if (!rc && options.key_path) rc = api_key_read(&chat.api_key, options.key_path, &err);
     if (!rc) {
         log_level_set(LOG_LEVEL_WARNING);
         signal(SIGPIPE, SIG_IGN);

@@ -4,6 +4,7 @@
 int serve_main(int argc, char **argv);
 int chat_main(int argc, char **argv);
 int inspect_main(int argc, char **argv);
+int advise_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
 int bench_model_main(int argc, char **argv);
 int eval_main(int argc, char **argv);

@@ -12,6 +12,7 @@ static const struct command {
     {"serve", serve_main, "serve a model over an OpenAI-compatible HTTP API"},
     {"chat", chat_main, "talk to a model in the terminal"},
     {"inspect", inspect_main, "show a model's architecture, tensors and memory plan, or this machine's peaks"},
+    {"advise", advise_main, "tell what limits a running server, what to change, and how to prove it"},
     {"bench", bench_main, "load any OpenAI-compatible server and measure it"},
     {"bench-model", bench_model_main, "measure how fast a model reads and writes on a device, beside its limits"},
     {"eval", eval_main, "measure how well a model predicts a text, and how far it is from another"},

@@ -1,0 +1,32 @@
+// What the parts of `optima advise` share.
+#pragma once
+
+#include "base/err.h"
+#include "base/str.h"
+#include "base/url.h"
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct advise_options {
+    const char *api_key, *api_key_path;
+    int64_t window_s;
+    double watch_s; // 0: once
+    bool json;
+};
+
+struct advise {
+    struct advise_options options;
+    struct url url;
+    char *api_key; // or NULL
+};
+
+// One request to the server's advisor; body: JSON, or NULL for a GET. An answer that is not 200 is an error with the
+// server's reason. *answer grows by what came.
+int advise_ask(const struct advise *advise, const char *path, const char *body, struct str *answer, struct err *err)
+    __attribute__((warn_unused_result));
+
+// Markdown on standard output: wrapped and styled on a terminal, else as it is.
+void advise_print(const char *markdown);
+
+extern const volatile int *const advise_stop; // set by SIGINT
