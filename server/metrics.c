@@ -1,5 +1,7 @@
 #include "server/metrics.h"
 
+#include "server/metrics_page.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -111,30 +113,11 @@ void metrics_observe_choice(struct metrics *metrics, const struct choice_record 
     metrics_observe(metrics, HISTOGRAM_PARAMS_N, r->n_choices);
 }
 
-// The labels that every sample of one page shares, and where it goes.
-struct printer {
-    struct str *out;
-    struct str labels; // model_name="...",engine="0"
-};
-
-static void print_head(struct printer *p, const char *name, const char *kind, const char *help) {
-    str_printf(p->out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind);
-}
-
-static void print_sample(struct printer *p, const char *name, const char *more_labels, double value) {
-    str_printf(p->out, "%s{%s%s%s} %.17g\n", name, str_text(&p->labels), *more_labels ? "," : "", more_labels, value);
-}
-
-static void print_value(struct printer *p, const char *name, const char *kind, const char *help, double value) {
-    print_head(p, name, kind, help);
-    print_sample(p, name, "", value);
-}
-
-static void print_histogram(struct printer *p, const struct histogram *histogram) {
+static void print_histogram(struct metrics_page *p, const struct histogram *histogram) {
     char name[96];
     uint64_t total = 0;
     snprintf(name, sizeof name, "vllm:%s", histogram->name);
-    print_head(p, name, "histogram", histogram->help);
+    metrics_page_head(p, name, "histogram", histogram->help);
     for (int i = 0; i <= histogram->n_bounds; i++) {
         total += histogram->counts[i];
         str_printf(p->out, "%s_bucket{%s,le=\"", name, str_text(&p->labels));
@@ -148,7 +131,7 @@ static void print_histogram(struct printer *p, const struct histogram *histogram
     str_printf(p->out, "%s_count{%s} %llu\n", name, str_text(&p->labels), (unsigned long long)total);
 }
 
-static void print_iterations(struct printer *p, const struct step_loop_stats *stats) {
+static void print_iterations(struct metrics_page *p, const struct step_loop_stats *stats) {
     struct histogram histogram = {.name = "iteration_tokens_total",
                                   .help = "Number of tokens per engine step.",
                                   .sum = (double)stats->iteration_rows_sum};
@@ -158,39 +141,40 @@ static void print_iterations(struct printer *p, const struct step_loop_stats *st
 }
 
 // vLLM's counters, and what they come to.
-static void print_speculation(struct printer *p, const struct step_loop_stats *s) {
-    print_value(p, "vllm:spec_decode_num_drafts_total", "counter", "Times that a sequence had drafts in a step.",
-                (double)s->n_drafts);
-    print_value(p, "vllm:spec_decode_num_draft_tokens_total", "counter", "Draft tokens.", (double)s->n_draft_tokens);
-    print_value(p, "vllm:spec_decode_num_accepted_tokens_total", "counter", "Draft tokens that were accepted.",
-                (double)s->n_draft_tokens_accepted);
+static void print_speculation(struct metrics_page *p, const struct step_loop_stats *s) {
+    metrics_page_value(p, "vllm:spec_decode_num_drafts_total", "counter", "Times that a sequence had drafts in a step.",
+                       (double)s->n_drafts);
+    metrics_page_value(p, "vllm:spec_decode_num_draft_tokens_total", "counter", "Draft tokens.",
+                       (double)s->n_draft_tokens);
+    metrics_page_value(p, "vllm:spec_decode_num_accepted_tokens_total", "counter", "Draft tokens that were accepted.",
+                       (double)s->n_draft_tokens_accepted);
     const char *name = "vllm:spec_decode_num_accepted_tokens_per_pos_total";
-    print_head(p, name, "counter", "Accepted draft tokens by their position in the draft.");
+    metrics_page_head(p, name, "counter", "Accepted draft tokens by their position in the draft.");
     for (int i = 0; i < s->draft_tokens_max; i++) {
         char label[32];
         snprintf(label, sizeof label, "position=\"%d\"", i);
-        print_sample(p, name, label, (double)s->n_accepted_at[i]);
+        metrics_page_sample(p, name, label, (double)s->n_accepted_at[i]);
     }
-    print_value(
+    metrics_page_value(
         p, "optima_speculation_gain", "gauge",
         "Tokens a second over those without drafts, lately: the tokens of each step over the measured mean time of "
         "such steps and of drafting, against one token a sequence over the mean time of steps without drafts.",
         s->speculation_gain);
 }
 
-static void print_stats(struct printer *p, const struct step_loop_stats *s, int32_t n_deferred) {
+static void print_stats(struct metrics_page *p, const struct step_loop_stats *s, int32_t n_deferred) {
     char config[96];
-    print_value(p, "vllm:num_requests_running", "gauge", "Requests in execution batches.", s->n_running);
-    print_value(p, "vllm:num_requests_waiting", "gauge", "Requests waiting to be processed.",
-                s->n_waiting + n_deferred);
-    print_head(p, "vllm:num_requests_waiting_by_reason", "gauge", "Waiting requests by reason.");
-    print_sample(p, "vllm:num_requests_waiting_by_reason", "reason=\"capacity\"", s->n_waiting);
-    print_sample(p, "vllm:num_requests_waiting_by_reason", "reason=\"deferred\"", n_deferred);
-    print_value(p, "vllm:kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.",
-                s->n_blocks ? (double)s->n_blocks_used / s->n_blocks : 0);
+    metrics_page_value(p, "vllm:num_requests_running", "gauge", "Requests in execution batches.", s->n_running);
+    metrics_page_value(p, "vllm:num_requests_waiting", "gauge", "Requests waiting to be processed.",
+                       s->n_waiting + n_deferred);
+    metrics_page_head(p, "vllm:num_requests_waiting_by_reason", "gauge", "Waiting requests by reason.");
+    metrics_page_sample(p, "vllm:num_requests_waiting_by_reason", "reason=\"capacity\"", s->n_waiting);
+    metrics_page_sample(p, "vllm:num_requests_waiting_by_reason", "reason=\"deferred\"", n_deferred);
+    metrics_page_value(p, "vllm:kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.",
+                       s->n_blocks ? (double)s->n_blocks_used / s->n_blocks : 0);
     snprintf(config, sizeof config, "block_size=\"%d\",num_gpu_blocks=\"%d\"", s->block_tokens, s->n_blocks);
-    print_head(p, "vllm:cache_config_info", "gauge", "Information of the cache's configuration.");
-    print_sample(p, "vllm:cache_config_info", config, 1);
+    metrics_page_head(p, "vllm:cache_config_info", "gauge", "Information of the cache's configuration.");
+    metrics_page_sample(p, "vllm:cache_config_info", config, 1);
     const struct {
         const char *name, *help;
         uint64_t value;
@@ -204,28 +188,28 @@ static void print_stats(struct printer *p, const struct step_loop_stats *s, int3
         {"optima_steps_total", "Steps of the engine.", s->n_steps},
     };
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
-        print_value(p, counters[i].name, "counter", counters[i].help, (double)counters[i].value);
-    print_value(p, "optima_busy_seconds_total", "counter", "Time in which a step was in flight.",
-                (double)s->busy_ns * 1e-9);
+        metrics_page_value(p, counters[i].name, "counter", counters[i].help, (double)counters[i].value);
+    metrics_page_value(p, "optima_busy_seconds_total", "counter", "Time in which a step was in flight.",
+                       (double)s->busy_ns * 1e-9);
     print_iterations(p, s);
     if (s->draft_tokens_max) print_speculation(p, s);
 }
 
-static void print_finished(struct printer *p, const struct metrics *metrics) {
+static void print_finished(struct metrics_page *p, const struct metrics *metrics) {
     static const char *const reasons[] = {
         [FINISH_STOP] = "stop", [FINISH_LENGTH] = "length", [FINISH_ABORT] = "abort", [FINISH_ERROR] = "error"};
-    print_head(p, "vllm:request_success_total", "counter", "Requests that ended, by reason.");
+    metrics_page_head(p, "vllm:request_success_total", "counter", "Requests that ended, by reason.");
     for (int i = FINISH_STOP; i <= FINISH_ERROR; i++) {
         char label[48];
         snprintf(label, sizeof label, "finished_reason=\"%s\"", reasons[i]);
-        print_sample(p, "vllm:request_success_total", label, (double)metrics->n_finished[i]);
+        metrics_page_sample(p, "vllm:request_success_total", label, (double)metrics->n_finished[i]);
     }
-    print_head(p, "vllm:admission_rejections_total", "counter", "Requests refused at admission.");
-    print_sample(p, "vllm:admission_rejections_total", "reason=\"queue_full\"", (double)metrics->n_rejected);
+    metrics_page_head(p, "vllm:admission_rejections_total", "counter", "Requests refused at admission.");
+    metrics_page_sample(p, "vllm:admission_rejections_total", "reason=\"queue_full\"", (double)metrics->n_rejected);
 }
 
-static void print_http(struct printer *p, const struct metrics *metrics) {
-    print_head(p, "http_requests_total", "counter", "HTTP requests by handler, method and status.");
+static void print_http(struct metrics_page *p, const struct metrics *metrics) {
+    metrics_page_head(p, "http_requests_total", "counter", "HTTP requests by handler, method and status.");
     for (int i = 0; i < metrics->n_http; i++) {
         const struct http_counter *counter = &metrics->http[i];
         str_printf(p->out, "http_requests_total{handler=\"%s\",method=\"%s\",status=\"%dxx\"} %llu\n",
@@ -246,7 +230,7 @@ static void append_label_value(struct str *out, const char *value) {
 }
 
 void metrics_print(const struct metrics *metrics, const struct metrics_view *view, struct str *out) {
-    struct printer p = {.out = out};
+    struct metrics_page p = {.out = out};
     str_append_text(&p.labels, "model_name=\"");
     append_label_value(&p.labels, view->model_name);
     str_append_text(&p.labels, "\",engine=\"0\"");
@@ -254,5 +238,6 @@ void metrics_print(const struct metrics *metrics, const struct metrics_view *vie
     print_finished(&p, metrics);
     for (int i = 0; i < N_HISTOGRAMS; i++) print_histogram(&p, &metrics->histograms[i]);
     print_http(&p, metrics);
+    if (view->report) metrics_page_advisor(&p, view->report);
     str_close(&p.labels);
 }

@@ -1,10 +1,14 @@
 // GET /health, /metrics and /version: answered on the loop at once, whatever the load.
 #include "server/server_state.h"
 
+#include "advisor/advisor.h"
 #include "base/clock.h"
+#include "base/mem.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+static const double metrics_window_s = 60;
 static const uint64_t stall_ns = 30ull * 1000 * 1000 * 1000;
 
 // Requests run, but for long no step has ended, although the one that was submitted first has waited as long.
@@ -40,8 +44,12 @@ void status_metrics(struct http_exchange *exchange, void *context) {
         step_loop_stats(server->engine.step_loop, &stats);
         view.stats = &stats;
     }
+    struct report *report = mem_alloc(sizeof *report);
+    if (server->engine.advisor && advisor_report(server->engine.advisor, metrics_window_s, report))
+        view.report = report;
     struct str out = STR_INIT;
     metrics_print(&server->metrics, &view, &out);
+    free(report);
     http_exchange_reply(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", str_text(&out), out.n_bytes);
     str_close(&out);
 }

@@ -1,8 +1,11 @@
 // The metrics page is Prometheus text with vLLM's names, and labels that no client can stretch.
 #include "tests/test.h"
 
+#include "advisor/report.h"
+#include "advisor/step_model.h"
 #include "server/metrics.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static void print(const struct metrics *metrics, const char *model_name, struct str *out) {
@@ -88,10 +91,53 @@ static void labels_stay_bounded_and_escaped(void **state) {
     str_close(&out);
 }
 
+static void the_advisor_shows_what_it_knows_and_nothing_else(void **state) {
+    (void)state;
+    static const char *const lines[] = {
+        "\noptima_mfu_ratio{model_name=\"m\",engine=\"0\",phase=\"all\",of=\"measured\"} 0.25\n",
+        "\noptima_mfu_ratio{model_name=\"m\",engine=\"0\",phase=\"all\",of=\"datasheet\"} 0.125\n",
+        "\noptima_time_share_ratio{model_name=\"m\",engine=\"0\",line=\"decode_weights\"} 0.5\n",
+        "\noptima_cost_per_million_tokens{model_name=\"m\",engine=\"0\",kind=\"output\",basis=\"loaded\"} 2\n",
+        "\noptima_step_model_error_ratio{model_name=\"m\",engine=\"0\",quantile=\"0.5\"} 0.03125\n",
+        "\noptima_bottleneck_info{model_name=\"m\",engine=\"0\",class=\"host\",confidence=\"low\"} 1\n",
+        "\noptima_finding_active{model_name=\"m\",engine=\"0\",id=\"R20\",class=\"host\"} 1\n",
+        "\noptima_predictions_covered_total{model_name=\"m\",engine=\"0\"} 3\n",
+    };
+    static const struct step_model model = {.error_median = 0.03125, .error_p90 = NAN};
+    struct report *report = calloc(1, sizeof *report);
+    struct evidence *e = &report->evidence;
+    for (int i = 0; i < TIME_LINES; i++) e->ledger.share[i] = i == TIME_DECODE_WEIGHTS ? 0.5 : NAN;
+    e->efficiency = (struct efficiency_figures){
+        .mfu = 0.25, .mfu_decode = NAN, .mfu_prompt = NAN, .mbu = NAN, .mbu_decode = NAN, .mbu_prompt = NAN};
+    e->peaks.compute = figure_of(1e12, FIGURE_MEASURED);
+    e->peaks.compute_datasheet = figure_of(2e12, FIGURE_DATASHEET);
+    e->model = &model;
+    struct token_cost none = {figure_unknown(), figure_unknown(), figure_unknown()}, priced = none;
+    priced.loaded = figure_of(2, FIGURE_MODELLED);
+    report->economy = (struct economy){.input = none, .cached_input = none, .output = priced};
+    report->economy.joules_per_input = report->economy.joules_per_output = report->economy.watts = figure_unknown();
+    report->diagnosis.bottleneck = BOTTLENECK_HOST, report->diagnosis.confidence = "low";
+    report->diagnosis.findings[0].id = "R20", report->diagnosis.findings[0].bottleneck = BOTTLENECK_HOST;
+    report->diagnosis.n_findings = 1;
+    report->track.n_covered = 3;
+    struct metrics metrics;
+    struct str out = STR_INIT;
+    metrics_open(&metrics);
+    metrics_print(&metrics, &(struct metrics_view){.model_name = "m", .report = report}, &out);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (!strstr(str_text(&out), lines[i])) fail_msg("no line \"%s\" in\n%s", lines[i] + 1, str_text(&out));
+    static const char *const absent[] = {"nan", "optima_mbu_ratio", "optima_watts", "optima_joules",
+                                         "quantile=\"0.9\""};
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) assert_null(strstr(str_text(&out), absent[i]));
+    str_close(&out);
+    free(report);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(choices_are_counted_where_they_belong),
         cmocka_unit_test(labels_stay_bounded_and_escaped),
+        cmocka_unit_test(the_advisor_shows_what_it_knows_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
