@@ -316,6 +316,14 @@ int engine_collect(struct engine *engine, const struct sample_result **results, 
     return rc;
 }
 
+int engine_threads(const struct engine *engine) {
+    return backend_threads(engine->backend);
+}
+
+void engine_limit_threads(struct engine *engine, int n) {
+    backend_limit_threads(engine->backend, n);
+}
+
 int engine_n_ranks(const struct engine *engine) {
     return comm_n_ranks(engine->comm);
 }

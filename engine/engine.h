@@ -60,6 +60,10 @@ uint64_t engine_submit(struct engine *engine);
 int engine_collect(struct engine *engine, const struct sample_result **results, struct step_record *record,
                    struct err *err) __attribute__((warn_unused_result));
 
+// As backend_threads and backend_limit_threads, between steps.
+int engine_threads(const struct engine *engine);
+void engine_limit_threads(struct engine *engine, int n);
+
 int engine_n_ranks(const struct engine *engine);
 
 // Rank 0, every ENGINE_CHECK_S while no step is in flight: an error says that another rank has gone, and then the

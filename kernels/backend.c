@@ -282,3 +282,12 @@ int backend_collect(struct backend *backend, struct sample_result *results, stru
 const float *backend_logits(struct backend *backend, int32_t logit_row) {
     return backend->driver->logits(backend, logit_row);
 }
+
+int backend_threads(const struct backend *backend) {
+    return backend->n_threads;
+}
+
+void backend_limit_threads(struct backend *backend, int n) {
+    assert(n >= 1);
+    if (backend->driver->limit_threads) backend->driver->limit_threads(backend, n);
+}

@@ -58,10 +58,11 @@ void backend_close(struct backend *backend);
 const char *backend_description(const struct backend *backend);
 // How many steps to keep submitted: 1 where host and device share the cores, 2 where a device works beside the host.
 int backend_steps_in_flight(const struct backend *backend);
+int backend_threads(const struct backend *backend);         // of the host, that compute; 0: a device does
+void backend_limit_threads(struct backend *backend, int n); // from the next step on
 
 // Whether weights are copied when they are loaded. If not, their data must outlive the backend.
 bool backend_holds_weights(const struct backend *backend);
-
 uint64_t backend_memory_available(const struct backend *backend); // free for weights, KV cache and activations
 
 // The form in which a device keeps a weight. AS_IS: as the model has it, or, where a device has no such form, in BF16.
@@ -72,7 +73,6 @@ const char *weight_format_name(enum weight_format format); // "auto", "bf16", ..
 
 // Bytes that a weight takes on the device.
 uint64_t backend_weight_bytes(const struct backend *backend, const struct tensor *tensor, enum weight_format format);
-
 // Hands a weight over; sets tensor->handle. ERR_INVALID: the device does not have this format; ERR_FORMAT: a scale of
 // the matrix is no number; ERR_LIMIT: no memory.
 int backend_weight_load(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err)

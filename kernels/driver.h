@@ -24,6 +24,7 @@ struct backend_driver {
     uint64_t (*memory_available)(const struct backend *backend);
     void (*memory)(const struct backend *backend, struct backend_memory *out);
     void (*measure_peaks)(struct backend *backend, struct backend_peaks *out);
+    void (*limit_threads)(struct backend *backend, int n); // NULL: no threads compute
     uint64_t (*weight_bytes)(const struct tensor *tensor, enum weight_format format);
     int (*weight_load)(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err);
     int (*kv_open)(struct backend *backend, const struct kv_shape *shape, struct err *err); // backend->kv is set behind
@@ -44,6 +45,7 @@ struct backend {
     const struct backend_driver *driver;
     char description[512];
     int steps_in_flight;
+    int n_threads; // that compute
     bool holds_weights;
     struct kv_shape kv; // n_blocks 0: not open
     int n_in_flight;

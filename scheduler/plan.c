@@ -18,6 +18,7 @@ static bool preempt_for(struct scheduler *scheduler, const struct sequence *sequ
     struct sequence *newest = scheduler->running[scheduler->n_running - 1];
     if (newest == sequence) return false;
     newest->was_preempted = true;
+    newest->n_lost = max_i32(newest->n_lost, newest->n_computed);
     scheduler->counters.n_preemptions++;
     scheduler_stop(scheduler, newest, true);
     return true;
@@ -165,6 +166,7 @@ static void add_rows(struct scheduler *scheduler, struct step_input *input, stru
     sequence->n_drawing += n_draws > 0;
     sequence->n_drafting = n_drafts;
     input->n_sequences++;
+    scheduler->counters.n_recomputed_tokens += (uint64_t)max_i32(min_i32(first + n_rows, sequence->n_lost) - first, 0);
     sequence->n_computed += n_rows;
     sequence->n_in_flight++;
     if (!sequence->scheduled_ns) sequence->scheduled_ns = now_ns;
@@ -224,7 +226,7 @@ static int32_t add_chunk(struct scheduler *scheduler, struct step_input *input, 
                          int32_t n_rows_max, uint64_t now_ns) {
     take_over_cached(scheduler, sequence);
     int32_t n_left = sequence_rows_left(sequence);
-    int32_t n_rows = min_i32(min_i32(n_left, scheduler->chunk_max), n_rows_max);
+    int32_t n_rows = min_i32(min_i32(n_left, scheduler->settings.chunk_max), n_rows_max);
     int32_t aligned_end =
         (sequence->n_computed + n_rows) / scheduler->limits.block_tokens * scheduler->limits.block_tokens;
     if (n_rows < n_left && aligned_end > sequence->n_computed) n_rows = aligned_end - sequence->n_computed;
@@ -248,7 +250,8 @@ static void add_chunks(struct scheduler *scheduler, struct step_input *input, ui
             oldest = sequence;
     }
     if (!oldest) return;
-    int32_t n_reserved = min_i32(min_i32(sequence_rows_left(oldest), scheduler->chunk_max), (rows_left + 1) / 2);
+    int32_t n_reserved =
+        min_i32(min_i32(sequence_rows_left(oldest), scheduler->settings.chunk_max), (rows_left + 1) / 2);
     while (n > 0 && rows_left > n_reserved) {
         int32_t best = 0;
         for (int32_t i = 1; i < n; i++)
@@ -271,7 +274,7 @@ bool scheduler_plan(struct scheduler *scheduler, struct step_input *input, uint6
     add_decodes(scheduler, input, now_ns);
     add_chunks(scheduler, input, now_ns);
     if (input->n_rows == 0) return false;
-    step->governed.draft_ns = scheduler->speculation.draft_ns;
+    step->governed.draft_ns = scheduler->counters.draft_ns = scheduler->speculation.draft_ns;
     // Steps run in order: from the next step on, others may read what this one computes.
     for (int32_t i = 0; i < step->n_rows; i++) {
         struct sequence *sequence = step->rows[i].sequence;

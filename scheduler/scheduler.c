@@ -21,12 +21,10 @@ struct scheduler *scheduler_open(const struct scheduler_options *options) {
     struct scheduler *scheduler = mem_alloc_zero(1, sizeof *scheduler);
     size_t n_sequences = (size_t)limits->sequences_max;
     scheduler->limits = *limits;
-    scheduler->chunk_max = options->chunk_max ? options->chunk_max : limits->rows_max;
-    assert(scheduler->chunk_max > 0);
     scheduler->prompt_rows_max = limits->rows_max;
-    scheduler->no_prefix_cache = options->no_prefix_cache;
     block_pool_open(&scheduler->pool, limits->n_blocks);
     prefix_cache_open(&scheduler->cache, limits->n_blocks, limits->block_tokens);
+    prefix_shadow_open(&scheduler->shadow, limits->block_tokens);
     map_open(&scheduler->by_id, 1024, false);
     scheduler->running = mem_alloc_zero(n_sequences, sizeof(struct sequence *));
     scheduler->preempted = mem_alloc_zero(n_sequences, sizeof(struct sequence *));
@@ -34,9 +32,21 @@ struct scheduler *scheduler_open(const struct scheduler_options *options) {
     for (int i = 0; i < STEPS_PLANNED_MAX; i++)
         scheduler->steps[i].rows = mem_alloc_zero(n_sequences, sizeof(struct planned_rows));
     scheduler->refs_expected = mem_alloc_zero((size_t)limits->n_blocks, sizeof(int32_t));
-    speculation_open(&scheduler->speculation, options->proposer, options->draft_tokens, limits->sequences_max);
-    scheduler->n_changes = 1;
+    speculation_open(&scheduler->speculation, options->proposer, limits->sequences_max);
+    scheduler_set(scheduler, &options->settings);
     return scheduler;
+}
+
+void scheduler_set(struct scheduler *scheduler, const struct scheduler_settings *settings) {
+    const struct engine_limits *limits = &scheduler->limits;
+    assert(settings->sequences_max >= 0 && settings->chunk_max >= 0 && settings->admission >= 0);
+    assert(settings->draft_tokens >= -1 && settings->draft_tokens <= DRAFTS_MAX);
+    scheduler->settings = *settings;
+    struct scheduler_settings *now = &scheduler->settings;
+    if (!now->sequences_max || now->sequences_max > limits->sequences_max) now->sequences_max = limits->sequences_max;
+    if (!now->chunk_max) now->chunk_max = limits->rows_max;
+    scheduler->speculation.draft_tokens = now->draft_tokens;
+    scheduler->n_changes++;
 }
 
 void scheduler_close(struct scheduler *scheduler) {
@@ -55,6 +65,7 @@ void scheduler_close(struct scheduler *scheduler) {
     queue_close(&scheduler->queue);
     map_close(&scheduler->by_id);
     prefix_cache_close(&scheduler->cache);
+    prefix_shadow_close(&scheduler->shadow);
     block_pool_close(&scheduler->pool);
     free(scheduler);
 }
@@ -63,7 +74,8 @@ size_t scheduler_bytes(const struct scheduler *scheduler) {
     size_t n_sequences = (size_t)scheduler->limits.sequences_max;
     size_t of_sequence = 3 * sizeof(struct sequence *) + STEPS_PLANNED_MAX * sizeof(struct planned_rows);
     return sizeof *scheduler + block_pool_bytes(&scheduler->pool) + prefix_cache_bytes(&scheduler->cache) +
-           map_bytes(&scheduler->by_id) + scheduler->queue.capacity * sizeof *scheduler->queue.items +
+           prefix_shadow_bytes() + map_bytes(&scheduler->by_id) +
+           scheduler->queue.capacity * sizeof *scheduler->queue.items +
            speculation_bytes(&scheduler->speculation, scheduler->limits.sequences_max) + n_sequences * of_sequence +
            (size_t)scheduler->limits.n_blocks * sizeof *scheduler->refs_expected;
 }
@@ -88,7 +100,10 @@ void scheduler_emit(struct generation_events *events, const struct sequence *seq
 int32_t scheduler_take_block(struct scheduler *scheduler) {
     bool was_cached;
     int32_t block = block_pool_take(&scheduler->pool, &was_cached);
-    if (block >= 0 && was_cached) prefix_cache_remove(&scheduler->cache, block);
+    if (block >= 0 && was_cached) {
+        prefix_cache_remove(&scheduler->cache, block);
+        scheduler->counters.n_prefix_evicted += (uint64_t)scheduler->limits.block_tokens;
+    }
     return block;
 }
 
@@ -154,6 +169,7 @@ static void close_choice(struct scheduler *scheduler, struct request *request) {
 }
 
 static void end_sequence(struct scheduler *scheduler, struct sequence *sequence) {
+    if (sequence->age) prefix_shadow_note(&scheduler->shadow, sequence); // a next turn may begin with its answer
     speculation_end(&scheduler->speculation, sequence);
     sequence->state = SEQUENCE_ENDED;
     scheduler->counters.n_finished++;
@@ -250,8 +266,8 @@ void scheduler_submit(struct scheduler *scheduler, struct request *request, stru
     assert(fresh);
     request->key_index = queue_enter(&scheduler->queue, g->key_id);
     // Without a cache between requests, each has an owner of its own.
-    request->prefix_owner = scheduler->no_prefix_cache ? ++scheduler->last_owner : g->key_id;
-    request->prefix_salt = scheduler->no_prefix_cache ? 0 : g->cache_salt;
+    request->prefix_owner = scheduler->settings.no_prefix_cache ? ++scheduler->last_owner : g->key_id;
+    request->prefix_salt = scheduler->settings.no_prefix_cache ? 0 : g->cache_salt;
     request->previous = NULL;
     request->next = scheduler->requests;
     if (request->next) request->next->previous = request;
@@ -334,6 +350,22 @@ static int32_t match_prefix(const struct scheduler *scheduler, struct sequence *
     return sequence->n_published;
 }
 
+// What a cache without bounds would have found, and whether the prompt parts early from one seen before.
+static void count_ideal(struct scheduler *scheduler, const struct sequence *sequence, int32_t n_cached) {
+    struct scheduler_counters *counters = &scheduler->counters;
+    const int32_t reuse_max = scheduler_reuse_max(sequence), block_tokens = scheduler->limits.block_tokens;
+    int32_t n_seen = prefix_shadow_note(&scheduler->shadow, sequence);
+    counters->n_lookups++;
+    if (n_seen >= block_tokens && n_seen < PREFIX_SHADOW_EARLY && n_seen + block_tokens <= reuse_max) {
+        const double weight =
+            counters->n_early_divergences < 16 ? 1 / (1 + (double)counters->n_early_divergences) : 1.0 / 16;
+        counters->divergence_token += weight * (n_seen - counters->divergence_token);
+        counters->n_early_divergences++;
+    }
+    if (n_seen > reuse_max) n_seen = reuse_max / block_tokens * block_tokens;
+    counters->n_prefix_ideal += (uint64_t)(n_seen > n_cached ? n_seen : n_cached);
+}
+
 static void count_first_admission(struct scheduler *scheduler, struct sequence *sequence) {
     struct request *request = sequence->request;
     struct scheduler_counters *counters = &scheduler->counters;
@@ -345,18 +377,33 @@ static void count_first_admission(struct scheduler *scheduler, struct sequence *
     if (!(request->leader == sequence && request_reports_prompt(request))) {
         counters->n_prefix_queries += n_prompt;
         counters->n_prefix_hits += n_cached;
+        count_ideal(scheduler, sequence, sequence->n_computed);
     }
     queue_charge(&scheduler->queue, request->key_index, (int64_t)(n_prompt - n_cached) * QUEUE_COST_PROMPT);
 }
 
+// Blocks that must stay free for what a sequence may still draw, by the share that the settings say.
+static int64_t blocks_ahead(const struct scheduler *scheduler, const struct sequence *sequence) {
+    const int64_t n_left = sequence->request->generation.max_tokens - sequence->n_generated;
+    return n_left * scheduler->settings.admission / 100 / scheduler->limits.block_tokens;
+}
+
+// Blocks that running sequences and this one will soon need: one each, and what the settings set aside.
+static int64_t blocks_spoken_for(const struct scheduler *scheduler, const struct sequence *sequence) {
+    int64_t n = scheduler->n_running;
+    if (!scheduler->settings.admission || !scheduler->n_running || sequence->was_preempted) return n;
+    for (int32_t i = 0; i < scheduler->n_running; i++) n += blocks_ahead(scheduler, scheduler->running[i]);
+    return n + blocks_ahead(scheduler, sequence);
+}
+
 // Gives a sequence the blocks of all its known tokens, so that computing a prompt never waits for blocks. False: there
-// are too few, counting one more for each running sequence, which will soon need it.
+// are too few, counting those that running sequences will soon need.
 static bool try_give_blocks(struct scheduler *scheduler, struct sequence *sequence) {
     int32_t block_tokens = scheduler->limits.block_tokens;
     int32_t n_needed = (sequence_n_known(sequence) + block_tokens - 1) / block_tokens;
     int32_t n_unused, n_matched = match_prefix(scheduler, sequence, &n_unused);
     int64_t n_taken = (int64_t)n_needed - n_matched + n_unused;
-    if (n_taken + scheduler->n_running > block_pool_n_available(&scheduler->pool)) {
+    if (n_taken + blocks_spoken_for(scheduler, sequence) > block_pool_n_available(&scheduler->pool)) {
         sequence->n_published = 0;
         return false;
     }
@@ -373,7 +420,7 @@ static bool try_give_blocks(struct scheduler *scheduler, struct sequence *sequen
 void scheduler_admit(struct scheduler *scheduler) {
     if (scheduler->n_changes == scheduler->n_changes_refused) return;
     scheduler->blocks_short = false;
-    while (scheduler->n_running + scheduler->n_preempted + scheduler->n_resuming < scheduler->limits.sequences_max ||
+    while (scheduler->n_running + scheduler->n_preempted + scheduler->n_resuming < scheduler->settings.sequences_max ||
            scheduler->n_preempted > 0) {
         // Nobody overtakes a preempted sequence, or the blocks that it waits for would go to others for ever.
         struct sequence *sequence = scheduler->n_preempted ? scheduler->preempted[0] : queue_first(&scheduler->queue);
@@ -407,6 +454,10 @@ void scheduler_counters(const struct scheduler *scheduler, struct scheduler_coun
     out->n_running = scheduler->n_running;
     out->speculation_gain = governor_gain(&scheduler->speculation.governor);
     out->n_waiting = scheduler->queue.n_queued + scheduler->n_held + scheduler->n_preempted + scheduler->n_resuming;
-    out->n_places = scheduler->blocks_short ? scheduler->n_running : scheduler->limits.sequences_max;
+    out->n_places = scheduler->blocks_short ? scheduler->n_running : scheduler->settings.sequences_max;
     out->n_blocks_used = scheduler->limits.n_blocks - block_pool_n_available(&scheduler->pool);
+    for (int32_t i = 0; i < scheduler->n_running; i++) {
+        out->n_slots += (int64_t)scheduler->running[i]->n_blocks * scheduler->limits.block_tokens;
+        out->n_slot_tokens += scheduler->running[i]->n_computed;
+    }
 }

@@ -10,6 +10,7 @@
 #include "engine/proposer.h"
 #include "scheduler/generation.h"
 #include "scheduler/sequence.h"
+#include "scheduler/settings.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,15 +18,15 @@ struct scheduler;
 
 struct scheduler_options {
     const struct engine_limits *limits; // copied
-    int32_t chunk_max;                  // rows of one prompt in one step; 0: no limit but rows_max
-    bool no_prefix_cache;               // prefixes are shared within a request only
     struct proposer *proposer;          // guesses tokens; NULL: nobody does. Outlives the scheduler
-    int32_t draft_tokens;               // guesses for each sequence and step; 0: as many as pay
+    struct scheduler_settings settings;
 };
 
 struct scheduler *scheduler_open(const struct scheduler_options *options);
 void scheduler_close(struct scheduler *scheduler);         // with all requests that live
 size_t scheduler_bytes(const struct scheduler *scheduler); // of memory, without requests
+
+void scheduler_set(struct scheduler *scheduler, const struct scheduler_settings *settings);
 
 // Takes ownership of the request. What ends at once (nothing to draw or to report) is answered in *events.
 void scheduler_submit(struct scheduler *scheduler, struct request *request, struct generation_events *events);
@@ -60,8 +61,14 @@ struct scheduler_counters {
     uint64_t n_prompt_tokens; // of admitted sequences, n_prompt_tokens_cached of them from the prefix cache
     uint64_t n_prompt_tokens_cached;
     uint64_t n_generated_tokens;
-    uint64_t n_prefix_queries, n_prefix_hits; // tokens looked up, once a sequence, and found
-    uint64_t n_drafts;                        // times that a sequence had drafts in a step
+    uint64_t n_prefix_queries, n_prefix_hits;  // tokens looked up, once a sequence, and found
+    uint64_t n_prefix_ideal, n_prefix_evicted; // found by a cache without bounds; lost from this one
+    uint64_t n_lookups, n_early_divergences;   // prompts, and those of scheduler/prefix_shadow.h
+    double divergence_token;                   // where they part, on average of late
+    uint64_t n_recomputed_tokens;              // rows that a preemption made necessary again
+    int64_t n_slots, n_slot_tokens;            // of the blocks of running sequences: places, and those with a token
+    uint64_t draft_ns;                         // spent on guessing for the step planned last
+    uint64_t n_drafts;                         // times that a sequence had drafts in a step
     uint64_t n_draft_tokens, n_draft_tokens_accepted;
     uint64_t n_accepted_at[DRAFTS_MAX]; // of the first draft of a step, of the second, ...
     double speculation_gain;            // tokens a second over those without drafts, by governor_gain

@@ -36,6 +36,7 @@ struct sequence {
     int32_t n_in_flight;    // steps in flight that have rows of it
     bool resumes;           // draining because it was preempted
     bool was_preempted;
+    int32_t n_lost;  // positions that had been computed when it was preempted
     int32_t *blocks; // [n_blocks] its block table
     int32_t n_blocks;
     int32_t n_published;     // leading blocks that the prefix cache knows by content

@@ -10,10 +10,8 @@
 // one of so many.
 enum { IDLE_PLANS = 4, NAP_PLANS = 64 };
 
-void speculation_open(struct speculation *speculation, struct proposer *proposer, int32_t draft_tokens,
-                      int32_t sequences_max) {
-    assert(draft_tokens >= 0 && draft_tokens <= DRAFTS_MAX);
-    *speculation = (struct speculation){.proposer = proposer, .draft_tokens = draft_tokens, .awake = proposer != NULL};
+void speculation_open(struct speculation *speculation, struct proposer *proposer, int32_t sequences_max) {
+    *speculation = (struct speculation){.proposer = proposer, .awake = proposer != NULL};
     if (!proposer) return;
     speculation->queries = mem_alloc_zero((size_t)sequences_max, sizeof *speculation->queries);
     speculation->sequences = mem_alloc_zero((size_t)sequences_max, sizeof(struct sequence *));
@@ -184,7 +182,8 @@ void scheduler_speculate(struct scheduler *scheduler) {
     struct speculation *s = &scheduler->speculation;
     s->n_queries = 0;
     s->draft_ns = 0;
-    if (!s->proposer) return;
+    if (s->draft_tokens < 0) s->awake = false;
+    if (!s->proposer || s->draft_tokens < 0) return;
     list_queries(scheduler);
     s->awake = s->draft_tokens || s->n_idle < IDLE_PLANS || ++s->n_plans % NAP_PLANS == 0;
     if (s->n_queries == 0) return;

@@ -13,7 +13,7 @@
 
 struct speculation {
     struct proposer *proposer;   // NULL: off
-    int32_t draft_tokens;        // for each sequence; 0: as many as pay
+    int32_t draft_tokens;        // for each sequence; 0: as many as pay; -1: none
     bool awake;                  // sequences wait for their last token to be known, because drafts may follow it
     struct draft_query *queries; // [sequences_max] of the step that is being planned
     struct sequence **sequences; // [sequences_max] whose they are
@@ -26,8 +26,7 @@ struct speculation {
     int32_t n_idle; // plans in a row for which no draft paid
 };
 
-void speculation_open(struct speculation *speculation, struct proposer *proposer, int32_t draft_tokens,
-                      int32_t sequences_max);
+void speculation_open(struct speculation *speculation, struct proposer *proposer, int32_t sequences_max);
 void speculation_close(struct speculation *speculation);
 size_t speculation_bytes(const struct speculation *speculation, int32_t sequences_max); // of memory
 

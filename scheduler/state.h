@@ -4,6 +4,7 @@
 #include "base/map.h"
 #include "scheduler/block_pool.h"
 #include "scheduler/prefix_cache.h"
+#include "scheduler/prefix_shadow.h"
 #include "scheduler/queue.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/speculation.h"
@@ -29,10 +30,11 @@ struct planned_step {
 
 struct scheduler {
     struct engine_limits limits;
-    int32_t chunk_max, prompt_rows_max;
-    bool no_prefix_cache;
+    struct scheduler_settings settings; // sequences_max and chunk_max filled in
+    int32_t prompt_rows_max;
     struct block_pool pool;
     struct prefix_cache cache;
+    struct prefix_shadow shadow;
     struct queue queue;
     struct map by_id;             // id -> struct request *
     struct request *requests;     // living

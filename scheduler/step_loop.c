@@ -13,9 +13,10 @@
 #include <time.h>
 
 enum {
-    RECORDS_KEPT = 4096,
+    RECORDS_KEPT = 8192,
     QUEUE_AUTO_PER_SEQUENCE = 4, // waiting sequences for each that can run
     RETRY_AFTER_S_MAX = 60,
+    STEPS_PLANNED = 2, // at most in flight
 };
 static const uint64_t CHECK_AFTER_NS = 50u * 1000 * 1000;
 
@@ -45,7 +46,11 @@ struct step_loop {
     bool has_record;
     struct step_time time;
     uint64_t n_finished;
-    bool has_failed; // a step did: no more are submitted
+    uint64_t rested_ns;                        // since the last step was submitted
+    struct step_record planned[STEPS_PLANNED]; // what the engine does not know of the steps in flight
+    struct scheduler_counters counters;        // when the last step had been planned
+    int32_t prompt_rows;                       // KNOB_PROMPT_ROWS
+    bool has_failed;                           // a step did: no more are submitted
 
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t changed;
@@ -56,7 +61,10 @@ struct step_loop {
     struct generation_events ready, handed_over;
     struct step_loop_stats stats;
     struct step_record *records; // [RECORDS_KEPT] a ring
-    uint64_t n_records;
+    uint64_t n_records, n_records_taken;
+    struct knobs knobs;
+    bool knobs_changed;        // and not obeyed yet
+    uint64_t resting_since_ns; // 0: it does not rest
     uint64_t last_finish_ns;
     double finish_interval_ns; // smoothed time between ends of sequences; 0: none has ended
 };
@@ -70,6 +78,21 @@ static void count_finished(struct step_loop *loop, uint64_t n, uint64_t now_ns) 
     if (loop->last_finish_ns)
         duration_smooth(&loop->finish_interval_ns, (double)(now_ns - loop->last_finish_ns) / (double)n);
     loop->last_finish_ns = now_ns;
+}
+
+static void obey(struct step_loop *loop, const struct knobs *knobs) {
+    const struct knob *knob = knobs->knob;
+    const int64_t drafts = knob[KNOB_DRAFTS].value;
+    scheduler_set(loop->scheduler, &(struct scheduler_settings){.sequences_max = (int32_t)knob[KNOB_SEQUENCES].value,
+                                                                .chunk_max = (int32_t)knob[KNOB_CHUNK].value,
+                                                                .admission = (int32_t)knob[KNOB_ADMISSION].value,
+                                                                .draft_tokens = drafts < 0    ? 0
+                                                                                : drafts == 0 ? -1
+                                                                                              : (int32_t)drafts,
+                                                                .no_prefix_cache = !knob[KNOB_PREFIX_CACHE].value});
+    loop->prompt_rows = (int32_t)knob[KNOB_PROMPT_ROWS].value;
+    if (loop->prompt_rows) scheduler_set_prompt_rows_max(loop->scheduler, loop->prompt_rows);
+    if (knob[KNOB_THREADS].available) engine_limit_threads(loop->engine, (int)knob[KNOB_THREADS].value);
 }
 
 // Hands over what happened and takes what came. Calls wake when the receiver had nothing to read. False: closing.
@@ -91,6 +114,14 @@ static bool exchange(struct step_loop *loop) {
     stats->n_draft_tokens = counters.n_draft_tokens;
     stats->n_draft_tokens_accepted = counters.n_draft_tokens_accepted;
     memcpy(stats->n_accepted_at, counters.n_accepted_at, sizeof stats->n_accepted_at);
+    stats->n_prefix_ideal = counters.n_prefix_ideal;
+    stats->n_prefix_evicted = counters.n_prefix_evicted;
+    stats->n_recomputed_tokens = counters.n_recomputed_tokens;
+    stats->n_lookups = counters.n_lookups;
+    stats->n_early_divergences = counters.n_early_divergences;
+    stats->divergence_token = counters.divergence_token;
+    stats->n_slots = counters.n_slots;
+    stats->n_slot_tokens = counters.n_slot_tokens;
 
     pthread_mutex_lock(&loop->mutex);
     bool wake = loop->ready.count == 0 && loop->made.count > 0;
@@ -98,6 +129,9 @@ static bool exchange(struct step_loop *loop) {
     for (size_t i = 0; i < loop->made.count; i++) loop->ready.items[loop->ready.count++] = loop->made.items[i];
     if (loop->has_record) loop->records[loop->n_records++ % RECORDS_KEPT] = loop->last_record;
     loop->stats = *stats;
+    const bool knobs_changed = loop->knobs_changed;
+    const struct knobs knobs = loop->knobs;
+    loop->knobs_changed = false;
     loop->n_places = counters.n_places;
     count_finished(loop, counters.n_finished - loop->n_finished, stats->last_step_ns);
     struct mail taken = loop->mail;
@@ -106,6 +140,7 @@ static bool exchange(struct step_loop *loop) {
     bool closing = loop->closing;
     pthread_mutex_unlock(&loop->mutex);
 
+    if (knobs_changed) obey(loop, &knobs);
     loop->taken = taken;
     loop->n_finished = counters.n_finished;
     loop->made.count = 0;
@@ -129,11 +164,38 @@ static void read_mail(struct step_loop *loop) {
     mail->cancellations.count = 0;
 }
 
+// What only the scheduler and the loop know of a step, kept until its record comes.
+static void note_plan(struct step_loop *loop, uint64_t ticket) {
+    const struct scheduler_counters before = loop->counters;
+    scheduler_counters(loop->scheduler, &loop->counters);
+    loop->planned[ticket % STEPS_PLANNED] = (struct step_record){
+        .idle_ns = loop->rested_ns,
+        .draft_ns = loop->counters.draft_ns,
+        .n_recomputed_rows = (int32_t)(loop->counters.n_recomputed_tokens - before.n_recomputed_tokens),
+        .n_preempted = (int32_t)(loop->counters.n_preemptions - before.n_preemptions),
+        .n_running = loop->counters.n_running,
+        .n_waiting = loop->counters.n_waiting,
+        .n_blocks_used = loop->counters.n_blocks_used};
+    loop->rested_ns = 0;
+}
+
+static void complete_record(const struct step_loop *loop, struct step_record *record) {
+    const struct step_record *planned = &loop->planned[record->ticket % STEPS_PLANNED];
+    record->idle_ns = planned->idle_ns < record->host_gap_ns ? planned->idle_ns : record->host_gap_ns;
+    record->host_gap_ns -= record->idle_ns;
+    record->draft_ns = planned->draft_ns;
+    record->n_recomputed_rows = planned->n_recomputed_rows;
+    record->n_preempted = planned->n_preempted;
+    record->n_running = planned->n_running;
+    record->n_waiting = planned->n_waiting;
+    record->n_blocks_used = planned->n_blocks_used;
+}
+
 static bool submit_step(struct step_loop *loop) {
     if (engine_n_in_flight(loop->engine) == engine_limits(loop->engine)->steps_in_flight) return false;
     struct step_input *input = engine_next_input(loop->engine);
     if (!scheduler_plan(loop->scheduler, input, clock_now_ns())) return false;
-    engine_submit(loop->engine);
+    note_plan(loop, engine_submit(loop->engine));
     return true;
 }
 
@@ -170,11 +232,13 @@ static void collect_step(struct step_loop *loop) {
         return;
     }
     loop->has_record = true;
+    complete_record(loop, &loop->last_record);
     uint64_t busy_before = loop->counted.busy_ns;
     count_step(loop, &loop->last_record);
     step_time_learn(&loop->time, &loop->last_record, loop->counted.busy_ns - busy_before);
-    scheduler_set_prompt_rows_max(loop->scheduler,
-                                  step_time_prompt_rows(&loop->time, engine_limits(loop->engine)->rows_max));
+    if (!loop->prompt_rows)
+        scheduler_set_prompt_rows_max(loop->scheduler,
+                                      step_time_prompt_rows(&loop->time, engine_limits(loop->engine)->rows_max));
     scheduler_commit(loop->scheduler, results, loop->last_record.collected_ns, &loop->made);
     scheduler_learn_time(loop->scheduler, loop->counted.busy_ns - busy_before);
     struct scheduler_counters counters;
@@ -191,7 +255,7 @@ static bool has_mail(const struct mail *mail) {
 static bool wait_for_mail(struct step_loop *loop, uint64_t at_most_ns) {
     uint64_t until_ns = clock_now_ns() + at_most_ns;
     const struct timespec until = {(time_t)(until_ns / 1000000000), (long)(until_ns % 1000000000)};
-    while (!has_mail(&loop->mail) && !loop->closing)
+    while (!has_mail(&loop->mail) && !loop->closing && !loop->knobs_changed)
         if (pthread_cond_timedwait(&loop->changed, &loop->mutex, &until) == ETIMEDOUT) return false;
     return true;
 }
@@ -202,7 +266,9 @@ static void rest(struct step_loop *loop) {
     const bool alone = engine_n_ranks(loop->engine) == 1;
     bool checked = false;
     struct err why = {0};
+    const uint64_t since_ns = clock_now_ns();
     pthread_mutex_lock(&loop->mutex);
+    loop->resting_since_ns = since_ns;
     while (!why.code && !wait_for_mail(loop, checked ? ENGINE_CHECK_S * 1000000000ull : CHECK_AFTER_NS)) {
         if (checked && alone) continue;
         pthread_mutex_unlock(&loop->mutex);
@@ -213,6 +279,10 @@ static void rest(struct step_loop *loop) {
     }
     // Time without work says nothing about how fast sequences end.
     loop->last_finish_ns = clock_now_ns();
+    loop->resting_since_ns = 0;
+    loop->rested_ns += loop->last_finish_ns - since_ns;
+    loop->counted.idle_ns += loop->last_finish_ns - since_ns;
+    loop->stats.idle_ns = loop->counted.idle_ns;
     pthread_mutex_unlock(&loop->mutex);
 }
 
@@ -264,14 +334,46 @@ static void free_loop(struct step_loop *loop) {
     free(loop);
 }
 
+static struct knob knob_of(enum knob_id id, const char *flag, int64_t value, int64_t low, int64_t high,
+                           bool available) {
+    return (struct knob){knob_name(id), flag, value, low, high, available};
+}
+
+static void open_knobs(struct step_loop *loop) {
+    const struct engine_limits *limits = engine_limits(loop->engine);
+    const struct scheduler_settings *settings = &loop->options.settings;
+    const int threads = engine_threads(loop->engine);
+    const int64_t sequences = settings->sequences_max ? settings->sequences_max : limits->sequences_max;
+    const int64_t drafts = settings->draft_tokens == 0 ? -1 : settings->draft_tokens < 0 ? 0 : settings->draft_tokens;
+    struct knob *knob = loop->knobs.knob;
+    knob[KNOB_SEQUENCES] = knob_of(KNOB_SEQUENCES, "--sequences", sequences, 1, limits->sequences_max, true);
+    knob[KNOB_CHUNK] = knob_of(KNOB_CHUNK, "--chunk", settings->chunk_max, 0, limits->rows_max, true);
+    knob[KNOB_PROMPT_ROWS] =
+        knob_of(KNOB_PROMPT_ROWS, "--prompt-rows", loop->options.prompt_rows, 0, limits->rows_max, true);
+    knob[KNOB_ADMISSION] = knob_of(KNOB_ADMISSION, "--admission", settings->admission, 0, 100, true);
+    knob[KNOB_DRAFTS] = knob_of(KNOB_DRAFTS, "--draft-tokens", drafts, -1, DRAFTS_MAX, loop->options.proposer != NULL);
+    knob[KNOB_THREADS] = knob_of(KNOB_THREADS, "--threads", threads, 1, threads, threads > 1);
+    knob[KNOB_PREFIX_CACHE] = knob_of(KNOB_PREFIX_CACHE, "--no-prefix-cache", !settings->no_prefix_cache, 0, 1, true);
+}
+
+static int check_options(const struct step_loop_options *options, struct err *err) {
+    const struct scheduler_settings *settings = &options->settings;
+    if (options->queue_max < 0 || settings->chunk_max < 0 || options->prompt_rows < 0 || settings->sequences_max < 0)
+        return err_set(err, ERR_INVALID, "the limits of queue, chunk, prompt rows and sequences cannot be negative");
+    if (settings->draft_tokens < -1 || settings->draft_tokens > DRAFTS_MAX)
+        return err_set(err, ERR_INVALID, "%d drafts in a step; at most %d are possible", settings->draft_tokens,
+                       DRAFTS_MAX);
+    if (settings->admission < 0 || settings->admission > 100)
+        return err_set(err, ERR_INVALID, "blocks for %d %% of a sequence's tokens; 0 to 100 are possible",
+                       settings->admission);
+    return 0;
+}
+
 int step_loop_open(struct step_loop **out, struct engine *engine, const struct step_loop_options *options,
                    struct err *err) {
     const struct engine_limits *limits = engine_limits(engine);
-    if (options->queue_max < 0 || options->chunk_max < 0)
-        return err_set(err, ERR_INVALID, "the queue's and the chunk's limits cannot be negative");
-    if (options->draft_tokens < 0 || options->draft_tokens > DRAFTS_MAX)
-        return err_set(err, ERR_INVALID, "%d drafts in a step; at most %d are possible", options->draft_tokens,
-                       DRAFTS_MAX);
+    int rc = check_options(options, err);
+    if (rc) return rc;
     struct step_loop *loop = mem_alloc_zero(1, sizeof *loop);
     loop->engine = engine;
     loop->options = *options;
@@ -281,11 +383,11 @@ int step_loop_open(struct step_loop **out, struct engine *engine, const struct s
     loop->counted.block_tokens = limits->block_tokens;
     loop->counted.draft_tokens_max = options->proposer ? DRAFTS_MAX : 0;
     loop->stats = loop->counted;
-    loop->scheduler = scheduler_open(&(struct scheduler_options){.limits = limits,
-                                                                 .chunk_max = options->chunk_max,
-                                                                 .no_prefix_cache = options->no_prefix_cache,
-                                                                 .proposer = options->proposer,
-                                                                 .draft_tokens = options->draft_tokens});
+    loop->scheduler = scheduler_open(
+        &(struct scheduler_options){.limits = limits, .proposer = options->proposer, .settings = options->settings});
+    open_knobs(loop);
+    loop->prompt_rows = options->prompt_rows;
+    if (loop->prompt_rows) scheduler_set_prompt_rows_max(loop->scheduler, loop->prompt_rows);
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -394,6 +496,7 @@ void step_loop_stats(struct step_loop *loop, struct step_loop_stats *out) {
     pthread_mutex_lock(&loop->mutex);
     *out = loop->stats;
     out->n_waiting += loop->mail.n_sequences;
+    if (loop->resting_since_ns) out->idle_ns += clock_now_ns() - loop->resting_since_ns;
     pthread_mutex_unlock(&loop->mutex);
 }
 
@@ -404,4 +507,32 @@ size_t step_loop_records(struct step_loop *loop, struct step_record *out, size_t
     for (size_t i = 0; i < n; i++) out[i] = loop->records[(loop->n_records - n + i) % RECORDS_KEPT];
     pthread_mutex_unlock(&loop->mutex);
     return n;
+}
+
+size_t step_loop_take_records(struct step_loop *loop, struct step_record *out, size_t n, uint64_t *n_lost) {
+    pthread_mutex_lock(&loop->mutex);
+    uint64_t first = loop->n_records_taken;
+    if (loop->n_records - first > RECORDS_KEPT) first = loop->n_records - RECORDS_KEPT;
+    *n_lost += first - loop->n_records_taken;
+    if (n > loop->n_records - first) n = (size_t)(loop->n_records - first);
+    for (size_t i = 0; i < n; i++) out[i] = loop->records[(first + i) % RECORDS_KEPT];
+    loop->n_records_taken = first + n;
+    pthread_mutex_unlock(&loop->mutex);
+    return n;
+}
+
+void step_loop_read_knobs(struct step_loop *loop, struct knobs *out) {
+    pthread_mutex_lock(&loop->mutex);
+    *out = loop->knobs;
+    pthread_mutex_unlock(&loop->mutex);
+}
+
+void step_loop_set_knob(struct step_loop *loop, enum knob_id id, int64_t value) {
+    pthread_mutex_lock(&loop->mutex);
+    struct knob *knob = &loop->knobs.knob[id];
+    assert(knob->available && value >= knob->low && value <= knob->high);
+    loop->knobs_changed |= knob->value != value;
+    knob->value = value;
+    pthread_cond_signal(&loop->changed);
+    pthread_mutex_unlock(&loop->mutex);
 }

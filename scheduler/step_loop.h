@@ -4,21 +4,22 @@
 // from the step thread when the buffer was empty and no longer is.
 #pragma once
 
+#include "advisor/knob.h"
 #include "base/err.h"
 #include "engine/engine.h"
 #include "engine/proposer.h"
 #include "scheduler/generation.h"
+#include "scheduler/settings.h"
 #include <stdbool.h>
 #include <stdint.h>
 
 struct step_loop;
 
 struct step_loop_options {
-    int32_t queue_max; // sequences waiting; 0: auto
-    bool no_prefix_cache;
-    int32_t chunk_max;         // rows of one prompt in one step; 0: auto
+    int32_t queue_max;                  // sequences waiting; 0: auto
+    struct scheduler_settings settings; // at the beginning
+    int32_t prompt_rows;                // of all prompts in a step, beside sequences that decode; 0: auto
     struct proposer *proposer; // guesses tokens; NULL: nobody does. Outlives the loop, whose thread alone calls it
-    int32_t draft_tokens;      // guesses for each sequence and step; 0: as many as pay
     void (*wake)(void *context);
     void *wake_context;
 };
@@ -56,7 +57,11 @@ struct step_loop_stats {
     uint64_t n_steps, n_preemptions;
     uint64_t n_prompt_tokens, n_prompt_tokens_cached, n_generated_tokens; // counted when scheduled or drawn
     uint64_t n_prefix_queries, n_prefix_hits;                             // tokens
-    uint64_t n_drafts, n_draft_tokens, n_draft_tokens_accepted;           // as in struct scheduler_counters
+    uint64_t n_prefix_ideal, n_prefix_evicted, n_recomputed_tokens;       // as in struct scheduler_counters
+    uint64_t n_lookups, n_early_divergences;
+    double divergence_token;
+    int64_t n_slots, n_slot_tokens;
+    uint64_t n_drafts, n_draft_tokens, n_draft_tokens_accepted; // as in struct scheduler_counters
     uint64_t n_accepted_at[DRAFTS_MAX];
     double speculation_gain;
     int32_t draft_tokens_max;                       // 0: no speculation
@@ -64,8 +69,16 @@ struct step_loop_stats {
     uint64_t iteration_rows_sum;
     uint64_t last_step_ns; // clock_now_ns of the last collected step; 0: none yet
     uint64_t busy_ns;      // time in which a step was in flight
+    uint64_t idle_ns;      // time in which the loop rested, because there was no work; grows while it rests
 };
 void step_loop_stats(struct step_loop *loop, struct step_loop_stats *out);
 
 // The last n step records, newest last; returns how many were written. Any thread.
 size_t step_loop_records(struct step_loop *loop, struct step_record *out, size_t n);
+// At most n step records that were not taken yet, oldest first; *n_lost grows by those that were overwritten before.
+// One reader, any thread, at least ten times a second to lose none.
+size_t step_loop_take_records(struct step_loop *loop, struct step_record *out, size_t n, uint64_t *n_lost);
+
+// What can be changed while it runs; the next step obeys. No knob changes an answer. Any thread.
+void step_loop_read_knobs(struct step_loop *loop, struct knobs *out);
+void step_loop_set_knob(struct step_loop *loop, enum knob_id id, int64_t value); // within its bounds

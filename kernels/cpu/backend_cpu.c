@@ -39,12 +39,17 @@ static int cpu_open(struct backend **out, const struct backend_options *options,
         cpu_close(&backend->common);
         return rc;
     }
-    int n_threads = pool_size(backend->pool);
+    int n_threads = backend->threads_max = backend->common.n_threads = pool_size(backend->pool);
     snprintf(backend->common.description, sizeof backend->common.description, "cpu, %s, %d thread%s",
              backend->kernels->description, n_threads, n_threads == 1 ? "" : "s");
     backend->common.steps_in_flight = 1;
     *out = &backend->common;
     return 0;
+}
+
+static void cpu_limit_threads(struct backend *common, int n) {
+    struct cpu_backend *backend = (struct cpu_backend *)common;
+    backend->threads_max = n < common->n_threads ? n : common->n_threads;
 }
 
 static uint64_t cpu_memory_available(const struct backend *common) {
@@ -129,6 +134,7 @@ const struct backend_driver cpu_driver = {.abi = BACKEND_DRIVER_ABI,
                                           .close = cpu_close,
                                           .memory_available = cpu_memory_available,
                                           .memory = cpu_memory,
+                                          .limit_threads = cpu_limit_threads,
                                           .measure_peaks = cpu_measure_peaks,
                                           .weight_bytes = cpu_weight_bytes,
                                           .weight_load = cpu_weight_load,

@@ -31,6 +31,7 @@ struct cpu_backend {
     const struct input_observer *observer; // NULL: none
     struct pool *pool;
     bool shares_pool; // another backend closes it
+    int threads_max;  // that a step takes
     struct cpu_weights *weights;
     struct cpu_region *regions;         // their memory, where it is the backend's
     struct random_quantiles *quantiles; // NULL until a weight is random
@@ -76,8 +77,8 @@ struct cpu_program {
     struct program common;
     struct cpu_backend *backend;
     struct cpu_program *next; // of backend->programs
-    struct op *ops;         // tensors as kernels read them
-    _Atomic int32_t *taken; // [n_ops, STAGES_MAX] items handed out in each stage of the running step
+    struct op *ops;           // tensors as kernels read them
+    _Atomic int32_t *taken;   // [n_ops, STAGES_MAX] items handed out in each stage of the running step
     int32_t n_ops, ops_capacity;
     bool experts_differ; // in what rows they take: those of one layer must not
     int32_t group_max;   // query heads a key/value head, the most of all layers

@@ -508,7 +508,7 @@ void cpu_program_run(struct cpu_program *p, const struct step_input *input, cons
     double cost_ns = step_cost_ns(p, input);
     bool timed = cost_ns > SMALL_STEP_NS || p->n_steps % TIMES_EVERY == 0;
     struct step step = {.program = p, .input = input, .before = before, .times = timed ? times : NULL};
-    int n_workers = workers_choose(&p->workers, cost_ns, pool_size(p->backend->pool));
+    int n_workers = workers_choose(&p->workers, cost_ns, p->backend->threads_max);
     uint64_t begin_ns = clock_now_ns();
     p->comm_err.code = 0;
     resolve_tokens(&step);

@@ -30,6 +30,7 @@ struct engine {
     uint64_t submitted_ns[2];
     void (*before_collect)(void *context); // may be NULL
     void *context;
+    int threads_max;
     uint64_t fails_from; // ticket of the first step that fails, as do all behind it; 0: none
 };
 
@@ -107,6 +108,15 @@ const struct engine_limits *engine_limits(const struct engine *engine) {
 int engine_n_ranks(const struct engine *engine) {
     (void)engine;
     return 1;
+}
+
+int engine_threads(const struct engine *engine) {
+    (void)engine;
+    return 4;
+}
+
+void engine_limit_threads(struct engine *engine, int n) {
+    engine->threads_max = n;
 }
 
 int engine_check_ranks(struct engine *engine, struct err *err) {

@@ -126,9 +126,9 @@ static void open_server(struct server *server, const char *model_path, const str
     pthread_mutex_init(&server->mutex, NULL);
     pthread_cond_init(&server->changed, NULL);
     struct step_loop_options options = {.queue_max = 2 * REQUESTS,
-                                        .no_prefix_cache = load->no_prefix_cache,
-                                        .chunk_max = load->chunk_max,
-                                        .draft_tokens = load->draft_tokens,
+                                        .settings = {.no_prefix_cache = load->no_prefix_cache,
+                                                     .chunk_max = load->chunk_max,
+                                                     .draft_tokens = load->draft_tokens},
                                         .wake = on_wake,
                                         .wake_context = server};
     server->oracle = (struct oracle){.common = {.name = "oracle", .propose = propose, .bytes = no_bytes},

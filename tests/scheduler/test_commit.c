@@ -209,7 +209,7 @@ static void a_cancelled_request_is_gone_in_every_phase(void **state) {
 static void a_cancelled_prompt_stays_cached(void **state) {
     (void)state;
     struct desk desk = desk_make();
-    desk.options.chunk_max = 16;
+    desk.options.settings.chunk_max = 16;
     desk_start(&desk);
     desk_submit_plain(&desk, 1, 100, 5);
     for (int i = 0; i < 3; i++) {
@@ -236,7 +236,7 @@ static void choices_are_cancelled_one_by_one(void **state) {
                 {5, 2, -1}, {1, 0, 0},  {3, 0, 0},  {9, 1, 0}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct desk desk = desk_make();
-        desk.options.chunk_max = 8;
+        desk.options.settings.chunk_max = 8;
         desk_start(&desk);
         struct generation g = desk_generation(1, 1, 30, 10);
         g.n_choices = 3;

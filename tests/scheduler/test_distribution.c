@@ -172,8 +172,8 @@ static double run_world(struct world *world, float top_p, uint64_t n_draws, doub
     desk.limits.sequences_max = AT_ONCE;
     desk.limits.n_blocks = 2000;
     desk.options.proposer = &world->common;
-    desk.options.draft_tokens = DRAFTS;
-    desk.options.no_prefix_cache = true;
+    desk.options.settings.draft_tokens = DRAFTS;
+    desk.options.settings.no_prefix_cache = true;
     desk_start(&desk);
     uint64_t n_requests = n_draws / TOKENS + 1;
     for (uint64_t id = 1; id <= n_requests; id++) submit(&desk, world, id, top_p);

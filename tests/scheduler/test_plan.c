@@ -11,7 +11,7 @@ static void a_long_prompt_delays_nobody_by_more_than_a_chunk(void **state) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct desk desk = desk_make();
         desk.limits.rows_max = rows[i].rows_max;
-        desk.options.chunk_max = rows[i].chunk_max;
+        desk.options.settings.chunk_max = rows[i].chunk_max;
         desk_start(&desk);
         scheduler_set_prompt_rows_max(desk.scheduler, rows[i].prompt_rows_max);
         desk_submit_plain(&desk, 1, 1, 200);
@@ -117,7 +117,7 @@ static void a_prefix_is_shared_within_a_key_only(void **state) {
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct desk desk = desk_make();
-        desk.options.no_prefix_cache = rows[i].no_prefix_cache;
+        desk.options.settings.no_prefix_cache = rows[i].no_prefix_cache;
         desk_start(&desk);
         struct generation first = desk_generation(1, 1, 16, 4);
         first.key_id = 5;
@@ -184,7 +184,7 @@ static void choices_share_the_blocks_of_their_prompt(void **state) {
     (void)state;
     for (int no_prefix_cache = 0; no_prefix_cache < 2; no_prefix_cache++) {
         struct desk desk = desk_make();
-        desk.options.no_prefix_cache = no_prefix_cache;
+        desk.options.settings.no_prefix_cache = no_prefix_cache;
         desk_start(&desk);
         struct generation g = desk_generation(1, 1, 18, 6);
         g.n_choices = 5;

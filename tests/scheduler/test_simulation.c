@@ -259,15 +259,17 @@ static void open_world(struct world *world, uint64_t seed) {
     world->long_percent = (uint32_t)between(world, 0, 60);
     for (int t = 0; t < THEMES; t++)
         for (int i = 0; i < 256; i++) world->themes[t][i] = (int32_t)draw(world, t == 0 ? 2 : VOCAB);
-    struct scheduler_options options = {
-        .limits = l, .chunk_max = chance(world, 50) ? 0 : between(world, 1, 20), .no_prefix_cache = chance(world, 20)};
+    struct scheduler_options options = {.limits = l,
+                                        .settings = {.chunk_max = chance(world, 50) ? 0 : between(world, 1, 20),
+                                                     .no_prefix_cache = chance(world, 20),
+                                                     .admission = chance(world, 50) ? 0 : between(world, 1, 100)}};
     world->oracle = (struct oracle){.common = {.name = "oracle", .propose = propose, .bytes = no_bytes},
                                     .world = world,
                                     .wrong_percent = draw(world, 3) * 30,
                                     .silent_percent = draw(world, 2) * 40};
     if (chance(world, 70)) {
         options.proposer = &world->oracle.common;
-        options.draft_tokens = between(world, 0, DRAFTS_MAX);
+        options.settings.draft_tokens = between(world, 0, DRAFTS_MAX);
         l->rows_max += between(world, 0, 40);
         l->logit_rows_max += between(world, 0, 40);
     }

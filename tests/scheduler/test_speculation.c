@@ -44,8 +44,8 @@ static struct script script_make(int32_t n_drafts, int32_t n_right) {
 
 static void start(struct desk *desk, struct script *script, int32_t draft_tokens) {
     desk->options.proposer = &script->common;
-    desk->options.draft_tokens = draft_tokens;
-    desk->options.no_prefix_cache = true;
+    desk->options.settings.draft_tokens = draft_tokens;
+    desk->options.settings.no_prefix_cache = true;
     desk_start(desk);
 }
 

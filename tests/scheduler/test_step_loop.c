@@ -338,8 +338,73 @@ static void records_and_statistics_count_steps(void **state) {
     close_fixture(f);
 }
 
+// What was not taken yet comes, once, in order; what the reader was too slow for is counted.
+static void records_are_taken_once(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(2, 8, 1);
+    struct generation g = *expect_request(f, 1, 1, 20);
+    struct err err;
+    assert_int_equal(step_loop_submit(f->loop, &g, &err), 0);
+    receive_until(f, 1);
+    assert_idle(f);
+    struct step_loop_stats stats;
+    step_loop_stats(f->loop, &stats);
+    struct step_record records[5];
+    uint64_t n_lost = 0, n_taken = 0;
+    for (size_t n; (n = step_loop_take_records(f->loop, records, 5, &n_lost)) > 0; n_taken += n)
+        for (size_t i = 0; i < n; i++) assert_int_equal(records[i].ticket, n_taken + i + 1);
+    assert_int_equal(n_taken, stats.n_steps);
+    assert_int_equal(n_lost, 0);
+    close_fixture(f);
+}
+
+static void submit_some(struct fixture *f, uint64_t first, uint64_t end) {
+    struct err err;
+    for (uint64_t id = first; id < end; id++)
+        assert_int_equal(step_loop_submit(f->loop, expect_request(f, id, 1, 20), &err), 0);
+}
+
+// receive() holds every token to the one that the request must get.
+static void knobs_change_steps_and_no_answer(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(6, 64, 1);
+    submit_some(f, 1, 13);
+    for (uint64_t i = 0; i < 200; i++) {
+        struct knobs knobs;
+        step_loop_read_knobs(f->loop, &knobs);
+        enum knob_id id = (enum knob_id)(rng_u32(rng_key(5, 0, 0), 2 * i) % KNOBS);
+        const struct knob *knob = &knobs.knob[id];
+        if (!knob->available) continue;
+        uint32_t range = (uint32_t)(knob->high - knob->low + 1);
+        step_loop_set_knob(f->loop, id, knob->low + rng_u32(rng_key(5, 0, 0), 2 * i + 1) % range);
+    }
+    receive_until(f, 12);
+    step_loop_set_knob(f->loop, KNOB_SEQUENCES, 1);
+    step_loop_set_knob(f->loop, KNOB_CHUNK, 3);
+    step_loop_set_knob(f->loop, KNOB_THREADS, 2);
+    uint64_t n_lost = 0;
+    struct step_record records[64];
+    while (step_loop_take_records(f->loop, records, 64, &n_lost)) continue;
+    submit_some(f, 13, 19);
+    receive_until(f, 18);
+    assert_int_equal(f->engine->threads_max, 2);
+    for (size_t n; (n = step_loop_take_records(f->loop, records, 64, &n_lost)) > 0;)
+        for (size_t i = 0; i < n; i++) {
+            assert_int_equal(records[i].n_running, 1);
+            assert_true(i == 0 || records[i].n_waiting <= 5);
+        }
+    struct knobs knobs;
+    step_loop_read_knobs(f->loop, &knobs);
+    assert_int_equal(knobs.knob[KNOB_SEQUENCES].value, 1);
+    assert_int_equal(knobs.knob[KNOB_SEQUENCES].high, 6);
+    assert_false(knobs.knob[KNOB_DRAFTS].available); // nobody guesses here
+    close_fixture(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(records_are_taken_once),
+        cmocka_unit_test(knobs_change_steps_and_no_answer),
         cmocka_unit_test(many_threads_one_step_in_flight),
         cmocka_unit_test(many_threads_two_steps_in_flight),
         cmocka_unit_test(a_full_queue_refuses_and_recovers),
