@@ -1,6 +1,7 @@
 #include "bench/ab.h"
-#include "base/json.h"
+#include "base/json_write.h"
 #include "bench/latency.h"
+#include "bench/measurement.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -90,6 +91,10 @@ struct estimate {
     const char *verdict;
 };
 
+static struct interval change_of(struct interval log_ratio) {
+    return (struct interval){expm1(log_ratio.mean), expm1(log_ratio.low), expm1(log_ratio.high)};
+}
+
 static struct estimate estimate_of(const struct ab *ab, int m) {
     struct estimate out = {0, 0, {NAN, NAN, NAN}, "no difference shown"};
     double *ratios = mem_alloc((ab->pairs.count + 1) * sizeof *ratios), n = 0;
@@ -101,7 +106,7 @@ static struct estimate estimate_of(const struct ab *ab, int m) {
     }
     const struct interval x = statistics_mean_independent(ratios, (size_t)n);
     out.a /= n, out.b /= n;
-    out.change = (struct interval){expm1(x.mean), expm1(x.low), expm1(x.high)};
+    out.change = change_of(x);
     if (isfinite(x.low) && (x.low > 0 || x.high < 0))
         out.verdict = (x.low > 0) == metrics[m].higher_is_better ? "B is better" : "B is worse";
     free(ratios);
@@ -156,49 +161,47 @@ void ab_print(FILE *out, const struct ab *ab) {
     str_close(&text);
 }
 
-static void append_numbers(struct str *out, const double *values, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        str_append_char(out, i ? ',' : '[');
-        json_append_number(out, values[i]);
-    }
-    str_append_char(out, ']');
-}
-
 static void append_text(struct str *out, const char *name, void (*append)(const struct ab *, struct str *),
                         const struct ab *ab) {
     struct str text = STR_INIT;
     append(ab, &text);
-    str_printf(out, "\"%s\":", name);
-    json_append_string(out, str_text(&text), text.n_bytes);
-    str_append_char(out, ',');
+    json_write_text(out, name, str_text(&text));
     str_close(&text);
 }
 
+static void append_row(const struct ab *ab, int m, struct str *out) {
+    const struct estimate e = estimate_of(ab, m);
+    if (!isfinite(e.a)) return;
+    json_write_begin(out, NULL, '{');
+    json_write_text(out, "name", metrics[m].title);
+    json_write_text(out, "unit", metrics[m].unit);
+    json_write_number(out, "a", e.a);
+    json_write_number(out, "b", e.b);
+    measurement_write_interval(out, "change", &e.change, 1);
+    json_write_text(out, "verdict", e.verdict);
+    json_write_end(out, '}');
+}
+
 void ab_json(const struct ab *ab, struct str *out) {
-    str_append_text(out, "\"ab\":{");
+    json_write_begin(out, "ab", '{');
     append_text(out, "verdict", append_verdict, ab);
     append_text(out, "text", append_reason, ab);
-    str_printf(out, "\"metric\":\"%s\",\"least\":%.9g,\"regression\":", metrics[ab->metric].title, ab->least);
-    json_append_number(out, ab_regression(ab));
-    str_append_text(out, ",\"ratios\":[");
-    for (size_t i = 0; i < ab->log_ratios.count; i++)
-        str_printf(out, "%s%.9g", i ? "," : "", expm1(ab->log_ratios.items[i]));
-    str_append_text(out, "],\"path\":[");
+    json_write_text(out, "metric", metrics[ab->metric].title);
+    json_write_number(out, "least", ab->least);
+    json_write_number(out, "regression", ab_regression(ab));
+    json_write_begin(out, "ratios", '[');
+    for (size_t i = 0; i < ab->log_ratios.count; i++) json_write_number(out, NULL, expm1(ab->log_ratios.items[i]));
+    json_write_end(out, ']');
+    json_write_begin(out, "path", '[');
     for (size_t i = 0; i < ab->path.count; i++) {
-        const struct interval *x = &ab->path.items[i];
-        if (i) str_append_char(out, ',');
-        append_numbers(out, (double[]){expm1(x->mean), expm1(x->low), expm1(x->high)}, isfinite(x->low) ? 3 : 1);
+        const struct interval change = change_of(ab->path.items[i]);
+        measurement_write_interval(out, NULL, &change, 1);
     }
-    str_append_text(out, "],\"rows\":[");
-    for (int m = 0, n = 0; m < AB_METRICS; m++) {
-        const struct estimate e = estimate_of(ab, m);
-        if (!isfinite(e.a)) continue;
-        str_printf(out, "%s{\"name\":\"%s\",\"unit\":\"%s\",\"a\":%.9g,\"b\":%.9g,\"change\":", n++ ? "," : "",
-                   metrics[m].title, metrics[m].unit, e.a, e.b);
-        append_numbers(out, (double[]){e.change.mean, e.change.low, e.change.high}, 3);
-        str_printf(out, ",\"verdict\":\"%s\"}", e.verdict);
-    }
-    str_append_text(out, "]}");
+    json_write_end(out, ']');
+    json_write_begin(out, "rows", '[');
+    for (int m = 0; m < AB_METRICS; m++) append_row(ab, m, out);
+    json_write_end(out, ']');
+    json_write_end(out, '}');
 }
 
 void ab_close(struct ab *ab) {

@@ -1,5 +1,5 @@
 #include "bench/client_machine.h"
-#include "base/json.h"
+#include "base/json_write.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,12 +22,6 @@ static void processor_name(char *out, size_t n_bytes) {
     if (file) fclose(file);
 }
 
-static void append_member(struct str *out, const char *name, const char *text) {
-    str_printf(out, "\"%s\":", name);
-    json_append_string(out, text, strlen(text));
-    str_append_char(out, ',');
-}
-
 void client_machine_json(struct str *out) {
     struct utsname names;
     char processor[160], system[160];
@@ -36,9 +30,11 @@ void client_machine_json(struct str *out) {
     if (getloadavg(load, 3) < 1) load[0] = 0;
     processor_name(processor, sizeof processor);
     snprintf(system, sizeof system, "%.60s %.60s %.30s", names.sysname, names.release, names.machine);
-    str_append_char(out, '{');
-    append_member(out, "host", names.nodename);
-    append_member(out, "system", system);
-    append_member(out, "processor", processor);
-    str_printf(out, "\"processors\":%ld,\"load_average\":%.2f}", sysconf(_SC_NPROCESSORS_ONLN), load[0]);
+    json_write_begin(out, "client", '{');
+    json_write_text(out, "host", names.nodename);
+    json_write_text(out, "system", system);
+    json_write_text(out, "processor", processor);
+    json_write_int(out, "processors", sysconf(_SC_NPROCESSORS_ONLN));
+    json_write_number(out, "load_average", load[0]);
+    json_write_end(out, '}');
 }

@@ -3,5 +3,5 @@
 
 #include "base/str.h"
 
-// Appends {"host", "system", "processor", "processors", "load_average"}.
+// Writes the member "client": {"host", "system", "processor", "processors", "load_average"}.
 void client_machine_json(struct str *out);

@@ -1,6 +1,7 @@
 #include "bench/comparison.h"
-#include "base/json.h"
+#include "base/json_write.h"
 #include "base/mem.h"
+#include "bench/measurement.h"
 
 #include <assert.h>
 #include <math.h>
@@ -344,20 +345,25 @@ void comparison_print(FILE *out, const struct comparison *c, const char *name_a,
           out);
 }
 
+static void append_row(const struct comparison_row *row, struct str *out) {
+    json_write_begin(out, NULL, '{');
+    json_write_text(out, "name", row->name);
+    json_write_text(out, "unit", row->unit);
+    json_write_number(out, "a", row->a);
+    json_write_number(out, "b", row->b);
+    measurement_write_interval(out, "change", &row->change, 1);
+    json_write_number(out, "p", row->p);
+    json_write_text(out, "verdict", comparison_verdict_name(row->verdict));
+    json_write_end(out, '}');
+}
+
 void comparison_json(const struct comparison *c, struct str *out) {
-    str_printf(out, "{\"pairs\":%zu,\"verdict\":\"%s\",\"notes\":", c->n_pairs, comparison_verdict_name(c->verdict));
-    json_append_string(out, str_text(&c->notes), c->notes.n_bytes);
-    str_append_text(out, ",\"rows\":[");
-    for (int i = 0; i < c->n_rows; i++) {
-        const struct comparison_row *row = &c->rows[i];
-        const double numbers[] = {row->a, row->b, row->change.mean, row->change.low, row->change.high, row->p};
-        const char *const before[] = {"\"a\":", ",\"b\":", ",\"change\":[", ",", ",", "],\"p\":"};
-        str_printf(out, "%s{\"name\":\"%s\",\"unit\":\"%s\",", i ? "," : "", row->name, row->unit);
-        for (int n = 0; n < 6; n++) {
-            str_append_text(out, before[n]);
-            json_append_number(out, numbers[n]);
-        }
-        str_printf(out, ",\"verdict\":\"%s\"}", comparison_verdict_name(row->verdict));
-    }
-    str_append_text(out, "]}");
+    json_write_begin(out, NULL, '{');
+    json_write_int(out, "pairs", (int64_t)c->n_pairs);
+    json_write_text(out, "verdict", comparison_verdict_name(c->verdict));
+    json_write_text(out, "notes", str_text(&c->notes));
+    json_write_begin(out, "rows", '[');
+    for (int i = 0; i < c->n_rows; i++) append_row(&c->rows[i], out);
+    json_write_end(out, ']');
+    json_write_end(out, '}');
 }

@@ -38,5 +38,5 @@ struct comparison {
 int comparison_make(struct comparison *out, const cJSON *a, const cJSON *b, struct err *err)
     __attribute__((warn_unused_result));
 void comparison_print(FILE *out, const struct comparison *comparison, const char *name_a, const char *name_b);
-void comparison_json(const struct comparison *comparison, struct str *out); // an object
+void comparison_json(const struct comparison *comparison, struct str *out); // an object of an array
 void comparison_close(struct comparison *comparison);

@@ -1,5 +1,5 @@
 #include "bench/explain.h"
-#include "base/json.h"
+#include "base/json_write.h"
 
 #include <string.h>
 
@@ -79,18 +79,16 @@ void explain_print(FILE *out) {
 }
 
 void explain_json(struct str *out) {
-    str_append_char(out, '[');
+    json_write_begin(out, "definitions", '[');
     for (int i = 0; i < N_DEFINITIONS; i++) {
         const struct definition *d = &definitions[i];
-        const char *const names[] = {"name", "here", "vllm", "guidellm", "aiperf"};
-        const char *const texts[] = {d->name, d->here, d->vllm, d->guidellm, d->aiperf};
-        str_append_text(out, i ? ",{" : "{");
-        for (int t = 0, n = 0; t < 5; t++) {
-            if (!texts[t]) continue;
-            str_printf(out, "%s\"%s\":", n++ ? "," : "", names[t]);
-            json_append_string(out, texts[t], strlen(texts[t]));
-        }
-        str_append_char(out, '}');
+        json_write_begin(out, NULL, '{');
+        json_write_text(out, "name", d->name);
+        json_write_text(out, "here", d->here);
+        if (d->vllm) json_write_text(out, "vllm", d->vllm);
+        if (d->guidellm) json_write_text(out, "guidellm", d->guidellm);
+        if (d->aiperf) json_write_text(out, "aiperf", d->aiperf);
+        json_write_end(out, '}');
     }
-    str_append_char(out, ']');
+    json_write_end(out, ']');
 }

@@ -5,4 +5,4 @@
 #include <stdio.h>
 
 void explain_print(FILE *out);
-void explain_json(struct str *out); // an array of objects: name, here, vllm, guidellm, aiperf
+void explain_json(struct str *out); // the member "definitions": an array of name, here, vllm, guidellm, aiperf

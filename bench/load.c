@@ -2,8 +2,10 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "bench/client.h"
+#include "bench/latency.h"
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +37,8 @@ struct load {
     VEC_OF(struct due) due; // a heap, the earliest first
     struct arrival arrival;
     struct load_progress counts;
+    double ttft_sum;
+    uint64_t n_ttft; // since the last progress
     struct str body;
     bool stopping;
 };
@@ -213,6 +217,9 @@ static void on_end(void *owner, void *context, const struct client_result *resul
     load->counts.n_failed += record.outcome != OUTCOME_OK;
     load->counts.n_tokens += record.n_output > 0 ? (uint64_t)record.n_output : 0;
     load->counts.n_events += record.n_events;
+    double ttft;
+    if (request_counts(&record) && request_latency(&record, LATENCY_TTFT, &ttft))
+        load->ttft_sum += ttft, load->n_ttft++;
     go_on(load, context, result);
     // Not from here: a user whose requests end at once would never come back to the loop.
     set_clock(load);
@@ -225,6 +232,8 @@ static void on_progress(uv_timer_t *timer) {
     struct load *load = timer->data;
     load->counts.at_s = (double)now(load) / NS;
     load->counts.n_in_flight = client_n_in_flight(load->client);
+    load->counts.ttft_s = load->n_ttft ? load->ttft_sum / (double)load->n_ttft : NAN;
+    load->ttft_sum = 0, load->n_ttft = 0;
     load->options->on_progress(load->options->context, &load->counts);
 }
 

@@ -12,6 +12,7 @@
 struct load_progress {
     double at_s;
     uint64_t n_started, n_ended, n_failed, n_in_flight, n_tokens, n_events; // tokens of ended requests
+    double ttft_s; // mean of those completed since the progress before; NAN: none
 };
 
 struct load_options {

@@ -31,11 +31,12 @@ struct measurement_document {
     const struct measurement *runs;
     size_t n_runs;
     bool with_requests;
-    const char *more; // members of the document as JSON text; NULL: none
+    const char *more; // members of the document, written by base/json_write.h; NULL: none
 };
 void measurement_json(const struct measurement_document *document, struct str *out);
-void measurement_csv(const struct measurement *measurement, struct str *out);
-// "optima_bench" to "definitions" of a document, with a comma behind: what every kind begins with.
-void measurement_json_head(const char *kind, const char *command, struct str *out);
-// [mean, low, high], each times `factor`.
-void measurement_json_interval(const struct interval *interval, double factor, struct str *out);
+void measurement_csv(const struct measurement *runs, size_t n_runs, struct str *out); // a row a request of each run
+// What every document begins with, up to "definitions"; members may follow. And its end.
+void measurement_json_begin(const char *kind, const char *command, struct str *out);
+void measurement_json_end(struct str *out);
+// A member [mean, low, high], each times `factor`.
+void measurement_write_interval(struct str *out, const char *name, const struct interval *interval, double factor);

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "bench/client_machine.h"
 #include "bench/explain.h"
 #include "bench/measurement.h"
@@ -11,121 +12,86 @@
 
 static const double NS = 1e9, MS = 1e3;
 
-static void append_string(struct str *out, const char *text) {
-    json_append_string(out, text, strlen(text));
-}
-
-// `"name":value,`
-static void number(struct str *out, const char *name, double value) {
-    str_printf(out, "\"%s\":", name);
-    json_append_number(out, value);
-    str_append_char(out, ',');
-}
-
-static void text(struct str *out, const char *name, const char *value) {
-    str_printf(out, "\"%s\":", name);
-    append_string(out, value);
-    str_append_char(out, ',');
-}
-
-static void end(struct str *out, char closing) { // in place of the last comma
-    if (out->data[out->n_bytes - 1] == ',') out->n_bytes--;
-    str_append_char(out, closing);
-}
-
 static void lines(struct str *out, const char *name, const struct str *all) {
-    str_printf(out, "\"%s\":[", name);
+    json_write_begin(out, name, '[');
     for (const char *line = str_text(all), *stop; *line; line = *stop ? stop + 1 : stop) {
         stop = line + strcspn(line, "\n");
         json_append_string(out, line, (size_t)(stop - line));
         str_append_char(out, ',');
     }
-    end(out, ']');
-    str_append_char(out, ',');
+    json_write_end(out, ']');
 }
 
-void measurement_json_interval(const struct interval *x, double factor, struct str *out) {
-    const double values[3] = {x->mean, x->low, x->high};
-    for (int i = 0; i < 3; i++) {
-        str_append_char(out, i ? ',' : '[');
-        json_append_number(out, values[i] * factor);
-    }
-    str_append_char(out, ']');
-}
-
-static void interval(struct str *out, const char *name, const struct interval *x, double factor) {
-    str_printf(out, "\"%s\":", name);
-    measurement_json_interval(x, factor, out);
-    str_append_char(out, ',');
+void measurement_write_interval(struct str *out, const char *name, const struct interval *x, double factor) {
+    json_write_begin(out, name, '[');
+    json_write_number(out, NULL, x->mean * factor);
+    json_write_number(out, NULL, x->low * factor);
+    json_write_number(out, NULL, x->high * factor);
+    json_write_end(out, ']');
 }
 
 // ----------------------------------------------------------------------------------------------------------- summary
 
-static void append_latency(struct str *out, const struct latency_summary *l) {
-    str_append_char(out, '{');
-    number(out, "n", (double)l->n);
-    number(out, "n_effective", l->n_effective);
-    interval(out, "mean", &l->mean, MS);
+static void append_latency(struct str *out, const char *kind, const struct latency_summary *l) {
+    json_write_begin(out, kind, '{');
+    json_write_number(out, "n", (double)l->n);
+    json_write_number(out, "n_effective", l->n_effective);
+    measurement_write_interval(out, "mean", &l->mean, MS);
     for (int p = 0; p < PERCENTILES; p++) {
         char name[16];
         snprintf(name, sizeof name, "p%g", percentile_of[p]);
-        interval(out, name, &l->percentile[p], MS);
+        measurement_write_interval(out, name, &l->percentile[p], MS);
     }
-    number(out, "largest", l->largest * MS);
-    number(out, "band", l->band);
-    str_append_text(out, "\"curve\":[");
+    json_write_number(out, "largest", l->largest * MS);
+    json_write_number(out, "band", l->band);
+    json_write_begin(out, "curve", '[');
     for (int i = 0; i < CURVE_POINTS; i++) {
-        json_append_number(out, l->curve[i] * MS);
-        str_append_char(out, ',');
+        json_write_number(out, NULL, l->curve[i] * MS);
     }
-    end(out, ']');
-    str_append_char(out, '}');
+    json_write_end(out, ']');
+    json_write_end(out, '}');
 }
 
 static void append_summary(struct str *out, const struct summary *s) {
-    str_append_text(out, "\"summary\":{");
-    number(out, "from_s", s->from_s);
-    number(out, "to_s", s->to_s);
-    number(out, "requests", (double)s->n_requests);
-    number(out, "completed", (double)s->n_by_outcome[OUTCOME_OK]);
-    number(out, "slow", (double)s->n_slow);
-    number(out, "retried", (double)s->n_retried);
-    number(out, "uncounted", (double)s->n_uncounted);
-    interval(out, "request_rate", &s->request_rate, 1);
-    interval(out, "output_rate", &s->output_rate, 1);
-    interval(out, "input_rate", &s->input_rate, 1);
-    number(out, "offered_rate", s->offered_rate);
-    number(out, "prompt_tokens", s->mean_prompt);
-    number(out, "cached_tokens", s->mean_cached);
-    number(out, "output_tokens", s->mean_output);
-    number(out, "in_flight", s->in_flight);
-    number(out, "client_share", s->client_share);
-    if (s->has_objectives) interval(out, "goodput", &s->goodput, 1);
-    str_append_text(out, "\"latency_ms\":{");
+    json_write_begin(out, "summary", '{');
+    json_write_number(out, "from_s", s->from_s);
+    json_write_number(out, "to_s", s->to_s);
+    json_write_number(out, "requests", (double)s->n_requests);
+    json_write_number(out, "completed", (double)s->n_by_outcome[OUTCOME_OK]);
+    json_write_number(out, "slow", (double)s->n_slow);
+    json_write_number(out, "retried", (double)s->n_retried);
+    json_write_number(out, "uncounted", (double)s->n_uncounted);
+    measurement_write_interval(out, "request_rate", &s->request_rate, 1);
+    measurement_write_interval(out, "output_rate", &s->output_rate, 1);
+    measurement_write_interval(out, "input_rate", &s->input_rate, 1);
+    json_write_number(out, "offered_rate", s->offered_rate);
+    json_write_number(out, "prompt_tokens", s->mean_prompt);
+    json_write_number(out, "cached_tokens", s->mean_cached);
+    json_write_number(out, "output_tokens", s->mean_output);
+    json_write_number(out, "in_flight", s->in_flight);
+    json_write_number(out, "client_share", s->client_share);
+    if (s->has_objectives) measurement_write_interval(out, "goodput", &s->goodput, 1);
+    json_write_begin(out, "latency_ms", '{');
     for (int l = 0; l < LATENCIES; l++) {
         if (!s->latency[l].n) continue;
-        str_printf(out, "\"%s\":", latency_name((enum latency)l));
-        append_latency(out, &s->latency[l]);
-        str_append_char(out, ',');
+        append_latency(out, latency_name((enum latency)l), &s->latency[l]);
     }
-    end(out, '}');
-    str_append_text(out, "},");
+    json_write_end(out, '}');
+    json_write_end(out, '}');
 }
 
 static void append_outcomes(struct str *out, const struct run_record *run) {
     size_t counts[OUTCOMES] = {0};
     for (size_t i = 0; i < run->requests.count; i++) counts[run->requests.items[i].outcome]++;
-    str_append_text(out, "\"outcomes\":[");
+    json_write_begin(out, "outcomes", '[');
     for (int o = 0; o < OUTCOMES; o++) { // all: the requests' outcomes are indexes into this list
-        str_append_char(out, '{');
-        text(out, "kind", outcome_name((enum outcome)o));
-        number(out, "count", (double)counts[o]);
-        text(out, "example", run->examples[o]);
-        end(out, '}');
-        str_append_char(out, ',');
+        json_write_begin(out, NULL, '{');
+        json_write_text(out, "kind", outcome_name((enum outcome)o));
+        json_write_number(out, "count", (double)counts[o]);
+        json_write_text(out, "example", run->examples[o]);
+        json_write_end(out, '}');
     }
-    end(out, ']');
-    str_append_char(out, ',');
+    json_write_end(out, ']');
 }
 
 // ------------------------------------------------------------------------------------------------------------ series
@@ -164,27 +130,25 @@ static const struct part_column part_columns[] = {
 static void append_series(struct str *out, const struct run_record *run) {
     struct series series;
     series_make(&series, run);
-    str_append_text(out, "\"series\":{");
-    number(out, "width_s", series.width_s);
-    number(out, "row_first_ms", series.row_first_s * MS);
-    number(out, "row_factor", series.row_factor);
+    json_write_begin(out, "series", '{');
+    json_write_number(out, "width_s", series.width_s);
+    json_write_number(out, "row_first_ms", series.row_first_s * MS);
+    json_write_number(out, "row_factor", series.row_factor);
     for (size_t c = 0; c < sizeof part_columns / sizeof *part_columns; c++) {
-        str_printf(out, "\"%s\":[", part_columns[c].name);
+        json_write_begin(out, part_columns[c].name, '[');
         for (size_t p = 0; p < series.parts.count; p++) {
-            json_append_number(out, part_columns[c].get(&series.parts.items[p]));
-            str_append_char(out, ',');
+            json_write_number(out, NULL, part_columns[c].get(&series.parts.items[p]));
         }
-        end(out, ']');
-        str_append_char(out, ',');
+        json_write_end(out, ']');
     }
-    str_append_text(out, "\"gaps\":[");
+    json_write_begin(out, "gaps", '[');
     for (size_t p = 0; p < series.parts.count; p++) {
-        for (int row = 0; row < SERIES_ROWS; row++)
-            str_printf(out, "%c%u", row ? ',' : '[', series.parts.items[p].gaps[row]);
-        str_append_text(out, "],");
+        json_write_begin(out, NULL, '[');
+        for (int row = 0; row < SERIES_ROWS; row++) json_write_int(out, NULL, series.parts.items[p].gaps[row]);
+        json_write_end(out, ']');
     }
-    end(out, ']');
-    str_append_text(out, "},");
+    json_write_end(out, ']');
+    json_write_end(out, '}');
     series_close(&series);
 }
 
@@ -255,75 +219,86 @@ static const struct request_column columns[] = {
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
 
 static void append_requests(struct str *out, const struct measurement *m) {
-    str_append_text(out, "\"requests\":{");
+    json_write_begin(out, "requests", '{');
     for (int c = 0; c < N_COLUMNS; c++) {
-        str_printf(out, "\"%s\":[", columns[c].name);
+        json_write_begin(out, columns[c].name, '[');
         for (size_t i = 0; i < m->run.requests.count; i++) {
-            json_append_number(out, columns[c].get(m, &m->run.requests.items[i]));
-            str_append_char(out, ',');
+            json_write_number(out, NULL, columns[c].get(m, &m->run.requests.items[i]));
         }
-        end(out, ']');
-        str_append_char(out, ',');
+        json_write_end(out, ']');
     }
-    end(out, '}');
-    str_append_char(out, ',');
+    json_write_end(out, '}');
 }
 
-void measurement_csv(const struct measurement *m, struct str *out) {
-    for (int c = 0; c < N_COLUMNS; c++) str_printf(out, "%s%s", c ? "," : "", columns[c].name);
-    str_append_char(out, '\n');
-    for (size_t i = 0; i < m->run.requests.count; i++) {
-        const struct request_record *r = &m->run.requests.items[i];
-        for (int c = 0; c < N_COLUMNS; c++) {
-            const double value = columns[c].get(m, r);
-            if (c) str_append_char(out, ',');
-            if (columns[c].get == column_outcome)
-                str_append_text(out, outcome_name((enum outcome)r->outcome));
-            else if (isfinite(value))
-                str_printf(out, "%.9g", value);
-        }
-        str_append_char(out, '\n');
+static void append_csv_name(struct str *out, const char *name) { // quotes are doubled in quotes
+    str_append_char(out, '"');
+    for (; *name; name++) {
+        if (*name == '"') str_append_char(out, '"');
+        str_append_char(out, *name);
     }
+    str_append_char(out, '"');
+}
+
+void measurement_csv(const struct measurement *runs, size_t n_runs, struct str *out) {
+    str_append_text(out, "run");
+    for (int c = 0; c < N_COLUMNS; c++) str_printf(out, ",%s", columns[c].name);
+    str_append_char(out, '\n');
+    for (const struct measurement *m = runs; m < runs + n_runs; m++)
+        for (size_t i = 0; i < m->run.requests.count; i++) {
+            const struct request_record *r = &m->run.requests.items[i];
+            append_csv_name(out, str_text(&m->name));
+            for (int c = 0; c < N_COLUMNS; c++) {
+                const double value = columns[c].get(m, r);
+                str_append_char(out, ',');
+                if (columns[c].get == column_outcome)
+                    str_append_text(out, outcome_name((enum outcome)r->outcome));
+                else if (isfinite(value))
+                    str_printf(out, "%.9g", value);
+            }
+            str_append_char(out, '\n');
+        }
 }
 
 // ---------------------------------------------------------------------------------------------------------- document
 
 static void append_server(struct str *out, const struct server_numbers *server) {
-    str_append_text(out, "\"server\":{");
-    if (server->headline.n_bytes) text(out, "headline", str_text(&server->headline));
-    str_append_text(out, "\"numbers\":[");
+    json_write_begin(out, "server", '{');
+    if (server->headline.n_bytes) json_write_text(out, "headline", str_text(&server->headline));
+    json_write_begin(out, "numbers", '[');
     for (int i = 0; i < server->n; i++) {
         const struct server_number *n = &server->numbers[i];
-        str_append_char(out, '{');
-        text(out, "title", n->title);
-        text(out, "unit", n->unit);
-        number(out, "server", n->server);
-        number(out, "client", n->client);
-        number(out, "disagreement", server_number_disagreement(n));
-        end(out, '}');
-        str_append_char(out, ',');
+        json_write_begin(out, NULL, '{');
+        json_write_text(out, "title", n->title);
+        json_write_text(out, "unit", n->unit);
+        json_write_number(out, "server", n->server);
+        json_write_number(out, "client", n->client);
+        json_write_number(out, "disagreement", server_number_disagreement(n));
+        json_write_end(out, '}');
     }
-    end(out, ']');
-    str_append_text(out, "},");
+    json_write_end(out, ']');
+    json_write_end(out, '}');
+}
+
+static void append_objectives(struct str *out, const struct objectives *o) {
+    json_write_begin(out, "objectives_ms", '{');
+    json_write_number(out, "ttft", o->ttft > 0 ? o->ttft * MS : NAN);
+    json_write_number(out, "itl", o->itl > 0 ? o->itl * MS : NAN);
+    json_write_number(out, "e2e", o->e2e > 0 ? o->e2e * MS : NAN);
+    json_write_end(out, '}');
 }
 
 static void append_run(struct str *out, const struct measurement *m, bool with_requests) {
-    const struct objectives *o = &m->objectives;
-    const double objectives[] = {o->ttft, o->itl, o->e2e};
-    const char *const names[] = {"ttft", "itl", "e2e"};
-    str_append_char(out, '{');
-    text(out, "name", str_text(&m->name));
-    text(out, "url", str_text(&m->url));
-    text(out, "model", str_text(&m->model));
-    number(out, "rate", m->rate > 0 ? m->rate : NAN);
-    number(out, "users", m->n_users ? (double)m->n_users : NAN);
-    str_append_text(out, "\"objectives_ms\":{");
-    for (int i = 0; i < 3; i++) number(out, names[i], objectives[i] > 0 ? objectives[i] * MS : NAN);
-    end(out, '}');
-    str_printf(out, ",\"settings\":%s,\"workload\":%s,", str_text(&m->settings), str_text(&m->workload));
-    number(out, "began_s", (double)m->run.began_wall_s);
-    number(out, "duration_s", (double)m->run.duration_ns / NS);
-    str_printf(out, "\"valid\":%s,", m->summary.invalid.n_bytes ? "false" : "true");
+    json_write_begin(out, NULL, '{');
+    json_write_text(out, "name", str_text(&m->name));
+    json_write_text(out, "url", str_text(&m->url));
+    json_write_text(out, "model", str_text(&m->model));
+    json_write_number(out, "rate", m->rate > 0 ? m->rate : NAN);
+    json_write_number(out, "users", m->n_users ? (double)m->n_users : NAN);
+    append_objectives(out, &m->objectives);
+    str_printf(out, "\"settings\":%s,\"workload\":%s,", str_text(&m->settings), str_text(&m->workload));
+    json_write_int(out, "began_s", m->run.began_wall_s);
+    json_write_number(out, "duration_s", (double)m->run.duration_ns / NS);
+    json_write_bool(out, "valid", m->summary.invalid.n_bytes == 0);
     lines(out, "invalid", &m->summary.invalid);
     lines(out, "notes", &m->summary.notes);
     append_summary(out, &m->summary);
@@ -331,37 +306,38 @@ static void append_run(struct str *out, const struct measurement *m, bool with_r
     append_series(out, &m->run);
     append_server(out, &m->server);
     if (with_requests) append_requests(out, m);
-    end(out, '}');
+    json_write_end(out, '}');
 }
 
-void measurement_json_head(const char *kind, const char *command, struct str *out) {
+void measurement_json_begin(const char *kind, const char *command, struct str *out) {
     char made[32];
     struct tm day;
     const time_t now = (time_t)clock_wall_s();
     gmtime_r(&now, &day);
     strftime(made, sizeof made, "%Y-%m-%dT%H:%M:%SZ", &day);
-    str_printf(out, "{\"optima_bench\":%d,", MEASUREMENT_SCHEMA);
-    text(out, "kind", kind);
-    text(out, "made", made);
-    text(out, "version", OPTIMA_VERSION);
-    text(out, "command", command);
-    str_append_text(out, "\"client\":");
+    json_write_begin(out, NULL, '{');
+    json_write_int(out, "optima_bench", MEASUREMENT_SCHEMA);
+    json_write_text(out, "kind", kind);
+    json_write_text(out, "made", made);
+    json_write_text(out, "version", OPTIMA_VERSION);
+    json_write_text(out, "command", command);
     client_machine_json(out);
-    str_append_text(out, ",\"definitions\":");
     explain_json(out);
-    str_append_char(out, ',');
+}
+
+void measurement_json_end(struct str *out) {
+    json_write_end(out, '}');
+    json_write_close(out);
+    str_append_char(out, '\n');
 }
 
 void measurement_json(const struct measurement_document *document, struct str *out) {
-    measurement_json_head(document->kind, document->command, out);
-    str_append_text(out, "\"runs\":[");
-    for (size_t i = 0; i < document->n_runs; i++) {
-        if (i) str_append_char(out, ',');
-        append_run(out, &document->runs[i], document->with_requests);
-    }
-    str_append_char(out, ']');
-    if (document->more) str_printf(out, ",%s", document->more);
-    str_append_text(out, "}\n");
+    measurement_json_begin(document->kind, document->command, out);
+    json_write_begin(out, "runs", '[');
+    for (size_t i = 0; i < document->n_runs; i++) append_run(out, &document->runs[i], document->with_requests);
+    json_write_end(out, ']');
+    if (document->more) str_append_text(out, document->more);
+    measurement_json_end(out);
 }
 
 void measurement_close(struct measurement *m) {

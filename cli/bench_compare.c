@@ -3,6 +3,7 @@
 
 #include "base/file_map.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "bench/comparison.h"
 #include "bench/measurement.h"
 #include "cli/command_line.h"
@@ -68,24 +69,22 @@ static int open_run(struct compared *out, const char *path, bool accept_invalid,
 // The runs without their requests, which the comparisons have used.
 static void append_document(const struct compared *runs, int n, const struct comparison *comparisons,
                             const char *command, struct str *out) {
-    measurement_json_head("compare", command, out);
-    str_append_text(out, "\"runs\":[");
+    measurement_json_begin("compare", command, out);
+    json_write_begin(out, "runs", '[');
     for (int i = 0; i < n; i++) {
         cJSON *run = cJSON_Duplicate(runs[i].run, true);
         cJSON_DeleteItemFromObjectCaseSensitive(run, "requests");
         cJSON_ReplaceItemInObjectCaseSensitive(run, "name", cJSON_CreateString(runs[i].path));
         char *text = cJSON_PrintUnformatted(run);
-        if (i) str_append_char(out, ',');
-        str_append_text(out, text);
+        str_printf(out, "%s,", text);
         free(text);
         cJSON_Delete(run);
     }
-    str_append_text(out, "],\"comparisons\":[");
-    for (int i = 1; i < n; i++) {
-        if (i > 1) str_append_char(out, ',');
-        comparison_json(&comparisons[i], out);
-    }
-    str_append_text(out, "]}\n");
+    json_write_end(out, ']');
+    json_write_begin(out, "comparisons", '[');
+    for (int i = 1; i < n; i++) comparison_json(&comparisons[i], out);
+    json_write_end(out, ']');
+    measurement_json_end(out);
 }
 
 static int compare_all(const struct option_result *files, bool accept_invalid, struct bench_outputs *outputs,

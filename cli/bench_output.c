@@ -61,9 +61,9 @@ int bench_outputs_write(struct bench_outputs *outputs, const struct measurement_
         measurement_json(&brief, &text);
         rc = write_page(outputs, &text, err);
     }
-    if (!rc && outputs->csv.file && document->n_runs) {
+    if (!rc && outputs->csv.file) {
         str_clear(&text);
-        measurement_csv(&document->runs[0], &text);
+        measurement_csv(document->runs, document->n_runs, &text);
         rc = write_one(&outputs->csv, &text, err);
     }
     str_close(&text);

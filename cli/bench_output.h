@@ -17,7 +17,7 @@ struct bench_outputs {
 int bench_outputs_open(struct bench_outputs *out, const char *json, const char *csv, const char *html, struct err *err)
     __attribute__((warn_unused_result));
 FILE *bench_outputs_people(const struct bench_outputs *outputs);
-// Writes what is wanted: the document with all requests as JSON, without them as a page, the first run as CSV.
+// Writes what is wanted: the document with all requests as JSON, without them as a page, and as CSV.
 int bench_outputs_write(struct bench_outputs *outputs, const struct measurement_document *document, struct err *err)
     __attribute__((warn_unused_result));
 // The same for a document that is text already.

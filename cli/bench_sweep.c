@@ -1,7 +1,7 @@
 // optima bench --sweep: the highest rate that still meets the objectives.
 #include "cli/bench_commands.h"
 
-#include "base/json.h"
+#include "base/json_write.h"
 #include "bench/sweep.h"
 
 #include <math.h>
@@ -44,18 +44,23 @@ static void print_step(FILE *out, const struct sweep_step *step, const struct me
 }
 
 static void append_json(const struct sweep *sweep, double share, struct str *out) {
-    str_append_text(out, "\"sweep\":{\"rate\":");
-    json_append_number(out, sweep->held > 0 ? sweep->held : NAN);
-    str_append_text(out, ",\"failed_rate\":");
-    json_append_number(out, sweep->failed);
-    str_printf(out, ",\"share\":%g,\"confirmations\":%d,\"confirmed\":%d,\"steps\":[", share, sweep->n_confirming,
-               sweep->n_confirmed);
+    json_write_begin(out, "sweep", '{');
+    json_write_number(out, "rate", sweep->held > 0 ? sweep->held : NAN);
+    json_write_number(out, "failed_rate", sweep->failed);
+    json_write_number(out, "share", share);
+    json_write_int(out, "confirmations", sweep->n_confirming);
+    json_write_int(out, "confirmed", sweep->n_confirmed);
+    json_write_begin(out, "steps", '[');
     for (int i = 0; i < sweep->n_steps; i++) {
-        const struct sweep_step *step = &sweep->steps[i];
-        str_printf(out, "%s{\"run\":%d,\"rate\":%.9g,\"met\":%s,\"confirms\":%s}", i ? "," : "", i, step->rate,
-                   step->met ? "true" : "false", step->confirms ? "true" : "false");
+        json_write_begin(out, NULL, '{');
+        json_write_int(out, "run", i);
+        json_write_number(out, "rate", sweep->steps[i].rate);
+        json_write_bool(out, "met", sweep->steps[i].met);
+        json_write_bool(out, "confirms", sweep->steps[i].confirms);
+        json_write_end(out, '}');
     }
-    str_append_text(out, "]}");
+    json_write_end(out, ']');
+    json_write_end(out, '}');
 }
 
 static int run_steps(struct benching *bench, struct sweep *sweep, struct measurement *runs, FILE *people,

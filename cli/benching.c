@@ -1,9 +1,11 @@
 #include "cli/benching.h"
 
 #include "base/json.h"
+#include "base/json_write.h"
 #include "bench/probe.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,10 +74,9 @@ static bool is_any(const char *name, const char *const *names, size_t n) {
     return false;
 }
 
-// {"users":8,...}: what was given or has a default. `names`: these alone; NULL: all but keys and files.
+// Members "users": 8, ...: what was given or has a default. `names`: these alone; NULL: all but keys and files.
 static void append_options(const struct benching *bench, const char *const *names, size_t n_names, struct str *out) {
     static const char *const left_out[] = {"api-key", "json", "csv", "html", "quiet", "explain"};
-    str_append_char(out, '{');
     for (size_t i = 0; i < bench->table->n_rows; i++) {
         const struct option_row *row = &bench->table->rows[i];
         const void *field = (const char *)bench->options + row->offset;
@@ -88,13 +89,11 @@ static void append_options(const struct benching *bench, const char *const *name
                               : row->kind == OPTION_FLAG   ? (double)*(const bool *)field
                                                            : 0;
         if (!text && number == 0) continue;
-        str_printf(out, "%s\"%s\":", out->data[out->n_bytes - 1] == '{' ? "" : ",", row->name);
         if (text)
-            json_append_string(out, text, strlen(text));
+            json_write_text(out, row->name, text);
         else
-            json_append_number(out, number);
+            json_write_number(out, row->name, number);
     }
-    str_append_char(out, '}');
 }
 
 void benching_command(const char *command, int argc, char **argv, struct str *out) {
@@ -241,9 +240,11 @@ static void on_progress(void *context, const struct load_progress *p) {
                  bench->load.duration_s > p->at_s ? bench->load.duration_s - p->at_s : 0);
     else if (total > 0 && p->n_ended)
         snprintf(left, sizeof left, ", %.0f s left", p->at_s * (total - (double)p->n_ended) / (double)p->n_ended);
-    fprintf(stderr, "\r\033[K%.0f s: %llu started, %llu in flight, %llu failed, %.1f requests/s, %.0f tokens/s%s",
+    char ttft[48] = "";
+    if (isfinite(p->ttft_s)) snprintf(ttft, sizeof ttft, ", TTFT %.3g ms", p->ttft_s * 1e3);
+    fprintf(stderr, "\r\033[K%.0f s: %llu started, %llu in flight, %llu failed, %.1f requests/s, %.0f tokens/s%s%s",
             p->at_s, (unsigned long long)p->n_started, (unsigned long long)p->n_in_flight,
-            (unsigned long long)p->n_failed, (double)p->n_ended / p->at_s, (double)p->n_tokens / p->at_s, left);
+            (unsigned long long)p->n_failed, (double)p->n_ended / p->at_s, (double)p->n_tokens / p->at_s, ttft, left);
 }
 
 int benching_open(struct benching *out, const struct bench_options *options, const struct option_table *table,
@@ -287,12 +288,17 @@ void benching_describe(const struct benching *bench, const char *name, struct me
                    bench->options->rate ? " requests/s" : "");
     str_printf(&out->url, "http://%s:%s%s", url->host, url->port, url->prefix);
     str_append_text(&out->model, bench->workload.options.model);
+    json_write_begin(&out->settings, NULL, '{');
     append_options(bench, NULL, 0, &out->settings);
+    json_write_end(&out->settings, '}');
+    json_write_close(&out->settings);
+    json_write_begin(&out->workload, NULL, '{');
     append_options(bench, of_requests, sizeof of_requests / sizeof *of_requests, &out->workload);
-    // Without the end of the object: texts depend on how many tokens a word takes.
-    out->workload.n_bytes--;
-    str_printf(&out->workload, ",\"tokens_per_word\":%.6g,\"frame_tokens\":%.6g}", bench->workload.tokens_per_word,
-               bench->workload.frame_tokens);
+    // Texts depend on how many tokens a word takes.
+    json_write_number(&out->workload, "tokens_per_word", bench->workload.tokens_per_word);
+    json_write_number(&out->workload, "frame_tokens", bench->workload.frame_tokens);
+    json_write_end(&out->workload, '}');
+    json_write_close(&out->workload);
 }
 
 int benching_measure(struct benching *bench, const char *name, struct measurement *out, struct err *err) {

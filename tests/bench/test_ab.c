@@ -2,6 +2,7 @@
 #include "tests/test.h"
 
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/rng.h"
 #include "bench/ab.h"
 #include "tests/bench/synthetic.h"
@@ -77,9 +78,10 @@ static void servers_that_fail_end_it(void **state) {
     for (int i = 0; i < 3; i++) ab_add(&ab, &a, &b);
     assert_true(ab.done && ab.verdict == AB_FAILING);
     struct str text = STR_INIT;
-    str_append_char(&text, '{');
+    json_write_begin(&text, NULL, '{');
     ab_json(&ab, &text);
-    str_append_char(&text, '}');
+    json_write_end(&text, '}');
+    json_write_close(&text);
     struct err err = {0};
     const struct json_limits limits = JSON_LIMITS_FILE;
     if (json_validate(text.data, text.n_bytes, &limits, &err)) fail_msg("%s", err.text);

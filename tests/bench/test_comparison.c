@@ -2,6 +2,7 @@
 #include "tests/test.h"
 
 #include "base/json.h"
+#include "base/json_write.h"
 #include "bench/comparison.h"
 #include "bench/page.h"
 #include "tests/bench/synthetic.h"
@@ -61,7 +62,7 @@ static void documents_hold_the_run(void **state) {
     assert_string_equal(cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(outcomes, outcome), "kind")->valuestring,
                         "connection broken");
     struct str csv = STR_INIT;
-    measurement_csv(&m, &csv);
+    measurement_csv(&m, 1, &csv);
     int n_lines = 0;
     for (const char *c = csv.data; *c; c++) n_lines += *c == '\n';
     assert_int_equal(n_lines, 122);
@@ -121,6 +122,7 @@ static void slower_runs_are_worse(void **state) {
     struct str text = STR_INIT;
     struct err err = {0};
     comparison_json(&c, &text);
+    json_write_close(&text);
     const struct json_limits limits = JSON_LIMITS_FILE;
     assert_int_equal(json_validate(text.data, text.n_bytes, &limits, &err), 0);
     str_close(&text);
