@@ -127,7 +127,7 @@ static bool read_time(const char **at, double *seconds) {
     return true;
 }
 
-static int read_objectives(struct objectives *out, const char *list, struct err *err) {
+int benching_objectives(struct objectives *out, const char *list, struct err *err) {
     const struct {
         const char *name;
         double *to;
@@ -224,7 +224,7 @@ static int read_all(struct benching *bench, const char *url, struct err *err) {
     if (!rc) rc = read_workload(bench, err);
     if (!rc) rc = read_load(bench, err);
     if (!rc) rc = read_warm_up(bench, err);
-    if (!rc && o->slo) rc = read_objectives(&bench->objectives, o->slo, err);
+    if (!rc && o->slo) rc = benching_objectives(&bench->objectives, o->slo, err);
     if (!rc && o->slow) rc = read_share(&bench->load.slow_share, o->slow, err);
     return rc;
 }

@@ -60,6 +60,8 @@ struct benching {
 // Reads the options, for the server at `url`. The options and their table must outlive it.
 int benching_open(struct benching *out, const struct bench_options *options, const struct option_table *table,
                   const char *url, struct err *err) __attribute__((warn_unused_result));
+// "ttft=200ms,itl=50ms,e2e=5s", each as seconds. ERR_INVALID: it is not like that.
+int benching_objectives(struct objectives *out, const char *list, struct err *err) __attribute__((warn_unused_result));
 // Asks the server for its model and how it counts tokens; once, before the first run.
 int benching_probe(struct benching *bench, struct err *err) __attribute__((warn_unused_result));
 // One run, with the server's numbers around it. `name` describes its load; NULL: by the options.

@@ -227,6 +227,7 @@ static void start_talking(void *context, int port) {
 static int chat_with_model(struct chat *chat, const char *path, struct err *err) {
     struct own_server own = {.chat = chat};
     struct serving_options options = {
+        .no_advisor = true,
         .quiet = true,
         .model = {.path = path, .random_weights_path = chat->options->random_weights},
         .backend = {.device = chat->options->device, .instruction_set = "auto"},

@@ -214,8 +214,7 @@ static void print_hardware(const struct model *model, struct backend *backend) {
 
 static int inspect(const struct inspect_options *options, const char *path, struct backend *backend, struct err *err) {
     struct model *model = NULL;
-    struct model_options model_options = {
-        .path = path, .random_weights_path = options->random_weights};
+    struct model_options model_options = {.path = path, .random_weights_path = options->random_weights};
     int rc = model_open(&model, &model_options, err);
     if (rc) return rc;
     print_architecture(model);

@@ -11,11 +11,11 @@
 
 struct serve_options {
     const char *host, *keys, *admin_keys, *allowed_hosts, *name, *random_weights, *device, *instruction_set, *kv_format,
-        *weights, *log_level, *speculate;
+        *weights, *log_level, *speculate, *slo, *self_tune, *advisor_record;
     int64_t port, threads, context, rows, sequences, steps_in_flight, chunk, queue, choices, random_seed, connections,
-        draft_tokens;
-    double kv_gib, drain;
-    bool insecure, any_model, strict, no_prefix_cache, deterministic;
+        draft_tokens, prompt_rows, admission;
+    double kv_gib, drain, price_per_hour, power_price;
+    bool insecure, any_model, strict, no_prefix_cache, deterministic, no_advisor;
 };
 
 #define FIELD(field) offsetof(struct serve_options, field)
@@ -46,6 +46,10 @@ static const struct option_row rows[] = {
      "most token positions computed in one step (512; 2048 on a GPU)"},
     {"sequences", OPTION_INT, FIELD(sequences), "N", NULL, 1, 65536, true, "most sequences in one step (128)"},
     {"chunk", OPTION_INT, FIELD(chunk), "N", NULL, 1, 65536, true, "most tokens of one prompt in one step (auto)"},
+    {"prompt-rows", OPTION_INT, FIELD(prompt_rows), "N", NULL, 1, 65536, true,
+     "most tokens of all prompts in a step beside sequences that decode (as many as the next token bears)"},
+    {"admission", OPTION_INT, FIELD(admission), "P", NULL, 0, 100, false,
+     "percent of its max_tokens for which the KV cache must have room when a sequence begins (0)"},
     {"queue", OPTION_INT, FIELD(queue), "N", NULL, 1, 1 << 20, true, "most sequences that wait; more get 429 (auto)"},
     {"choices", OPTION_INT, FIELD(choices), "N", NULL, 1, GENERATION_CHOICES_MAX, false, "largest n of a request (8)"},
     {"connections", OPTION_INT, FIELD(connections), "N", NULL, 1, 1 << 20, true, "most open connections (1024)"},
@@ -67,6 +71,17 @@ static const struct option_row rows[] = {
     {"random-seed", OPTION_INT, FIELD(random_seed), "N", NULL, 0, 9e15, false, "seed of the random weights (0)"},
     {"drain", OPTION_DOUBLE, FIELD(drain), "SECONDS", NULL, 0, 86400, false,
      "how long running requests may finish after SIGTERM (30)"},
+    {"no-advisor", OPTION_FLAG, FIELD(no_advisor), NULL, NULL, 0, 0, false, "do not measure and advise"},
+    {"price-per-hour", OPTION_DOUBLE, FIELD(price_per_hour), "X", NULL, 0.000001, 1e9, true,
+     "what this machine costs, in any currency, for the cost of tokens"},
+    {"power-price", OPTION_DOUBLE, FIELD(power_price), "X", NULL, 0.000001, 1e9, true,
+     "what a kilowatt-hour costs, where it is not in the price of the machine"},
+    {"slo", OPTION_TEXT, FIELD(slo), "LIST", NULL, 0, 0, false,
+     "what users shall see, for the advisor: ttft=200ms,itl=50ms"},
+    {"self-tune", OPTION_CHOICE, FIELD(self_tune), NULL, "off|suggest|auto", 0, 0, false,
+     "experiments on live traffic: none, those that an administrator asks for, or the advisor's own (off)"},
+    {"advisor-record", OPTION_TEXT, FIELD(advisor_record), "FILE", NULL, 0, 0, false,
+     "append what experiments decided, as JSON lines"},
     {"log-level", OPTION_CHOICE, FIELD(log_level), NULL, "debug|info|warning|error", 0, 0, false,
      "least level of log lines"},
 };
@@ -97,6 +112,12 @@ static enum log_level log_level_of(const char *name) {
     return LOG_LEVEL_INFO;
 }
 
+static enum self_tune self_tune_of(const char *name) {
+    return strcmp(name, "auto") == 0      ? SELF_TUNE_AUTO
+           : strcmp(name, "suggest") == 0 ? SELF_TUNE_SUGGEST
+                                          : SELF_TUNE_OFF;
+}
+
 static struct serving_options serving_options_of(struct serve_options *o, const char *path) {
     return (struct serving_options){
         .model = {.path = path, .random_weights_path = o->random_weights, .random_seed = (uint64_t)o->random_seed},
@@ -111,9 +132,18 @@ static struct serving_options serving_options_of(struct serve_options *o, const 
                    .steps_in_flight = (int32_t)o->steps_in_flight,
                    .kv_format = o->kv_format,
                    .weights = o->weights},
+        .no_advisor = o->no_advisor,
+        .advising = {.price_per_hour = o->price_per_hour,
+                     .power_price = o->power_price,
+                     .objectives = o->slo,
+                     .record_path = o->advisor_record,
+                     .self_tune = self_tune_of(o->self_tune)},
         .step_loop = {.queue_max = (int32_t)o->queue,
+                      .prompt_rows = (int32_t)o->prompt_rows,
                       .settings = {.no_prefix_cache = o->no_prefix_cache,
+                                   .sequences_max = (int32_t)o->sequences,
                                    .chunk_max = (int32_t)o->chunk,
+                                   .admission = (int32_t)o->admission,
                                    .draft_tokens = (int32_t)o->draft_tokens}},
         .server = {.http = {.host = o->host,
                             .port = (int)o->port,
@@ -140,6 +170,7 @@ int serve_main(int argc, char **argv) {
                                     .kv_format = "auto",
                                     .weights = "auto",
                                     .speculate = "off",
+                                    .self_tune = "off",
                                     .log_level = "info",
                                     .drain = 30};
     struct option_result result;
@@ -150,6 +181,7 @@ int serve_main(int argc, char **argv) {
     struct serving_options serving_options = serving_options_of(&options, result.positional[0]);
     struct serving serving;
     int rc = speculate_read(&serving_options.speculate, options.speculate, &err);
+    if (!rc) rc = advising_check(&serving_options.advising, &err);
     if (!rc) rc = serving_open(&serving, &serving_options, &err);
     if (!rc) {
         rc = serving_run(&serving, &err);

@@ -83,7 +83,8 @@ static int load(struct serving *serving, struct err *err) {
     options->step_loop.proposer = serving->proposer;
     options->step_loop.wake = server_wake;
     options->step_loop.wake_context = serving->server;
-    return step_loop_open(&serving->step_loop, serving->engine, &options->step_loop, err);
+    rc = step_loop_open(&serving->step_loop, serving->engine, &options->step_loop, err);
+    return rc || options->no_advisor ? rc : advising_open(&serving->advisor, serving, err);
 }
 
 static void *loader_main(void *argument) {
@@ -99,6 +100,7 @@ static void *loader_main(void *argument) {
     server_attach(serving->server, &(struct server_engine){.model = serving->model,
                                                            .step_loop = serving->step_loop,
                                                            .context = engine_limits(serving->engine)->context,
+                                                           .advisor = serving->advisor,
                                                            .memory = memory});
     return NULL;
 }
@@ -138,6 +140,7 @@ int serving_run(struct serving *serving, struct err *err) {
 }
 
 void serving_close(struct serving *serving) {
+    if (serving->advisor) advisor_close(serving->advisor);
     if (serving->step_loop) step_loop_close(serving->step_loop);
     if (serving->server) server_close(serving->server);
     proposer_close(serving->proposer);

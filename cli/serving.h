@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "cli/advising.h"
 #include "cli/speculate.h"
 #include "engine/engine.h"
 #include "kernels/backend.h"
@@ -18,6 +19,8 @@ struct serving_options {
     struct step_loop_options step_loop; // wake is filled in here
     struct server_options server;
     struct speculate_choice speculate;
+    struct advising_options advising;
+    bool no_advisor;
     bool quiet; // no progress, ledger or hints on standard output
 };
 
@@ -31,6 +34,7 @@ struct serving {
     struct proposer *proposer; // NULL: no speculation
     struct memory_ledger proposer_memory;
     struct step_loop *step_loop;
+    struct advisor *advisor; // NULL: none
     pthread_t loader;
     int load_rc; // 0, or why loading failed, with load_err; read after the server has stopped
     struct err load_err;
