@@ -1,5 +1,6 @@
 #include "base/memory_resident.h"
 
+#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -16,4 +17,17 @@ uint64_t memory_resident_bytes(const void *data, size_t n_bytes) {
         for (size_t i = 0; i < (n + page - 1) / page; i++) n_resident += pages[i] & 1u;
     }
     return n_resident * page;
+}
+
+struct process_memory memory_of_process(void) {
+    struct process_memory memory = {0};
+    FILE *file = fopen("/proc/self/status", "re");
+    char line[256];
+    while (file && fgets(line, sizeof line, file)) {
+        unsigned long long kilobytes;
+        if (sscanf(line, "RssAnon: %llu", &kilobytes) == 1) memory.anonymous = kilobytes * 1024;
+        if (sscanf(line, "RssFile: %llu", &kilobytes) == 1) memory.mapped = kilobytes * 1024;
+    }
+    if (file) fclose(file);
+    return memory;
 }

@@ -1,5 +1,6 @@
 #include "cli/serving.h"
 
+#include "base/memory_resident.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -22,13 +23,19 @@ static void print_progress(void *context, uint64_t done, uint64_t total) {
             done == total ? "\n" : "");
 }
 
-static struct memory_ledger list_memory(const struct serving *serving) {
-    struct memory_ledger ledger = {0};
-    engine_list_memory(serving->engine, &ledger);
-    memory_ledger_append(&ledger, &serving->proposer_memory);
-    step_loop_list_memory(serving->step_loop, &ledger);
-    memory_ledger_append(&ledger, server_memory(serving->server));
-    return ledger;
+static void list_memory(void *context, struct memory_ledger *ledger) {
+    const struct serving *serving = context;
+    struct backend_memory memory;
+    backend_memory(serving->backend, &memory);
+    engine_list_memory(serving->engine, ledger);
+    memory_ledger_append(ledger, &serving->proposer_memory);
+    step_loop_list_memory(serving->step_loop, ledger);
+    memory_ledger_append(ledger, server_memory(serving->server));
+    // Weights that are used where files are mapped have a row of their own.
+    const uint64_t mapped = memory_of_process().mapped;
+    if (mapped > memory.mapped_bytes)
+        memory_ledger_add(ledger, "program", mapped - memory.mapped_bytes, mapped - memory.mapped_bytes,
+                          "code and libraries");
 }
 
 static void print_ready(const struct serving *serving, const struct memory_ledger *memory, uint64_t started_ns) {
@@ -95,13 +102,15 @@ static void *loader_main(void *argument) {
         server_stop(serving->server);
         return NULL;
     }
-    struct memory_ledger memory = list_memory(serving);
+    struct memory_ledger memory = {0};
+    list_memory(serving, &memory);
     if (!serving->options.quiet) print_ready(serving, &memory, started_ns);
     server_attach(serving->server, &(struct server_engine){.model = serving->model,
                                                            .step_loop = serving->step_loop,
                                                            .context = engine_limits(serving->engine)->context,
                                                            .advisor = serving->advisor,
-                                                           .memory = memory});
+                                                           .list_memory = list_memory,
+                                                           .memory_context = serving});
     return NULL;
 }
 

@@ -2,6 +2,7 @@
 #include "server/server_state.h"
 
 #include "advisor/advisor.h"
+#include "base/memory_resident.h"
 #include "base/json_write.h"
 #include "base/mem.h"
 #include "server/query.h"
@@ -118,25 +119,28 @@ static bool check_no_query(struct http_exchange *exchange) {
 void advisor_memory(struct http_exchange *exchange, void *context) {
     struct server *server = context;
     if (!server_check_ready(server, exchange) || !check_no_query(exchange)) return;
-    const struct memory_ledger *ledger = &server->engine.memory;
+    struct memory_ledger ledger = {0};
+    server->engine.list_memory(server->engine.memory_context, &ledger);
     uint64_t reserved = 0, committed = 0;
     struct str out = STR_INIT;
     json_write_begin(&out, NULL, '{');
     json_write_int(&out, "schema", REPORT_SCHEMA);
     json_write_begin(&out, "owners", '[');
-    for (int i = 0; i < ledger->n_rows; i++) {
-        const struct memory_row *row = &ledger->rows[i];
+    for (int i = 0; i < ledger.n_rows; i++) {
+        const struct memory_row *row = &ledger.rows[i];
         json_write_begin(&out, NULL, '{');
         json_write_text(&out, "owner", row->owner);
         json_write_text(&out, "detail", row->detail);
         json_write_int(&out, "at_most_bytes", (int64_t)row->reserved_bytes);
-        json_write_int(&out, "at_start_bytes", (int64_t)row->committed_bytes);
+        json_write_int(&out, "in_memory_bytes", (int64_t)row->committed_bytes);
         json_write_end(&out, '}');
         reserved += row->reserved_bytes, committed += row->committed_bytes;
     }
     json_write_end(&out, ']');
     json_write_int(&out, "total_at_most_bytes", (int64_t)reserved);
-    json_write_int(&out, "total_at_start_bytes", (int64_t)committed);
+    json_write_int(&out, "total_in_memory_bytes", (int64_t)committed);
+    const struct process_memory process = memory_of_process();
+    json_write_int(&out, "process_resident_bytes", (int64_t)(process.anonymous + process.mapped));
     json_write_end(&out, '}');
     json_write_close(&out);
     reply_json(exchange, &out);

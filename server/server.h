@@ -37,7 +37,9 @@ struct server_engine {
     struct step_loop *step_loop;
     int32_t context;             // tokens
     struct advisor *advisor;     // NULL: none; outlives server_run
-    struct memory_ledger memory; // of all parts, when serving began
+    // Everything that takes memory, as it is now; loop thread, some milliseconds.
+    void (*list_memory)(void *context, struct memory_ledger *out);
+    void *memory_context;
 };
 // Model and step loop outlive server_run; close the step loop before server_close, because it wakes the server.
 void server_attach(struct server *server, const struct server_engine *engine);
