@@ -9,131 +9,147 @@
 #include "kernels/cpu/packed_integers.h"
 
 enum {
-    RING_GROUPS = 4, // whose integers wait in memory: what a tile wrote cannot be read at once
+    AHEAD_GROUPS = 3, // what a tile wrote cannot be read at once: meanwhile the next groups are multiplied
+    RING_GROUPS = 4,
+    RUN_GROUPS = 8, // whose activations and weights stay in the first-level cache
+    HALF_TILE = TILE / 2,
     PEAK_PRODUCTS = 4
 };
 
-// Tile registers: integers, activations and weights of two parts; and of the rows beside whole tiles.
-#define SUM_0 0
-#define SUM_1 1
-#define ROWS 2
-#define WEIGHTS_0 3
-#define WEIGHTS_1 4
-#define SUM_REST_0 5
-#define SUM_REST_1 6
-#define ROWS_REST 7
+// Tile registers.
+#define SUM 0
+#define ROWS 1
+#define WEIGHTS 2
 
-static void integer_tiles_open(int32_t n_rest) {
+static void integer_tiles_open(void) {
     struct tile_config config = {.palette = 1};
-    for (int i = 0; i < (n_rest ? 8 : SUM_REST_0); i++) {
-        const bool is_weight = i == WEIGHTS_0 || i == WEIGHTS_1, is_rows = i == ROWS || i == ROWS_REST;
-        config.n_rows[i] = is_weight ? PACKED_GROUP / PACKED_QUAD : i >= SUM_REST_0 ? (uint8_t)n_rest : TILE;
-        config.row_bytes[i] = is_rows ? PACKED_GROUP : TILE_ROW_BYTES;
-    }
+    config.n_rows[SUM] = config.n_rows[ROWS] = TILE;
+    config.n_rows[WEIGHTS] = PACKED_GROUP / PACKED_QUAD;
+    config.row_bytes[SUM] = config.row_bytes[WEIGHTS] = TILE_ROW_BYTES;
+    config.row_bytes[ROWS] = PACKED_GROUP;
     tile_config_load(&config);
 }
 
-// The instructions' names take numbers.
-#define PRODUCT(sum, rows, weights, numbers, to)                                                                       \
-    do {                                                                                                               \
-        _tile_loadd(weights, numbers, TILE_ROW_BYTES);                                                                 \
-        _tile_zero(sum);                                                                                               \
-        if (has_offsets)                                                                                               \
-            _tile_dpbsud(sum, rows, weights);                                                                          \
-        else                                                                                                           \
-            _tile_dpbssd(sum, rows, weights);                                                                          \
-        _tile_stored(sum, to, TILE_ROW_BYTES);                                                                         \
-    } while (0)
-
-// The integers of [part][group of the ring][row][output].
+// The integers of some groups: [row][output]. As large as a page, so that no read looks like one of what is just
+// being written.
 struct ring {
-    int32_t integers[SLICE_PARTS][RING_GROUPS][TILE * TILE] __attribute__((aligned(64)));
+    int32_t integers[RING_GROUPS][TILE * TILE] __attribute__((aligned(64)));
 };
 
-VEC_INLINE void group_integers(struct ring *ring, const struct slice *slice, int32_t g, const struct packed_group *x,
-                               size_t stride, int32_t n_parts, bool whole, bool has_offsets) {
-    int32_t *to[SLICE_PARTS] = {ring->integers[0][g % RING_GROUPS], ring->integers[1][g % RING_GROUPS]};
-    if (whole) {
-        _tile_loadd(ROWS, x, stride);
-        PRODUCT(SUM_0, ROWS, WEIGHTS_0, slice->numbers[0][g], to[0]);
-        if (n_parts == 2) PRODUCT(SUM_1, ROWS, WEIGHTS_1, slice->numbers[1][g], to[1]);
-    } else {
-        _tile_loadd(ROWS_REST, x, stride);
-        PRODUCT(SUM_REST_0, ROWS_REST, WEIGHTS_0, slice->numbers[0][g], to[0]);
-        if (n_parts == 2) PRODUCT(SUM_REST_1, ROWS_REST, WEIGHTS_1, slice->numbers[1][g], to[1]);
-    }
+// A part of a slice, sixteen rows, and where the next slice's part lies, to be fetched meanwhile, or NULL.
+struct part_run {
+    const struct slice *slice;
+    const struct packed_group *rows;
+    const char *next_numbers, *next_scales;
+    size_t stride;
+    int32_t part, n_groups;
+};
+
+VEC_INLINE void group_multiply(struct ring *ring, const struct part_run *run, int32_t g, bool has_offsets) {
+    _tile_loadd(ROWS, run->rows + g, run->stride);
+    _tile_loadd(WEIGHTS, run->slice->numbers[run->part][g], TILE_ROW_BYTES);
+    _tile_zero(SUM);
+    if (has_offsets)
+        _tile_dpbsud(SUM, ROWS, WEIGHTS);
+    else
+        _tile_dpbssd(SUM, ROWS, WEIGHTS);
+    _tile_stored(SUM, ring->integers[g % RING_GROUPS], TILE_ROW_BYTES);
+    tile_memory_written(ring);
 }
 
-// Adds groups [first, end) of a part to the sums of n_rows rows.
-VEC_INLINE void integers_add(const struct ring *ring, const struct slice *slice, int32_t part, int32_t first,
-                             int32_t end, const struct packed_group *x, size_t stride, bool has_offsets, vec *sums,
-                             int32_t n_rows) {
-    for (int32_t g = first; g < end; g++) {
-        const int32_t *integers = ring->integers[part][g % RING_GROUPS];
-        const vec scales = vec_load(slice->scales[part][g]);
-        const vec offsets = has_offsets ? vec_load(slice->offsets[part][g]) : vec_zero();
+// Keeps the compiler from holding an address a row in registers.
+VEC_INLINE const char *rows_behind(const char *row, size_t n_bytes) {
+    row += n_bytes;
+    __asm__("" : "+r"(row));
+    return row;
+}
+
+// Adds a group to the sums of n_rows rows.
+VEC_INLINE void group_add(const struct ring *ring, const struct part_run *run, int32_t g, bool has_offsets, vec *sums,
+                          int32_t n_rows) {
+    const int32_t *integers = ring->integers[g % RING_GROUPS];
+    const char *four_rows = (const char *)(run->rows + g);
+    const vec scales = vec_load(run->slice->scales[run->part][g]);
+    const vec offsets = has_offsets ? vec_load(run->slice->offsets[run->part][g]) : vec_zero();
 #pragma GCC unroll 16
-        for (int32_t r = 0; r < n_rows; r++) {
-            const char *row = (const char *)x + (size_t)r * stride;
-            const struct packed_group *group = (const struct packed_group *)(const void *)row + g;
-            const vec sum = _mm512_cvtepi32_ps(_mm512_load_si512(integers + r * TILE));
-            sums[r] = vec_fma(vec_mul(sum, vec_all(group->scale)), scales, sums[r]);
-            if (has_offsets) sums[r] = vec_fma(offsets, vec_all(group->total), sums[r]);
-        }
+    for (int32_t r = 0; r < n_rows; r++) {
+        if (r > 0 && r % 4 == 0) four_rows = rows_behind(four_rows, 4 * run->stride);
+        const struct packed_group *group =
+            (const struct packed_group *)(const void *)(four_rows + (size_t)(r % 4) * run->stride);
+        const vec sum = _mm512_cvtepi32_ps(_mm512_load_si512(integers + r * TILE));
+        sums[r] = vec_fma(vec_mul(sum, vec_all(group->scale)), scales, sums[r]);
+        if (has_offsets) sums[r] = vec_fma(offsets, vec_all(group->total), sums[r]);
     }
 }
 
-VEC_INLINE void integers_add_whole(const struct ring *ring, const struct slice *slice, int32_t part, int32_t first,
-                                   int32_t end, const struct packed_group *x, size_t stride, bool has_offsets,
-                                   vec *kept) {
+VEC_INLINE void group_fetch(const struct part_run *run, int32_t g, enum tensor_format format) {
+    if (!run->next_numbers) return;
+    const size_t n_bytes = packed_group_bytes(format);
+    for (size_t at = 0; at < n_bytes; at += PACKED_LINE)
+        _mm_prefetch(run->next_numbers + (size_t)g * n_bytes + at, _MM_HINT_T1);
+    _mm_prefetch(run->next_scales + (size_t)g * PACKED_OUTPUTS * sizeof(uint16_t), _MM_HINT_T1);
+}
+
+// Adds the groups to what is kept of n_rows rows' sums; nothing is before the first slice.
+VEC_INLINE void part_run(const struct part_run *run, enum tensor_format format, vec *kept, bool is_first,
+                         int32_t n_rows) {
+    const bool has_offsets = tensor_format_has_offsets(format);
+    struct ring ring;
     vec sums[TILE];
 #pragma GCC unroll 16
-    for (int32_t r = 0; r < TILE; r++) sums[r] = kept[r];
-    integers_add(ring, slice, part, first, end, x, stride, has_offsets, sums, TILE);
+    for (int32_t r = 0; r < n_rows; r++) sums[r] = is_first ? vec_zero() : kept[r];
+    for (int32_t g = 0; g < AHEAD_GROUPS && g < run->n_groups; g++) group_multiply(&ring, run, g, has_offsets);
+    for (int32_t g = 0; g < run->n_groups; g++) {
+        group_fetch(run, g, format);
+        if (g + AHEAD_GROUPS < run->n_groups) group_multiply(&ring, run, g + AHEAD_GROUPS, has_offsets);
+        group_add(&ring, run, g, has_offsets, sums, n_rows);
+    }
 #pragma GCC unroll 16
-    for (int32_t r = 0; r < TILE; r++) kept[r] = sums[r];
+    for (int32_t r = 0; r < n_rows; r++) kept[r] = sums[r];
 }
 
-// Adds the slice's groups to the sums [part][SLICE_ROWS] of at most sixteen rows.
-VEC_INLINE void rows_add(const struct slice *slice, const struct packed_group *x, size_t stride, int32_t n_groups,
-                         enum tensor_format format, vec *sums, int32_t n_rows, int32_t n_parts) {
-    const bool has_offsets = tensor_format_has_offsets(format), whole = n_rows == TILE;
-    struct ring ring;
-    for (int32_t first = 0; first < n_groups; first += RING_GROUPS) {
-        const int32_t end = n_groups - first < RING_GROUPS ? n_groups : first + RING_GROUPS;
-        if (whole)
-            for (int32_t g = first; g < end; g++)
-                group_integers(&ring, slice, g, x + g, stride, n_parts, true, has_offsets);
+// The groups of a slice and all rows.
+struct slice_range {
+    int32_t row, n_rows, group, n_groups;
+};
+
+// Part i of the slice that begins with `part`.
+VEC_INLINE void slice_part(struct slice *slice, const struct matmul *m, enum tensor_format format, int32_t part,
+                           int32_t n_parts, int32_t i, const struct slice_range *range) {
+    const int32_t behind = range->group + range->n_groups,
+                  next = behind < packed_groups(m->weight->n_cols) ? behind : 0;
+    const struct integer_part from = part_at(m, format, part + i + (next ? 0 : n_parts));
+    const char *x = (const char *)m->activations + (size_t)range->row * m->activation_stride;
+    struct part_run run = {.slice = slice,
+                           .rows = (const struct packed_group *)(const void *)x + range->group,
+                           .next_numbers = from.numbers + (size_t)next * packed_group_bytes(format),
+                           .next_scales = from.scales + (size_t)next * PACKED_OUTPUTS * sizeof(uint16_t),
+                           .stride = m->activation_stride,
+                           .part = i,
+                           .n_groups = range->n_groups};
+    for (int32_t r = 0; r < range->n_rows; r += TILE) {
+        vec *sums = slice->sums + i * SLICE_ROWS + r;
+        if (range->n_rows - r > HALF_TILE)
+            part_run(&run, format, sums, range->group == 0, TILE);
         else
-            for (int32_t g = first; g < end; g++)
-                group_integers(&ring, slice, g, x + g, stride, n_parts, false, has_offsets);
-        tile_memory_written(&ring);
-        for (int32_t i = 0; i < n_parts; i++)
-            if (whole)
-                integers_add_whole(&ring, slice, i, first, end, x, stride, has_offsets, sums + i * SLICE_ROWS);
-            else
-                integers_add(&ring, slice, i, first, end, x, stride, has_offsets, sums + i * SLICE_ROWS, n_rows);
-        tile_memory_written(&ring);
+            part_run(&run, format, sums, range->group == 0, HALF_TILE);
+        run.rows = (const struct packed_group *)(const void *)((const char *)run.rows + TILE * run.stride);
+        run.next_numbers = NULL;
     }
 }
 
-// n_parts parts of rows [row, row + n_rows), at most SLICE_ROWS.
+// n_parts parts of rows [row, row + n_rows), at most SLICE_ROWS. Rows beyond the last are multiplied, too: prepared
+// rows are a multiple of a tile's.
 VEC_INLINE void parts_product(struct slice *slice, const struct matmul *m, enum tensor_format format, int32_t part,
                               int32_t row, int32_t n_rows, int32_t n_parts) {
     const int32_t all = packed_groups(m->weight->n_cols);
-    const size_t stride = m->activation_stride;
-    for (int32_t i = 0; i < n_parts; i++)
-        for (int32_t r = 0; r < n_rows; r++) slice->sums[i * SLICE_ROWS + r] = vec_zero();
-    for (int32_t group = 0; group < all; group += SLICE_GROUPS) {
-        const int32_t n_groups = all - group < SLICE_GROUPS ? all - group : SLICE_GROUPS;
-        slice_spread(slice, m, format, part, n_parts, group, n_groups, !tensor_format_has_offsets(format));
+    struct slice_range range = {.row = row, .n_rows = n_rows};
+    for (; range.group < all; range.group += RUN_GROUPS) {
+        range.n_groups = all - range.group < RUN_GROUPS ? all - range.group : RUN_GROUPS;
+        slice_spread(slice, m, format, part, n_parts, range.group, range.n_groups, !tensor_format_has_offsets(format),
+                     false);
         tile_memory_written(slice);
-        for (int32_t r = 0; r < n_rows; r += TILE) {
-            const char *at = (const char *)m->activations + (size_t)(row + r) * stride;
-            const struct packed_group *x = (const struct packed_group *)(const void *)at + group;
-            rows_add(slice, x, stride, n_groups, format, slice->sums + r, n_rows - r < TILE ? n_rows - r : TILE,
-                     n_parts);
-        }
+        for (int32_t i = 0; i < n_parts; i++) slice_part(slice, m, format, part, n_parts, i, &range);
     }
     for (int32_t i = 0; i < n_parts; i++)
         for (int32_t r = 0; r < n_rows; r++) part_store(m, part + i, row + r, slice->sums[i * SLICE_ROWS + r]);
@@ -142,7 +158,7 @@ VEC_INLINE void parts_product(struct slice *slice, const struct matmul *m, enum 
 VEC_INLINE void rows_product(const struct matmul *m, enum tensor_format format) {
     const int32_t begin = m->out_first / VEC_N, end = (m->out_first + m->out_count + VEC_N - 1) / VEC_N;
     struct slice slice;
-    integer_tiles_open(m->n_rows % TILE); // SLICE_ROWS are whole tiles
+    integer_tiles_open();
     for (int32_t row = 0; row < m->n_rows; row += SLICE_ROWS) {
         const int32_t n_rows = m->n_rows - row < SLICE_ROWS ? m->n_rows - row : SLICE_ROWS;
         int32_t part = begin;
@@ -186,13 +202,13 @@ double amx_peak_int8(int32_t n) {
     struct tile_config config = {.palette = 1};
     for (int i = 0; i < 8; i++) config.n_rows[i] = TILE, config.row_bytes[i] = TILE_ROW_BYTES;
     tile_config_load(&config);
-    _tile_loadd(WEIGHTS_0, zeros, TILE_ROW_BYTES);
-    _tile_loadd(WEIGHTS_1, zeros, TILE_ROW_BYTES);
+    _tile_loadd(6, zeros, TILE_ROW_BYTES);
+    _tile_loadd(7, zeros, TILE_ROW_BYTES);
     for (int32_t i = 0; i < n / 8; i++) {
-        _tile_dpbssd(SUM_0, WEIGHTS_0, WEIGHTS_1);
-        _tile_dpbssd(SUM_1, WEIGHTS_0, WEIGHTS_1);
-        _tile_dpbssd(SUM_REST_0, WEIGHTS_0, WEIGHTS_1);
-        _tile_dpbssd(SUM_REST_1, WEIGHTS_0, WEIGHTS_1);
+        _tile_dpbssd(0, 6, 7);
+        _tile_dpbssd(1, 6, 7);
+        _tile_dpbssd(2, 6, 7);
+        _tile_dpbssd(3, 6, 7);
     }
     _tile_release();
     return 2.0 * PEAK_PRODUCTS * TILE * TILE * TILE_ROW_BYTES * (n / 8);

@@ -32,9 +32,9 @@ VEC_INLINE void group_spread(char *to, const char *lines, enum tensor_format for
     }
 }
 
-// Groups [group, group + n_groups) of n_parts parts. What comes next is on its way meanwhile.
+// Groups [group, group + n_groups) of n_parts parts. Where it fetches, what comes next is on its way meanwhile.
 VEC_INLINE void slice_spread(struct slice *slice, const struct matmul *m, enum tensor_format format, int32_t part,
-                             int32_t n_parts, int32_t group, int32_t n_groups, bool less_zero) {
+                             int32_t n_parts, int32_t group, int32_t n_groups, bool less_zero, bool fetches) {
     const size_t n_bytes = packed_group_bytes(format);
     const bool last = group + n_groups == packed_groups(m->weight->n_cols);
     for (int32_t i = 0; i < n_parts; i++) {
@@ -42,7 +42,7 @@ VEC_INLINE void slice_spread(struct slice *slice, const struct matmul *m, enum t
         const char *lines = from.numbers + (size_t)group * n_bytes;
         const char *next = last ? part_at(m, format, part + i + n_parts).numbers : lines + (size_t)n_groups * n_bytes;
         for (int32_t g = 0; g < n_groups; g++) {
-            for (size_t at = 0; at < n_bytes; at += PACKED_LINE)
+            for (size_t at = 0; at < n_bytes && fetches; at += PACKED_LINE)
                 _mm_prefetch(next + (size_t)g * n_bytes + at, _MM_HINT_T1);
             group_spread(slice->numbers[i][g], lines + (size_t)g * n_bytes, format, less_zero);
             const size_t at = (size_t)(group + g) * PACKED_OUTPUTS * sizeof(uint16_t);
@@ -105,7 +105,7 @@ VEC_INLINE void slice_run(struct slice *slice, const struct matmul *m, enum tens
     for (int32_t i = 0; i < n_rows * n_parts; i++) slice->sums[i] = vec_zero();
     for (int32_t group = 0; group < all; group += SLICE_GROUPS) {
         const int32_t n_groups = all - group < SLICE_GROUPS ? all - group : SLICE_GROUPS;
-        slice_spread(slice, m, format, part, n_parts, group, n_groups, false);
+        slice_spread(slice, m, format, part, n_parts, group, n_groups, false, true);
         for (int32_t t = 0; t < n_tiles; t++) {
             const int32_t first = n_rows * t / n_tiles, next = n_rows * (t + 1) / n_tiles;
             slice_rows(slice, m, format, row + first, group, n_groups, slice->sums + first * n_parts, n_parts,
