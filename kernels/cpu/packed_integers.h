@@ -1,8 +1,8 @@
 // Products of INT8 and INT4 weights. Included once for each instruction set, by packed_template.h.
 //
 // With few rows the weights come from memory and are taken as they lie, several parts at once, from places of the range
-// that are far apart: as many long streams, whose next lines are always worth fetching ahead. For many rows see
-// packed_slice.h.
+// that are far apart: as many long streams, whose next lines are always worth fetching ahead. Where sums leave room for
+// one part alone, the next block is fetched, as several streams too. For many rows see packed_slice.h.
 #pragma once
 
 #include "kernels/cpu/packed_part.h"
@@ -10,6 +10,7 @@
 
 enum {
     FEW_ROWS = 8, // pass the weights as they lie
+    NEAR_BYTES = 512,
     PARTS_MAX = 4,
     TILE_SUMS_MAX = 12
 };
@@ -23,8 +24,9 @@ struct integer_tile {
     struct integer_part parts[PARTS_MAX];
     const struct packed_group *rows[FEW_ROWS];
     int32_t n_groups;
-    size_t next_rows; // bytes from these rows to the next ones
-    bool spread;      // lines of bytes, and F32 scales and offsets, of one part alone
+    size_t next_rows;   // bytes from these rows to the next ones
+    size_t block_bytes; // from this part to that of the next block
+    bool spread;        // lines of bytes, and F32 scales and offsets, of one part alone
 };
 
 // Both quads of a pair.
@@ -43,6 +45,23 @@ VEC_INLINE vec scales_load(const struct integer_tile *t, const char *plane, int3
 
 VEC_INLINE size_t group_bytes(const struct integer_tile *t, enum tensor_format format) {
     return t->spread ? (size_t)VEC_N * PACKED_GROUP : packed_group_bytes(format);
+}
+
+// Fetches what follows a pair of quads.
+VEC_INLINE void pair_fetch(const struct integer_tile *t, enum tensor_format format, int32_t part, int32_t g,
+                           int32_t pair, int32_t n_parts) {
+    const int32_t n_lines = tensor_format_is_int4(format) ? 1 : 2;
+    const char *numbers = t->parts[part].numbers, *next = numbers + t->block_bytes;
+    const char *line = numbers + (size_t)g * packed_group_bytes(format);
+#pragma GCC unroll 2
+    for (int32_t i = pair * n_lines; i < (pair + 1) * n_lines; i++) {
+        const char *at = line + (size_t)i * PACKED_LINE;
+        _mm_prefetch(at + (n_parts == 1 ? NEAR_BYTES : FETCH_BYTES), _MM_HINT_T0);
+        if (n_parts == 1) _mm_prefetch(next + (size_t)(i * t->n_groups + g) * PACKED_LINE, _MM_HINT_T1);
+    }
+    if (pair == 0)
+        _mm_prefetch(t->parts[part].scales + t->block_bytes + (size_t)g * PACKED_OUTPUTS * sizeof(uint16_t),
+                     _MM_HINT_T1);
 }
 
 // One group of all parts and rows.
@@ -64,9 +83,7 @@ VEC_INLINE void integers_group(const struct integer_tile *t, enum tensor_format 
         for (int32_t i = 0; i < n_parts; i++) {
             const char *line = t->parts[i].numbers + (size_t)g * n_bytes + (size_t)pair * pair_bytes;
             pair_load(weights[i], line, format, t->spread);
-            if (!t->spread) _mm_prefetch(line + FETCH_BYTES, _MM_HINT_T0);
-            if (!t->spread && !tensor_format_is_int4(format))
-                _mm_prefetch(line + FETCH_BYTES + PACKED_LINE, _MM_HINT_T0);
+            if (!t->spread) pair_fetch(t, format, i, g, pair, n_parts);
         }
 #pragma GCC unroll 2
         for (int32_t q = 0; q < 2; q++)
@@ -115,7 +132,8 @@ VEC_INLINE struct integer_part part_at(const struct matmul *m, enum tensor_forma
 // Parts part, part + spacing, ... of all rows.
 VEC_INLINE void few_tile(const struct matmul *m, enum tensor_format format, int32_t part, int32_t spacing,
                          int32_t n_parts, int32_t n_rows) {
-    struct integer_tile t = {.n_groups = packed_groups(m->weight->n_cols)};
+    struct integer_tile t = {.n_groups = packed_groups(m->weight->n_cols),
+                             .block_bytes = packed_block_bytes(format, m->weight->n_cols)};
     tile_rows(&t, m, 0, 0, n_rows);
     vec sums[TILE_SUMS_MAX];
 #pragma GCC unroll 4
