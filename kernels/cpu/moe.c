@@ -13,7 +13,7 @@ static void route_rows(struct run *run, const struct op_moe *op, struct operand 
     observe(run, operand, &op->router);
     const struct output logits = {&op->router, op->router_bias, moe->router, 0};
     int32_t first, count;
-    while (take(run, op->n_experts, chunk_outputs(run, op->n_experts), &first, &count))
+    while (take_outputs(run, op->n_experts, &first, &count))
         multiply(run, operand, &logits, first, count);
     stage_end(run);
     while (take(run, operand->n_rows, chunk_rows(run, operand->n_rows), &first, &count))

@@ -109,6 +109,12 @@ static void run_embed(struct run *run, const struct op_embed *op) {
     if (shape->comm) meet_sum(run, p->residual, (size_t)run->input->n_rows * (size_t)shape->hidden);
 }
 
+// Where a row's keys and values are stored.
+static int32_t row_block(const struct step_input *input, int32_t row) {
+    const int32_t block_first = input->sequences[input->sequence[row]].block_first;
+    return input->block_table[block_first + input->position[row] / KV_BLOCK_TOKENS];
+}
+
 static void finish_head(const struct run *run, const struct op_attention_in *op, int32_t row, float *head,
                         const float *norm) {
     if (norm && !op->norms_all_heads) run->kernels->norm_rms(head, head, norm, op->norm_eps, op->head_dim);
@@ -119,27 +125,39 @@ static void finish_head(const struct run *run, const struct op_attention_in *op,
                             rope->n_dims, rope->interleaved);
 }
 
-// Norms and rotates the heads of a row and stores its keys and values.
-static void finish_row(const struct run *run, const struct op_attention_in *op, const struct kv_layer *kv,
-                       int32_t row) {
+// Norms and rotates the heads that share one head of keys and values, and stores those.
+static void finish_group(const struct run *run, const struct op_attention_in *op, const struct kv_layer *kv,
+                         int32_t row, int32_t kv_head) {
     const struct cpu_program *p = run->program;
     const struct step_input *input = run->input;
+    const int32_t n_group = op->n_heads / op->n_kv_heads, position = input->position[row];
     float *query = p->query + (size_t)row * (size_t)p->common.shape.q_width;
-    float *key = p->key + (size_t)row * (size_t)p->common.shape.kv_width;
-    float *value = p->value + (size_t)row * (size_t)p->common.shape.kv_width;
-    if (op->norms_all_heads) {
-        run->kernels->norm_rms(query, query, op->q_norm, op->norm_eps, op->n_heads * op->head_dim);
-        run->kernels->norm_rms(key, key, op->k_norm, op->norm_eps, op->n_kv_heads * op->head_dim);
-    }
-    for (int32_t h = 0; h < op->n_heads; h++) finish_head(run, op, row, query + h * op->head_dim, op->q_norm);
-    int32_t position = input->position[row];
-    int32_t block_first = input->sequences[input->sequence[row]].block_first;
-    int32_t block = input->block_table[block_first + position / KV_BLOCK_TOKENS];
-    for (int32_t h = 0; h < op->n_kv_heads; h++) {
-        float *head = key + h * op->head_dim;
-        finish_head(run, op, row, head, op->k_norm);
-        run->kernels->kv_write(kv, block, h, position % KV_BLOCK_TOKENS, head, value + h * op->head_dim);
-    }
+    float *key = p->key + (size_t)row * (size_t)p->common.shape.kv_width + kv_head * op->head_dim;
+    const float *value = p->value + (size_t)row * (size_t)p->common.shape.kv_width + kv_head * op->head_dim;
+    for (int32_t h = kv_head * n_group; h < (kv_head + 1) * n_group; h++)
+        finish_head(run, op, row, query + h * op->head_dim, op->q_norm);
+    finish_head(run, op, row, key, op->k_norm);
+    run->kernels->kv_write(kv, row_block(input, row), kv_head, position % KV_BLOCK_TOKENS, key, value);
+}
+
+static void finish_rows(struct run *run, const struct op_attention_in *op) {
+    const struct cpu_program *p = run->program;
+    const struct kv_layer kv = cpu_kv_layer(p->backend, op->layer);
+    const int32_t n_heads = op->n_kv_heads, n_items = run->input->n_rows * n_heads;
+    int32_t first, count, chunk = chunk_rows(run, n_items);
+    if (op->norms_all_heads) chunk = (chunk + n_heads - 1) / n_heads * n_heads; // whole rows
+    while (take(run, n_items, chunk, &first, &count))
+        for (int32_t i = first; i < first + count; i++) {
+            const int32_t row = i / n_heads;
+            if (op->norms_all_heads && i % n_heads == 0) {
+                float *query = p->query + (size_t)row * (size_t)p->common.shape.q_width;
+                float *key = p->key + (size_t)row * (size_t)p->common.shape.kv_width;
+                run->kernels->norm_rms(query, query, op->q_norm, op->norm_eps, op->n_heads * op->head_dim);
+                run->kernels->norm_rms(key, key, op->k_norm, op->norm_eps, n_heads * op->head_dim);
+            }
+            finish_group(run, op, &kv, row, i % n_heads);
+        }
+    stage_end(run);
 }
 
 static void run_attention_in(struct run *run, const struct op_attention_in *op) {
@@ -155,8 +173,7 @@ static void run_attention_in(struct run *run, const struct op_attention_in *op) 
     for (int i = 0; i < 3; i++) operand_serve(&operand, outputs[i].weight);
     operand_make(run, &operand);
     observe(run, &operand, &op->wq);
-    int32_t chunk = chunk_outputs(run, n_out);
-    while (take(run, n_out, chunk, &first, &count)) {
+    while (take_outputs(run, n_out, &first, &count)) {
         // The three matrices are one range of outputs.
         for (int32_t i = 0, begin = 0; i < 3; begin += outputs[i++].weight->n_rows) {
             int32_t low = first > begin ? first - begin : 0, high = first + count - begin;
@@ -165,10 +182,7 @@ static void run_attention_in(struct run *run, const struct op_attention_in *op) 
         }
     }
     stage_end(run);
-    struct kv_layer kv = cpu_kv_layer(p->backend, op->layer);
-    while (take(run, n_rows, chunk_rows(run, n_rows), &first, &count))
-        for (int32_t r = first; r < first + count; r++) finish_row(run, op, &kv, r);
-    stage_end(run);
+    finish_rows(run, op);
 }
 
 // Items are tiles times heads of keys and values: by sequence, so that what neighbours read lies side by side, then by
@@ -294,7 +308,7 @@ static void run_linear_add(struct run *run, const struct op_linear_add *op) {
     observe(run, &operand, &op->weight);
     const struct output output = {&op->weight, op->bias, p->linear, 0};
     const bool at_once = !op->post_norm_weight && !p->common.shape.comm;
-    while (take(run, hidden, chunk_outputs(run, hidden), &first, &count)) {
+    while (take_outputs(run, hidden, &first, &count)) {
         multiply(run, &operand, &output, first, count);
         for (int32_t r = 0; r < n_rows && at_once; r++) {
             size_t at = (size_t)r * (size_t)hidden + (size_t)first;
@@ -327,8 +341,7 @@ static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
     operand_make(run, &operand);
     observe(run, &operand, &op->gate);
     const struct output gate = {&op->gate, op->gate_bias, p->gate, 0}, up = {&op->up, op->up_bias, p->up, 0};
-    int32_t chunk = chunk_outputs(run, width);
-    while (take(run, width, chunk, &first, &count)) {
+    while (take_outputs(run, width, &first, &count)) {
         multiply(run, &operand, &gate, first, count);
         multiply(run, &operand, &up, first, count);
         for (int32_t r = 0; r < n_rows; r++) {
@@ -378,7 +391,7 @@ static void run_head(struct run *run, const struct op_head *op) {
     operand_serve(&operand, &op->weight);
     operand_make(run, &operand);
     const struct output output = {.weight = &op->weight, .to = p->own_logits, .stride = stride};
-    while (take(run, n_out, chunk_outputs(run, n_out), &first, &count)) {
+    while (take_outputs(run, n_out, &first, &count)) {
         multiply(run, &operand, &output, first, count);
         for (int32_t r = 0; r < n_rows && (op->scale != 1 || op->soft_cap > 0); r++)
             run->kernels->scale_cap(p->own_logits + (size_t)r * (size_t)stride + first, op->scale, op->soft_cap, count);

@@ -41,12 +41,22 @@ static inline int32_t chunk_rows(const struct run *run, int32_t n) {
     return chunk < 1 ? 1 : chunk;
 }
 
-enum { MATMUL_ROUND = 16 }; // matrix rows are taken in multiples of this
+enum { MATMUL_ROUND = 16, MATMUL_CHUNK = 64 }; // matrix rows are taken in multiples of the first, but for the last
 
-// How many rows of a matrix a worker takes at once.
-static inline int32_t chunk_outputs(const struct run *run, int32_t n) {
-    int32_t chunk = run->n_workers == 1 ? n : n / (4 * run->n_workers);
-    return chunk / MATMUL_ROUND * MATMUL_ROUND + MATMUL_ROUND;
+// Takes rows of a matrix, fewer and fewer, so that workers end together: as `take`.
+static inline bool take_outputs(const struct run *run, int32_t n, int32_t *first, int32_t *count) {
+    _Atomic int32_t *next = &run->program->taken[run->stage];
+    int32_t taken = atomic_load_explicit(next, memory_order_relaxed), chunk;
+    do {
+        if (taken >= n) return false;
+        chunk = run->n_workers == 1 ? n : (n - taken) / (2 * run->n_workers) / MATMUL_ROUND * MATMUL_ROUND;
+        if (chunk < MATMUL_CHUNK) chunk = MATMUL_CHUNK;
+        if (chunk > n - taken) chunk = n - taken;
+    } while (!atomic_compare_exchange_weak_explicit(next, &taken, taken + chunk, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    *first = taken;
+    *count = chunk;
+    return true;
 }
 
 // Rows that matrices multiply, optionally normed, in the forms that their formats need.
