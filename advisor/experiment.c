@@ -246,9 +246,9 @@ static void decide(struct experiment *e) {
     const double percent = e->plan.min_effect * 100, mean = sign * log_factor.mean;
     const double low = sign > 0 ? log_factor.low : -log_factor.high;
     const double high = sign > 0 ? log_factor.high : -log_factor.low;
-    if (low > 0 && mean >= least && checks_agree(e, mean))
+    if (low > 0 && mean >= least && checks_agree(e, log_factor.mean))
         finish(e, EXPERIMENT_KEPT, "better after %d pairs, by more than %g %%", e->n_pairs, percent);
-    else if (high < 0 && mean <= -least && checks_agree(e, mean))
+    else if (high < 0 && mean <= -least && checks_agree(e, log_factor.mean))
         finish(e, EXPERIMENT_WORSE, "worse after %d pairs, by more than %g %%", e->n_pairs, percent);
     else if (low > -least && high < least)
         finish(e, EXPERIMENT_NO_DIFFERENCE, "the difference is below %g %% after %d pairs", percent, e->n_pairs);

@@ -234,21 +234,47 @@ struct interval statistics_sequence(const double *differences, size_t n, double 
     return out;
 }
 
-double statistics_sign_flip(const double *differences, size_t n, uint64_t seed) {
-    enum { ALL_UP_TO = 20, DRAWS = 100000 };
-    const uint64_t n_signs = n <= ALL_UP_TO ? (uint64_t)1 << n : DRAWS;
-    double scale = 0, own = 0;
-    for (size_t i = 0; i < n; i++) own += differences[i], scale += fabs(differences[i]);
+// Counts the sums of all 2^n choices of signs that are at least as far from 0. From one choice to the next, in Gray's
+// order, one sign turns; every 4,096th sum is made anew, so that rounding does not add up.
+static uint64_t count_far_of_all(const double *differences, size_t n, double limit) {
     uint64_t n_far = 0;
-    for (uint64_t s = 0; s < n_signs; s++) {
+    double sum = 0;
+    for (uint64_t s = 0; s < (uint64_t)1 << n; s++) {
+        const uint64_t signs = s ^ s >> 1;
+        if (s % 4096 == 0) {
+            sum = 0;
+            for (size_t i = 0; i < n; i++) sum += signs >> i & 1 ? differences[i] : -differences[i];
+        } else {
+            const int turned = __builtin_ctzll(s);
+            sum += 2 * (signs >> turned & 1 ? differences[turned] : -differences[turned]);
+        }
+        n_far += fabs(sum) >= limit;
+    }
+    return n_far;
+}
+
+static uint64_t count_far_of_draws(const double *differences, size_t n, double limit, uint64_t n_draws, uint64_t seed) {
+    uint64_t n_far = 0;
+    for (uint64_t s = 0; s < n_draws; s++) {
+        const uint64_t key = rng_key(seed, s, 0);
+        uint32_t bits = 0;
         double sum = 0;
-        for (size_t i = 0; i < n; i++) {
-            uint32_t bits = n <= ALL_UP_TO ? (uint32_t)(s >> i) : rng_u32(rng_key(seed, s, 0), i);
+        for (size_t i = 0; i < n; i++, bits >>= 1) {
+            if (i % 32 == 0) bits = rng_u32(key, i / 32);
             sum += bits & 1 ? differences[i] : -differences[i];
         }
-        n_far += fabs(sum) >= fabs(own) - 1e-12 * scale; // equal sums in another order
+        n_far += fabs(sum) >= limit;
     }
-    return (double)n_far / (double)n_signs;
+    return n_far;
+}
+
+double statistics_sign_flip(const double *differences, size_t n, uint64_t seed) {
+    enum { ALL_UP_TO = 20, DRAWS = 100000 };
+    double scale = 0, own = 0;
+    for (size_t i = 0; i < n; i++) own += differences[i], scale += fabs(differences[i]);
+    const double limit = fabs(own) - 1e-11 * scale; // equal sums in another order
+    if (n <= ALL_UP_TO) return (double)count_far_of_all(differences, n, limit) / (double)((uint64_t)1 << n);
+    return (double)count_far_of_draws(differences, n, limit, DRAWS, seed) / DRAWS;
 }
 
 double statistics_student_above(double t, double degrees) {
