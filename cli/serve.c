@@ -5,6 +5,7 @@
 #include "base/option.h"
 #include "cli/command_line.h"
 #include "cli/serving.h"
+#include "engine/memory_plan.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -127,7 +128,8 @@ static struct serving_options serving_options_of(struct serve_options *o, const 
                     .deterministic = o->deterministic},
         .engine = {.context = (int32_t)o->context,
                    .rows_max = (int32_t)o->rows,
-                   .sequences_max = (int32_t)o->sequences,
+                   // A cap below what is usual can be raised while the server runs.
+                   .sequences_max = o->sequences > MEMORY_PLAN_SEQUENCES ? (int32_t)o->sequences : 0,
                    .kv_bytes = (uint64_t)(o->kv_gib * 0x1p30),
                    .steps_in_flight = (int32_t)o->steps_in_flight,
                    .kv_format = o->kv_format,

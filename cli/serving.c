@@ -47,8 +47,10 @@ static void print_ready(const struct serving *serving, const struct memory_ledge
     printf("model    %s (%s, %.1f M parameters), context %d tokens\n", serving->model->name,
            serving->model->spec.family, (double)serving->model->spec.n_parameters / 1e6, limits->context);
     printf("device   %s\n", backend_description(serving->backend));
-    printf("steps    up to %d rows of %d sequences, %d in flight\n", limits->rows_max, limits->sequences_max,
-           limits->steps_in_flight);
+    struct knobs knobs;
+    step_loop_read_knobs(serving->step_loop, &knobs);
+    printf("steps    up to %d rows of %d sequences, %d in flight\n", limits->rows_max,
+           (int)knobs.knob[KNOB_SEQUENCES].value, limits->steps_in_flight);
     if (serving->proposer) printf("drafts   %s\n", serving->proposer->name);
     printf("ready    after %.0f ms\n", (double)(clock_now_ns() - started_ns) / 1e6);
     fflush(stdout);

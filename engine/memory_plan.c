@@ -6,8 +6,7 @@
 
 enum {
     BLOCK_TOKENS = 16,
-    SEQUENCES_AUTO = 128, // more wait in the queue
-    ROWS_AUTO = 512,      // enough for the matrix products to be bound by arithmetic
+    ROWS_AUTO = 512, // enough for the matrix products to be bound by arithmetic
     ROWS_AUTO_DEVICE = 2048,
     LOGIT_ROWS_MIN = 32,     // prompt logprobs pass the head this many rows at a time, at least
     LOGIT_ROWS_DRAFTS = 256, // with drafts: eight for each of 32 sequences
@@ -134,7 +133,8 @@ int memory_plan_make(struct memory_plan *out, const struct model_spec *spec, int
     limits->vocab = n_token_ids;
     limits->context = options->context ? options->context : spec->context_max;
     limits->rows_max = options->rows_max ? options->rows_max : ROWS_AUTO;
-    limits->sequences_max = options->sequences_max ? options->sequences_max : min_i32(SEQUENCES_AUTO, limits->rows_max);
+    limits->sequences_max =
+        options->sequences_max ? options->sequences_max : min_i32(MEMORY_PLAN_SEQUENCES, limits->rows_max);
     limits->block_tokens = BLOCK_TOKENS;
     out->kv = (struct kv_shape){.n_layers = spec->n_layers,
                                 .n_kv_heads = spec->n_kv_heads,

@@ -6,6 +6,8 @@
 #include "models/model.h"
 #include <stdint.h>
 
+enum { MEMORY_PLAN_SEQUENCES = 128 }; // of one step, where options do not say how many; more wait in the queue
+
 struct memory_plan {
     struct engine_limits limits;
     struct kv_shape kv;

@@ -343,10 +343,9 @@ static void open_knobs(struct step_loop *loop) {
     const struct engine_limits *limits = engine_limits(loop->engine);
     const struct scheduler_settings *settings = &loop->options.settings;
     const int threads = engine_threads(loop->engine);
-    const int64_t sequences = settings->sequences_max ? settings->sequences_max : limits->sequences_max;
     const int64_t drafts = settings->draft_tokens == 0 ? -1 : settings->draft_tokens < 0 ? 0 : settings->draft_tokens;
     struct knob *knob = loop->knobs.knob;
-    knob[KNOB_SEQUENCES] = knob_of(KNOB_SEQUENCES, "--sequences", sequences, 1, limits->sequences_max, true);
+    knob[KNOB_SEQUENCES] = knob_of(KNOB_SEQUENCES, "--sequences", loop->n_places, 1, limits->sequences_max, true);
     knob[KNOB_CHUNK] = knob_of(KNOB_CHUNK, "--chunk", settings->chunk_max, 0, limits->rows_max, true);
     knob[KNOB_PROMPT_ROWS] =
         knob_of(KNOB_PROMPT_ROWS, "--prompt-rows", loop->options.prompt_rows, 0, limits->rows_max, true);
@@ -377,8 +376,10 @@ int step_loop_open(struct step_loop **out, struct engine *engine, const struct s
     struct step_loop *loop = mem_alloc_zero(1, sizeof *loop);
     loop->engine = engine;
     loop->options = *options;
-    loop->queue_max = options->queue_max ? options->queue_max : limits->sequences_max * QUEUE_AUTO_PER_SEQUENCE;
-    loop->n_places = limits->sequences_max;
+    loop->n_places = options->settings.sequences_max && options->settings.sequences_max < limits->sequences_max
+                         ? options->settings.sequences_max
+                         : limits->sequences_max;
+    loop->queue_max = options->queue_max ? options->queue_max : loop->n_places * QUEUE_AUTO_PER_SEQUENCE;
     loop->counted.n_blocks = limits->n_blocks;
     loop->counted.block_tokens = limits->block_tokens;
     loop->counted.draft_tokens_max = options->proposer ? DRAFTS_MAX : 0;
