@@ -195,22 +195,24 @@ double rule_decode_least_s(const struct evidence *e, const struct decode_point *
     return isfinite(s) && s > 0 ? s : NAN;
 }
 
-// Time a token falls to `factor` in decoding steps and stays in all others.
-static double gain_of(const struct evidence *e, const struct decode_point *to, double seconds) {
-    double now = e->efficiency.decode_s_mean / rule_decode_now(e).rows;
-    double share = clamped(e->efficiency.decode_time_share, 0, 1);
-    return rule_amdahl(share, seconds / to->rows / now);
+// Time a token in decoding steps falls or rises, and stays in all others. The host's gap belongs to the step: its
+// length stays, or at worst grows with the rows.
+static double gain_of(const struct evidence *e, const struct decode_point *to, double seconds, bool gap_grows) {
+    double gap = RULE_KNOWN(e->host.gap_s) ? e->host.gap_s : 0, rows = rule_decode_now(e).rows;
+    double gap_then = gap_grows ? gap * fmax(1, to->rows / rows) : gap;
+    double now = (e->efficiency.decode_s_mean + gap) / rows, then = (seconds + gap_then) / to->rows;
+    return rule_amdahl(clamped(e->efficiency.decode_time_share, 0, 1), then / now);
 }
 
 struct range rule_decode_gain(const struct evidence *e, const struct decode_point *to) {
     struct range s = rule_decode_s(e, to);
     if (!isfinite(s.low) || !isfinite(e->efficiency.decode_time_share)) return (struct range){NAN, NAN};
-    return (struct range){gain_of(e, to, s.high), gain_of(e, to, s.low)};
+    return (struct range){gain_of(e, to, s.high, true), gain_of(e, to, s.low, false)};
 }
 
 double rule_decode_gain_cap(const struct evidence *e, const struct decode_point *to) {
     double s = rule_decode_least_s(e, to);
-    return isfinite(s) && isfinite(e->efficiency.decode_time_share) ? gain_of(e, to, s) : NAN;
+    return isfinite(s) && isfinite(e->efficiency.decode_time_share) ? gain_of(e, to, s, false) : NAN;
 }
 
 double rule_kv_sequences(const struct evidence *e) {

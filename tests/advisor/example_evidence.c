@@ -101,9 +101,9 @@ static struct load_figures load(void) {
 static struct time_ledger ledger(void) {
     return (struct time_ledger){
         .share = {[TIME_IDLE] = 0.1,
-                  [TIME_HOST_GAP] = 0.02,
+                  [TIME_HOST_GAP] = 0,
                   [TIME_PROMPT] = 0.16,
-                  [TIME_DECODE_WEIGHTS] = 0.6,
+                  [TIME_DECODE_WEIGHTS] = 0.62,
                   [TIME_DECODE_KV] = 0.04,
                   [TIME_HEAD] = 0.07,
                   [TIME_SAMPLING] = 0.01},
@@ -172,8 +172,8 @@ struct evidence example_evidence(void) {
                         .shadow_acceptance = 0.2,
                         .shadow_deviation = 0.02,
                         .shadow_coverage = 0.3},
-        .host = {.gap_share = 0.02,
-                 .gap_s = 0.002,
+        .host = {.gap_share = 0,
+                 .gap_s = 0,
                  .loop_busy_share = 0.05,
                  .text_busy_share = 0.02,
                  .text_s_per_request = 0.001,

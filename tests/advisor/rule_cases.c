@@ -15,6 +15,10 @@ static void capped(struct evidence *e) {
     e->load.queue_share = 0.9;
     e->load.full_share = 0.95;
 }
+static void capped_with_gaps(struct evidence *e) {
+    capped(e);
+    e->host.gap_s = 0.02;
+}
 static void rarely_full(struct evidence *e) {
     capped(e);
     e->load.full_share = 0.49;
@@ -452,6 +456,9 @@ const struct rule_case rule_cases[] = {
     // 32 rows: 132 ms at least; 159 ms with 27 ms more, 165 ms with 1.25 times; 16.875 ms a token now; 0.8 of busy.
     {"cap of 8", "R1", capped, RULE_FIRES, "--sequences 32", 1 / (0.2 + 0.8 * 165.0 / 32 / 16.875),
      1 / (0.2 + 0.8 * 159.0 / 32 / 16.875)},
+    // 20 ms between steps, which stay or grow four times.
+    {"cap of 8, with gaps", "R1", capped_with_gaps, RULE_FIRES, "--sequences 32", DECODING((165 + 80) / 32.0 / 19.375),
+     DECODING((159 + 20) / 32.0 / 19.375)},
     {"cap reached in 49 % of steps", "R1", rarely_full, RULE_HEALTHY, NULL, 0, 0},
     // 1.25 (100 + rows) ms stays below 149 ms up to 19 rows; 16 is the round number below.
     {"objective of 149 ms", "R1", capped_with_objective, RULE_FIRES, "--sequences 16",
