@@ -276,8 +276,9 @@ static void offline_experiment(struct finding *f, const struct evidence *e) {
     RULE_SAY(f->experiment, "optima advise --offline %.120s --workload chat -- %s", rule_path(e), f->flag);
 }
 
-void rule_set_knob(struct finding *f, const struct evidence *e, enum knob_id id, int64_t value) {
+void rule_set_knob(struct finding *f, const struct evidence *e, enum knob_id id, double wanted) {
     const struct knob *knob = &e->setup.knobs.knob[id];
+    const int64_t value = (int64_t)clamped(wanted, -1, 1e9);
     knob_flag(f->flag, sizeof f->flag, id, value);
     char before[80];
     knob_flag(before, sizeof before, id, knob->value);

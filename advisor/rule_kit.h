@@ -74,7 +74,7 @@ double rule_kv_ratio(const struct evidence *evidence, const char *format);
 // ------------------------------------------------------------------------------------- what to set, and how to know
 
 // The finding proposes this value of a knob: flag, experiment, rollback. What cannot be set live is a restart.
-void rule_set_knob(struct finding *finding, const struct evidence *evidence, enum knob_id knob, int64_t value);
+void rule_set_knob(struct finding *finding, const struct evidence *evidence, enum knob_id knob, double value);
 // The finding proposes a flag that needs a restart.
 void rule_set_flag(struct finding *finding, const struct evidence *evidence, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

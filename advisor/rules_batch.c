@@ -108,7 +108,7 @@ enum verdict_of_rule rule_batch_too_small(const struct evidence *e, struct rule_
     rule_input(f, "decode_time_share", "share", fmin(1, now->decode_time_share), FIGURE_MEASURED);
     rule_risk(f, "A token takes longer: a step takes %s instead of %s.", words_times(seconds).text,
               words_seconds(now->decode_s_mean).text);
-    rule_set_knob(f, e, KNOB_SEQUENCES, (int64_t)best);
+    rule_set_knob(f, e, KNOB_SEQUENCES, best);
     RULE_SAY(f->success, "output tokens/s at least %s of now, and ITL p99 within its limit",
              words_factor(f->effect.factor.low).text);
     RULE_SAY(f->why, "The weights are read once a step, however many sequences share them. More rows cost only their "
@@ -174,7 +174,7 @@ enum verdict_of_rule rule_batch_too_large(const struct evidence *e, struct rule_
     rule_input(f, "decode_rows_then", "rows", at.rows, FIGURE_MODELLED);
     rule_input(f, "decode_step", "s", now->decode_s_mean, FIGURE_MEASURED);
     rule_risk(f, "Output tokens/s become %s of now, and the queue grows.", words_factors(gain).text);
-    rule_set_knob(f, e, KNOB_SEQUENCES, (int64_t)best);
+    rule_set_knob(f, e, KNOB_SEQUENCES, best);
     RULE_SAY(f->success, "ITL p50 at most %s, output tokens/s not below 0.90x", words_seconds(objective).text);
     RULE_SAY(f->why, "Beyond the knee each row brings its own reading and arithmetic: a larger batch makes every step "
                      "longer and serves hardly more tokens.");
@@ -269,7 +269,7 @@ enum verdict_of_rule rule_admission_conservative(const struct evidence *e, struc
     rule_input(f, "kv_occupancy", "share", occupancy, FIGURE_MEASURED);
     rule_input(f, "decode_rows_then", "rows", at.rows, FIGURE_MODELLED);
     rule_risk(f, "Answers longer than %.0f %% of max_tokens may be computed twice when the cache runs full.", wanted);
-    rule_set_knob(f, e, KNOB_ADMISSION, (int64_t)wanted);
+    rule_set_knob(f, e, KNOB_ADMISSION, wanted);
     RULE_SAY(f->success, "output tokens/s or TTFT p95 better by 2 %% or more, recomputed tokens below 1 %%");
     RULE_SAY(f->why, "Clients ask for more tokens than they use. Setting aside what answers really take, the mean and "
                      "two deviations, lets more sequences share each reading of the weights.");

@@ -54,7 +54,7 @@ static void fewer_sequences(struct finding *f, const struct evidence *e) {
     double sequences = fmax(1, floor(rule_kv_sequences(e)));
     RULE_SAY(f->action, "There is no memory for a larger cache: run only the %.0f sequences that fit to their end.",
              sequences);
-    rule_set_knob(f, e, KNOB_SEQUENCES, (int64_t)sequences);
+    rule_set_knob(f, e, KNOB_SEQUENCES, sequences);
 }
 
 // What to do, and by how many times it makes room.
@@ -277,7 +277,7 @@ enum verdict_of_rule rule_prefix_misses(const struct evidence *e, struct rule_re
         rule_above(r, ideal - found, threshold_hit_gap))
         return prefix_lost(e, r, found, ideal);
     if (RULE_KNOWN(cache->early_divergence_share, cache->divergence_token, e->load.prompt_tokens_mean) &&
-        e->load.prompt_tokens_mean > 2 * e->setup.block_tokens && e->setup.has_prefix_cache &&
+        e->load.prompt_tokens_mean > 2.0 * e->setup.block_tokens && e->setup.has_prefix_cache &&
         rule_above(r, cache->early_divergence_share, threshold_divergence_share))
         return prefix_churns(e, r, found);
     return rule_healthy(r, "%s of the prompts' tokens found, %s possible (fires %s apart)", words_percent(found).text,

@@ -100,17 +100,22 @@ enum verdict_of_rule rule_masks_heavy(const struct evidence *e, struct rule_resu
 enum verdict_of_rule rule_text_bound(const struct evidence *e, struct rule_result *r) {
     const struct host_figures *host = &e->host;
     double ttft = e->ttft.p50.mean, of_ttft = rule_share_of(host->text_s_per_request, ttft);
-    if (!RULE_KNOWN(host->loop_busy_share, host->text_busy_share, host->text_s_per_request, ttft) || ttft <= 0)
+    double of_request = rule_share_of(host->text_s_per_request, e->load.residence_mean);
+    if (!RULE_KNOWN(host->loop_busy_share, host->text_busy_share, host->text_s_per_request, ttft,
+                    e->load.residence_mean) ||
+        ttft <= 0)
         return RULE_UNKNOWN;
     bool by_loop = rule_above(r, host->loop_busy_share, threshold_thread_busy);
     bool by_text = rule_above(r, host->text_busy_share, threshold_thread_busy);
-    if (!by_loop && !by_text && !rule_above(r, of_ttft, threshold_text_of_ttft))
+    bool by_time =
+        rule_above(r, of_ttft, threshold_text_of_ttft) && rule_above(r, of_request, threshold_text_of_request);
+    if (!by_loop && !by_text && !by_time)
         return rule_healthy(r, "text takes %s a request, %s of TTFT; the HTTP thread is %s busy",
                             words_seconds(host->text_s_per_request).text, words_percent(of_ttft).text,
                             words_percent(host->loop_busy_share).text);
     struct finding *f =
         rule_finds(r, BOTTLENECK_HOST, TIME_LINES,
-                   fmax(of_ttft, fmax(by_loop ? host->loop_busy_share : 0, by_text ? host->text_busy_share : 0)));
+                   fmax(of_request, fmax(by_loop ? host->loop_busy_share : 0, by_text ? host->text_busy_share : 0)));
     if (by_loop)
         RULE_SAY(f->diagnosis, "The thread that reads and writes HTTP is %s busy: tokens wait to be sent.",
                  words_percent(host->loop_busy_share).text);
@@ -130,7 +135,6 @@ enum verdict_of_rule rule_text_bound(const struct evidence *e, struct rule_resul
     rule_effect(f, "ttft_p50_s", ttft, (struct range){fmax(0.02, 1 - of_ttft), 1 - of_ttft / 2}, NAN,
                 "TTFT less the text's time a request: all of it at best, half of it at worst");
     rule_input(f, "text_share_of_ttft", "share", of_ttft, FIGURE_MEASURED);
-    f->benefit = fmax(f->benefit, 0.5 * of_ttft);
     RULE_SAY(f->experiment, "optima bench %.110s --prompt-tokens 16, then --prompt-tokens 512", rule_url(e));
     RULE_SAY(f->success, "text per request and TTFT grow together: then it is the text");
     RULE_SAY(f->why, "Text is turned into tokens before a request can be planned, on threads beside the model. What "

@@ -32,7 +32,7 @@ static void limit_prompt_rows(struct finding *f, const struct evidence *e, doubl
                   words_number(tokens).text, words_seconds(ceil(tokens / rows) * then).text,
                   words_seconds(ceil(tokens / prompt->rows_per_step) * prompt->step_s_with).text);
     }
-    rule_set_knob(f, e, KNOB_PROMPT_ROWS, (int64_t)rows);
+    rule_set_knob(f, e, KNOB_PROMPT_ROWS, rows);
     RULE_SAY(f->success, "ITL p99 at most %s, TTFT p95 not beyond its objective, output tokens/s not below 0.95x",
              words_seconds(objective).text);
 }
@@ -127,7 +127,7 @@ static void set_rows(struct finding *f, const struct evidence *e, struct chunk_l
     else if (limit.by_chunk && limit.by_prompt_rows)
         rule_set_flag(f, e, "--chunk %lld --prompt-rows %lld", (long long)value, (long long)value);
     else
-        rule_set_knob(f, e, limit.by_chunk ? KNOB_CHUNK : KNOB_PROMPT_ROWS, value);
+        rule_set_knob(f, e, limit.by_chunk ? KNOB_CHUNK : KNOB_PROMPT_ROWS, rows);
 }
 
 enum verdict_of_rule rule_chunk_too_small(const struct evidence *e, struct rule_result *r) {
@@ -138,12 +138,12 @@ enum verdict_of_rule rule_chunk_too_small(const struct evidence *e, struct rule_
         rows < 1 || e->ttft.p50.mean <= 0 || e->load.input_rate <= 0 || !e->model)
         return RULE_UNKNOWN;
     struct chunk_limit limit = what_limits(e, rows);
-    if (!rule_below(r, rows, ridge) || tokens < threshold_chunks_least * rows)
+    if (!rule_below(r, rows, threshold_ridges * ridge) || tokens < threshold_chunks_least * rows)
         return rule_healthy(r, "%s rows of prompts in a step (weights and arithmetic balance at %s)",
                             words_number(rows).text, words_number(ridge).text);
     if (!limit.by_chunk && !limit.by_prompt_rows && !limit.by_rows)
         return rule_healthy(r, "the server chooses %s rows of prompts in a step by itself", words_number(rows).text);
-    double best = fmin(fmax(ridge, 2 * rows), threshold_extrapolation * rows);
+    double best = fmin(fmax(threshold_ridges * ridge, 2 * rows), threshold_extrapolation * rows);
     if (!limit.by_rows) best = fmin(best, s->rows_max);
     best = whole_tiles(fmin(best, 65536));
     double now_s = e->ledger.share[TIME_PROMPT] / e->load.input_rate * rows; // of a step
@@ -175,8 +175,8 @@ enum verdict_of_rule rule_chunk_too_small(const struct evidence *e, struct rule_
     set_rows(f, e, limit, best);
     RULE_SAY(f->success, "TTFT p50 within the range, ITL p99 within its objective");
     RULE_SAY(f->why,
-             "Each step reads all weights once. Until about %s rows share them, more rows cost hardly more "
-             "time.",
+             "Each step reads all weights once and has its fixed costs. Until some times %s rows share them, "
+             "more rows cost hardly more time.",
              words_number(ridge).text);
     return RULE_FIRES;
 }
@@ -207,7 +207,7 @@ enum verdict_of_rule rule_short_prompts_wait(const struct evidence *e, struct ru
     rule_input(f, "ttft_short_alone", "s", alone, FIGURE_MODELLED);
     rule_input(f, "long_ahead_share", "share", ahead, FIGURE_MEASURED);
     rule_risk(f, "Long prompts take up to twice the steps while others compete with them.");
-    rule_set_knob(f, e, KNOB_CHUNK, (int64_t)half);
+    rule_set_knob(f, e, KNOB_CHUNK, half);
     RULE_SAY(f->success,
              "TTFT p99 of prompts below the median length falls, that of long ones rises by less than half");
     RULE_SAY(f->why, "Prompts are taken in order. A limit for each leaves rows of every step to those behind it.");

@@ -90,7 +90,7 @@ static enum verdict_of_rule fewer_drafts(const struct evidence *e, struct rule_r
     rule_input(f, "tokens_per_step_now", "tokens", pace->tokens, FIGURE_MODELLED);
     rule_input(f, "step_now", "s", pace->step_s, FIGURE_MEASURED);
     rule_input(f, "time_per_draft", "s", pace->draft_s, FIGURE_MEASURED);
-    rule_set_knob(f, e, KNOB_DRAFTS, (int64_t)pace->drafts_best);
+    rule_set_knob(f, e, KNOB_DRAFTS, pace->drafts_best);
     RULE_SAY(f->success, "output tokens/s within the range; answers do not change");
     RULE_SAY(f->why,
              "A draft costs a row in the step and the time to guess it, accepted or not. It pays while rows are "

@@ -47,6 +47,7 @@ static const double threshold_gap_ratio = 2;          // 99th percentile of gaps
 static const double threshold_long_with_prompt = 0.8; // of long gaps: a prompt was in the step
 static const double threshold_prompt_mfu = 0.5;
 static const double threshold_chunks_least = 2; // steps that a prompt takes
+static const double threshold_ridges = 4;       // times the rows at which reading and arithmetic balance
 static const double threshold_short_wait = 3;   // times what a short prompt takes alone
 static const double threshold_long_ahead = 0.3; // of short prompts: a longer one was before them
 static const double threshold_attention_share = 0.4;
@@ -64,6 +65,7 @@ static const double threshold_sample_share = 0.05;
 static const double threshold_mask_share = 0.05;
 static const double threshold_thread_busy = 0.8;  // of one core
 static const double threshold_text_of_ttft = 0.2; // template and tokenizer, of the time to the first token
+static const double threshold_text_of_request = 0.1;
 static const double threshold_blocked_streams = 0.05;
 static const double threshold_tokens_per_event = 1.2;
 

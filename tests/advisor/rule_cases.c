@@ -176,7 +176,7 @@ static void small_chunks_by_themselves(struct evidence *e) {
 }
 static void balanced_chunks(struct evidence *e) {
     small_chunks(e);
-    e->prompt.rows_per_step = 101;
+    e->prompt.rows_per_step = 401;
 }
 static void short_behind_long(struct evidence *e) {
     e->prompt.ttft_short_p99 = 0.6;
@@ -269,9 +269,15 @@ static void few_masks(struct evidence *e) {
 }
 static void slow_text(struct evidence *e) {
     e->host.text_s_per_request = 0.05;
+    e->load.residence_mean = 0.4;
+}
+static void slow_text_of_long_answers(struct evidence *e) {
+    slow_text(e);
+    e->load.residence_mean = 0.51;
 }
 static void hardly_slow_text(struct evidence *e) {
     e->host.text_s_per_request = 0.039;
+    e->load.residence_mean = 0.3;
 }
 static void blocked(struct evidence *e) {
     e->host.blocked_stream_share = 0.06;
@@ -506,7 +512,7 @@ const struct rule_case rule_cases[] = {
      0.05 + 0.95 * (92.2 + 0.32 / 0.44) * 150 / (92.2 + 0.08 / 0.44) / 32 / 18.75},
     {"8 rows by two options", "R9", small_chunks_twice, RULE_FIRES, "--chunk 32 --prompt-rows 32", 0, 0},
     {"8 rows by the server's own choice", "R9", small_chunks_by_themselves, RULE_HEALTHY, NULL, 0, 0},
-    {"101 rows of a prompt", "R9", balanced_chunks, RULE_HEALTHY, NULL, 0, 0},
+    {"401 rows of a prompt", "R9", balanced_chunks, RULE_HEALTHY, NULL, 0, 0},
     {"short prompts wait", "R28", short_behind_long, RULE_FIRES, "--chunk 256", 0.25, 0.375 / 0.6},
     {"short prompts wait, not for long ones", "R28", short_behind_few, RULE_HEALTHY, NULL, 0, 0},
     // 3 GB of KV beside 1 GB: 400 ms by bytes, 500 now; half the context 250, 350 with the same excess, or 312.5.
@@ -537,6 +543,7 @@ const struct rule_case rule_cases[] = {
     {"masks", "R20", masks, RULE_FIRES, "", 1, 1 / 0.9},
     {"few masks", "R20", few_masks, RULE_HEALTHY, NULL, 0, 0},
     {"text is a quarter of TTFT", "R21", slow_text, RULE_FIRES, "", 0.75, 0.875},
+    {"text is a quarter of TTFT, and 9.8 % of the request", "R21", slow_text_of_long_answers, RULE_HEALTHY, NULL, 0, 0},
     {"text is 19.5 % of TTFT", "R21", hardly_slow_text, RULE_HEALTHY, NULL, 0, 0},
     {"6 % of the streams blocked", "R22", blocked, RULE_FIRES, "", 0, 0},
     {"4.9 % of the streams blocked", "R22", hardly_blocked, RULE_HEALTHY, NULL, 0, 0},
