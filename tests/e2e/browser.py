@@ -44,10 +44,6 @@ class Browser:
         self.resize(width, height)
 
     def close(self):
-        try:
-            self.call("Page.close")
-        except (OSError, RuntimeError):
-            pass
         self._process.terminate()
         try:
             self._process.wait(timeout=10)
@@ -92,9 +88,9 @@ class Browser:
         return result["result"].get("value")
 
     def wait(self, expression, seconds=20):
-        """Until the expression is true in the page; what it is at last."""
+        """Until the expression is true in the page; whether it was."""
         deadline = time.monotonic() + seconds
-        while not (value := self.evaluate(expression)) and time.monotonic() < deadline:
+        while not (value := self.evaluate(f"!!({expression})")) and time.monotonic() < deadline:
             time.sleep(0.05)
         return value
 
