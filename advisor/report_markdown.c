@@ -42,18 +42,28 @@ static struct words value_in(const struct metric_words *metric, double value) {
     return metric->is_time ? words_seconds(value) : words_number(value);
 }
 
+// "threads 2", not "threads 2 threads".
+static bool ends_with(const char *metric, const char *unit) {
+    size_t n_metric = strlen(metric), n_unit = strlen(unit);
+    return n_metric >= n_unit && strcmp(metric + n_metric - n_unit, unit) == 0;
+}
+
 // A fact's value with its unit, which may be one that words know.
-static void append_value(struct str *out, double value, const char *unit) {
-    if (strcmp(unit, "share") == 0)
-        str_append_text(out, words_percent(value).text);
-    else if (strcmp(unit, "s") == 0)
-        str_append_text(out, words_seconds(value).text);
-    else if (strcmp(unit, "bytes") == 0)
-        str_append_text(out, words_bytes(value).text);
-    else if (strcmp(unit, "bytes/s") == 0)
-        str_append_text(out, words_bytes_per_s(value).text);
+static void append_value(struct str *out, const struct fact *f) {
+    if (strcmp(f->unit, "share") == 0)
+        str_append_text(out, words_percent(f->value).text);
+    else if (strcmp(f->unit, "s") == 0)
+        str_append_text(out, words_seconds(f->value).text);
+    else if (strcmp(f->unit, "bytes") == 0)
+        str_append_text(out, words_bytes(f->value).text);
+    else if (strcmp(f->unit, "bytes/s") == 0)
+        str_append_text(out, words_bytes_per_s(f->value).text);
+    else if (strcmp(f->unit, "1/s") == 0)
+        str_printf(out, "%s/s", words_number(f->value).text);
+    else if (ends_with(f->metric, f->unit))
+        str_append_text(out, words_number(f->value).text);
     else
-        str_printf(out, "%s%s%s", words_number(value).text, *unit ? " " : "", unit);
+        str_printf(out, "%s %s", words_number(f->value).text, f->unit);
 }
 
 static void append_facts(struct str *out, const struct fact *facts, int n) {
@@ -61,7 +71,7 @@ static void append_facts(struct str *out, const struct fact *facts, int n) {
         str_append_text(out, i ? ", " : "");
         for (const char *c = facts[i].metric; *c; c++) str_append_char(out, *c == '_' ? ' ' : *c);
         str_append_char(out, ' ');
-        append_value(out, facts[i].value, facts[i].unit);
+        append_value(out, &facts[i]);
         str_printf(out, " (%s)", figure_source_name(facts[i].source));
     }
 }
@@ -138,7 +148,7 @@ static void append_evidence(struct str *out, const struct report *report) {
     const struct efficiency_figures *f = &e->efficiency;
     if (e->n_steps <= 0) return;
     int n = 1;
-    str_printf(out, "%d. **Evidence**: %lld steps in %s; ", n++, (long long)e->n_steps,
+    str_printf(out, "\n%d. **Evidence**: %lld steps in %s; ", n++, (long long)e->n_steps,
                words_seconds(e->window_s).text);
     append_rates(out, &e->load);
     append_latency(out, "first token ", &e->ttft);
@@ -295,7 +305,7 @@ static void append_context(struct str *out, const struct evidence *e) {
         any = true;
     }
     if (s->kv_format && *s->kv_format) str_printf(out, ", KV cache %s", s->kv_format);
-    if (any) str_append_text(out, e->steady || e->n_steps <= 0 ? ".\n\n" : "; the load changed within the window.\n\n");
+    if (any) str_append_text(out, e->steady || e->n_steps <= 0 ? ".\n" : "; the load changed within the window.\n");
 }
 
 void report_markdown(const struct report *report, struct str *out) {
