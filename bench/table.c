@@ -51,7 +51,8 @@ void table_print_server(FILE *out, const struct server_numbers *numbers) {
         snprintf(title, sizeof title, "%s%s%s", n->title, *n->unit ? ", " : "", n->unit);
         const int digits = *n->unit ? 2 : 0;
         fprintf(out, "%-30s%14.*f", title, digits, n->server);
-        if (isfinite(n->client)) fprintf(out, "%14.*f%12.1f %%", digits, n->client, apart * 100);
+        if (isfinite(n->client)) fprintf(out, "%14.*f", digits, n->client);
+        if (isfinite(apart)) fprintf(out, "%12.1f %%", apart * 100);
         fputc('\n', out);
     }
     if (numbers->headline.n_bytes) fprintf(out, "\nits advisor: %s\n", str_text(&numbers->headline));
@@ -74,8 +75,9 @@ void table_print(FILE *out, const struct summary *s, const struct run_record *ru
             fprintf(out, "  %-22s%12zu   %s\n", outcome_name((enum outcome)o), s->n_by_outcome[o], run->examples[o]);
     if (s->n_slow) fprintf(out, "  %-22s%12zu   left out of latencies\n", "read slowly", s->n_slow);
     fprintf(out, "%-24s%12.1f on average\n", "in flight", s->in_flight);
-    fprintf(out, "%-24s%12.1f in (%.1f cached), %.1f out, on average\n", "tokens a request", s->mean_prompt,
-            isnan(s->mean_cached) ? 0 : s->mean_cached, s->mean_output);
+    if (s->n_by_outcome[OUTCOME_OK])
+        fprintf(out, "%-24s%12.1f in (%.1f cached), %.1f out, on average\n", "tokens a request",
+                isnan(s->mean_prompt) ? 0 : s->mean_prompt, isnan(s->mean_cached) ? 0 : s->mean_cached, s->mean_output);
     print_rate(out, "requests/s", &s->request_rate, "");
     print_rate(out, "output tokens/s", &s->output_rate, "");
     print_rate(out, "input tokens/s", &s->input_rate, "");

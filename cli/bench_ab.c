@@ -28,14 +28,14 @@ struct side {
     struct measurement all; // its blocks, one behind the other
 };
 
-// One block; the requests are those of the pair's number.
+// One block; the requests are those of the pair's number. `out` is NULL for a block that only warms the server up.
 static int run_block(struct side *side, uint64_t first_session, struct ab_block *out, bool *interrupted,
                      struct err *err) {
     struct run_record run = {0};
     side->bench.load.first_session = first_session;
     int rc = load_run(&run, &side->bench.load, err);
     *interrupted |= run.interrupted;
-    if (!rc && !run.interrupted) {
+    if (!rc && !run.interrupted && out) {
         ab_block_make(out, &run);
         run_record_append(&side->all.run, &run);
     }
@@ -64,13 +64,14 @@ static int run_pairs(struct side sides[2], struct ab *ab, FILE *people, struct e
     int rc = 0;
     for (uint64_t pair = 0; !rc && !ab->done && !interrupted; pair++) {
         struct ab_block blocks[2] = {0};
+        const bool counts = pair > 0; // a server that has just started touches its memory first
         const int first = (int)(rng_u32(key, pair) & 1);
         for (int turn = 0; turn < 2 && !rc && !interrupted; turn++) {
             const int s = first ^ turn;
-            rc = run_block(&sides[s], (same ? 2 * pair + (uint64_t)s : pair) * n_sessions, &blocks[s], &interrupted,
-                           err);
+            const uint64_t block = same ? 2 * pair + (uint64_t)s : pair;
+            rc = run_block(&sides[s], block * n_sessions, counts ? &blocks[s] : NULL, &interrupted, err);
         }
-        if (rc || interrupted) break;
+        if (rc || interrupted || !counts) continue;
         ab_add(ab, &blocks[0], &blocks[1]);
         print_pair(ab, people);
     }
@@ -143,7 +144,8 @@ int bench_ab_main(int argc, char **argv) {
         benching_table("optima bench ab --a URL --b URL [options]",
                        "Puts the same blocks of load on two servers in turn, in random order, until it is certain "
                        "which is faster or that\n"
-                       "it does not matter. A block is --requests (24) of --users (4) or at --rate. Ends with 0, 3 "
+                       "it does not matter. A block is --requests (24) of --users (4) or at --rate; the first pair "
+                       "warms up. Ends with 0, 3 "
                        "when B is worse, 1\n"
                        "when a server cannot be reached, 2 when the command line is wrong.",
                        own_rows, sizeof own_rows / sizeof *own_rows, 0, rows);

@@ -74,7 +74,8 @@ static void append_document(const struct compared *runs, int n, const struct com
     for (int i = 0; i < n; i++) {
         cJSON *run = cJSON_Duplicate(runs[i].run, true);
         cJSON_DeleteItemFromObjectCaseSensitive(run, "requests");
-        cJSON_ReplaceItemInObjectCaseSensitive(run, "name", cJSON_CreateString(runs[i].path));
+        cJSON_DeleteItemFromObjectCaseSensitive(run, "name");
+        cJSON_AddStringToObject(run, "name", runs[i].path);
         char *text = cJSON_PrintUnformatted(run);
         str_printf(out, "%s,", text);
         free(text);

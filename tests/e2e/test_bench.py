@@ -157,13 +157,16 @@ class Report(Folder):
 
     def test_it_opens_without_errors_and_without_a_network(self):
         running = common.server("demo")
-        page, sweep = self.folder / "run.html", self.folder / "sweep.html"
+        page, sweep, refused = (self.folder / f"{name}.html" for name in ("run", "sweep", "refused"))
         load = ("--quiet", "--requests", "40", "--prompt-tokens", "24", "--output-tokens", "6")
         self.assertEqual(bench(running.url, *load, "--slo", "ttft=2s,itl=1s", "--html", page)[0], 0)
         status, out, _ = bench(running.url, *load, "--slo", "e2e=60s", "--sweep", "--html", sweep)
         self.assertEqual(status, 0)
         self.assertIn("no limit was found", out)
-        for path, pictures in ((page, 7), (sweep, 5)):
+        status, out, _ = bench(running.url, "--quiet", "--requests", "9", "--prompt-tokens", "9000", "--html", refused)
+        self.assertEqual(status, 0)
+        self.assertIn("INVALID: no request was completed", out)
+        for path, pictures in ((page, 7), (sweep, 5), (refused, 1)):
             dom, complaints = self.chromium(path, "--dump-dom")
             self.assertEqual(complaints, [])
             self.assertGreaterEqual(dom.count("<svg"), pictures, path)
