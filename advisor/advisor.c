@@ -40,7 +40,7 @@ struct advisor {
     struct tally_limits limits;
     struct time_split split;
     struct step_model model;
-    bool has_peaks;
+    bool has_peaks, measured_peaks; // from the file or measured; measured by this process
     struct peaks peaks;
     struct rule_memory memory;
     int64_t n_windows; // that the memory has seen
@@ -80,7 +80,9 @@ static void find_peaks_file(struct advisor *advisor) {
 static void ask_for_peaks(struct advisor *advisor) {
     struct peaks peaks = {.n_read_curve = 0};
     const struct advisor_source *source = &advisor->options.source;
-    if (advisor->has_peaks || !source->measure_peaks || !source->measure_peaks(source->context, &peaks)) return;
+    if (advisor->measured_peaks || !source->measure_peaks || !source->measure_peaks(source->context, &peaks)) return;
+    advisor->measured_peaks = true;
+    if (advisor->has_peaks) peaks_merge(&peaks, &advisor->peaks);
     use_peaks(advisor, &peaks);
     struct err err = {0};
     if (advisor->peaks_path.n_bytes &&

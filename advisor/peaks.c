@@ -77,6 +77,22 @@ static int read_fields(struct peaks *out, const cJSON *root, const char *path, c
     return read_curve(out, root, path, err);
 }
 
+static void take_larger(double *value, double also) {
+    if (also > *value) *value = also;
+}
+
+void peaks_merge(struct peaks *peaks, const struct peaks *also) {
+    take_larger(&peaks->rates.read_bytes_per_s, also->rates.read_bytes_per_s);
+    take_larger(&peaks->rates.f32_flops_per_s, also->rates.f32_flops_per_s);
+    take_larger(&peaks->rates.bf16_flops_per_s, also->rates.bf16_flops_per_s);
+    take_larger(&peaks->rates.int8_ops_per_s, also->rates.int8_ops_per_s);
+    for (int32_t i = 0; i < also->n_read_curve; i++) {
+        if (i >= peaks->n_read_curve) peaks->read_curve[i] = 0;
+        take_larger(&peaks->read_curve[i], also->read_curve[i]);
+    }
+    if (also->n_read_curve > peaks->n_read_curve) peaks->n_read_curve = also->n_read_curve;
+}
+
 int peaks_load(struct peaks *out, const char *path, const char *device, struct err *err) {
     enum { TEXT_BYTES = 16384 };
     char text[TEXT_BYTES];

@@ -1,5 +1,5 @@
-// What the hardware can do: measured here, kept in a file so that it is measured once a machine, and by the maker's
-// data sheet where the device is a known GPU. Every number says which it is.
+// What the hardware can do: measured here, measured at every start and kept in a file, the best of all, and by the
+// maker's data sheet where the device is a known GPU. Every number says which it is.
 #pragma once
 
 #include "advisor/evidence.h"
@@ -19,6 +19,9 @@ struct peaks {
 
 // What the peaks depend on: the backend's description and, where the processors compute, which these are.
 void peaks_key(struct str *out, const char *device, bool is_gpu);
+
+// The larger of both, rate by rate: what else runs on a machine can only make a measurement too low.
+void peaks_merge(struct peaks *peaks, const struct peaks *also);
 
 // path: of a file that peaks_store wrote; device: its key.
 // ERR_NOT_FOUND: there is no such file, or it is of another device; ERR_FORMAT: it is not such a file.

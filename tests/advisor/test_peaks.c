@@ -46,6 +46,18 @@ static void write_text(const char *path, const char *text) {
     fclose(file);
 }
 
+// A busy machine measures too little: the best of all measurements counts.
+static void the_larger_of_two_measurements_counts(void **state) {
+    (void)state;
+    struct peaks peaks = {.rates = {10, 200, 0, 7}, .n_read_curve = 1, .read_curve = {5}};
+    const struct peaks also = {.rates = {30, 100, 50, 7}, .n_read_curve = 2, .read_curve = {4, 9}};
+    peaks_merge(&peaks, &also);
+    assert_true(peaks.rates.read_bytes_per_s == 30 && peaks.rates.f32_flops_per_s == 200);
+    assert_true(peaks.rates.bf16_flops_per_s == 50 && peaks.rates.int8_ops_per_s == 7);
+    assert_int_equal(peaks.n_read_curve, 2);
+    assert_true(peaks.read_curve[0] == 5 && peaks.read_curve[1] == 9);
+}
+
 static void foreign_files_are_refused(void **state) {
     (void)state;
     static const char *const texts[] = {
@@ -154,6 +166,7 @@ static void data_sheets_are_found_by_exact_name(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_stored_is_loaded),
+        cmocka_unit_test(the_larger_of_two_measurements_counts),
         cmocka_unit_test(foreign_files_are_refused),
         cmocka_unit_test(a_file_that_cannot_be_written_is_an_error),
         cmocka_unit_test(default_files_differ_by_device),
