@@ -101,8 +101,9 @@ static void print_hint(void *context, int port) {
     printf("Optima %s listens on http://%s:%d\n\ntry it:\n\n"
            "  curl -N http://%s:%d/v1/chat/completions -H 'Content-Type: application/json' \\\n"
            "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Tell me a story about a cat.\"}], \"stream\": "
-           "true}'\n",
-           OPTIMA_VERSION, options->host, port, options->host, port);
+           "true}'\n\n"
+           "what limits it: http://%s:%d in a browser, or optima advise http://%s:%d\n",
+           OPTIMA_VERSION, options->host, port, options->host, port, options->host, port, options->host, port);
     fflush(stdout);
 }
 
