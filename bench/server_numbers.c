@@ -186,6 +186,7 @@ void server_numbers_make(struct server_numbers *out, const struct server_sample 
                          const struct server_sample *after, const struct run_record *run) {
     const struct totals totals = totals_of(run);
     out->n = 0;
+    if (!before->values.count) return; // what was not read before cannot have grown
     for (size_t i = 0; i < sizeof rows / sizeof *rows && out->n < SERVER_NUMBERS_MAX; i++) {
         const struct row *row = &rows[i];
         double value;

@@ -30,6 +30,7 @@ struct server_numbers {
     struct server_number numbers[SERVER_NUMBERS_MAX];
     struct str headline; // of its advisor; empty: it has none
 };
+// No numbers when `before` has none.
 void server_numbers_make(struct server_numbers *out, const struct server_sample *before,
                          const struct server_sample *after, const struct run_record *run);
 // One line from GET /advisor: verdict.headline, diagnosis.headline or headline.

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int open_one(struct bench_output *out, const char *path, struct err *err) {
@@ -77,7 +78,12 @@ int bench_outputs_write_text(struct bench_outputs *outputs, const struct str *do
 }
 
 static void close_one(struct bench_output *output) {
-    if (output->file && output->file != stdout) fclose(output->file);
+    struct stat about;
+    if (output->file && output->file != stdout) {
+        const bool empty = fstat(fileno(output->file), &about) == 0 && S_ISREG(about.st_mode) && about.st_size == 0;
+        fclose(output->file);
+        if (empty) unlink(output->path);
+    }
     output->file = NULL;
 }
 

@@ -74,13 +74,16 @@ static void other_servers_tell_what_they_have(void **state) {
     (void)state;
     struct run_record run = {0};
     synthetic_add(&run, 0, 0, 0.05, 4, 0.01, 1);
-    struct server_sample before = sample_of(""), llama = sample_of("llamacpp:prompt_tokens_total 100\n"
-                                                                   "llamacpp:tokens_predicted_total 5\n");
+    struct server_sample before = sample_of("llamacpp:n_decode_total 0\n"),
+                         llama = sample_of("llamacpp:prompt_tokens_total 100\n"
+                                           "llamacpp:tokens_predicted_total 5\n");
     struct server_numbers numbers = {0};
     server_numbers_make(&numbers, &before, &llama, &run);
     assert_int_equal(numbers.n, 2);
     close_to(server_number_disagreement(find(&numbers, "prompt tokens, computed")), 0, 0);
     server_numbers_make(&numbers, &before, &before, &run);
+    assert_int_equal(numbers.n, 0);
+    server_numbers_make(&numbers, &(struct server_sample){0}, &llama, &run); // not known how much was there before
     assert_int_equal(numbers.n, 0);
     server_numbers_close(&numbers);
     server_sample_close(&before), server_sample_close(&llama);

@@ -78,10 +78,13 @@ class Files(Folder):
             (("ab", "--a", url), 2, "--b"),
             (("ab", "--a", url, "--b", "http://127.0.0.1:9"), 1, "B: "),
         ]
+        path = self.folder / "never.json"
+        cases.append((("http://127.0.0.1:9", "--json", path), 1, "127.0.0.1:9"))
         for arguments, status, mention in cases:
             got, _, err = bench(*arguments)
             self.assertEqual((got, len(err.splitlines())), (status, 1), (arguments, err))
             self.assertIn(mention, err)
+        self.assertFalse(path.exists())
 
 
 class Sweep(Folder):
