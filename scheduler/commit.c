@@ -25,6 +25,7 @@ static enum finish_reason commit_draw(struct scheduler *scheduler, struct sequen
     scheduler_emit(events, sequence, EVENT_TOKEN, finish, result, now_ns);
     struct generation_event *event = &events->items[events->count - 1];
     event->index = sequence->n_generated - 1;
+    event->with_prompts = scheduler->commits_prompts;
     event->has_logprobs = request->generation.sampling.n_top_logprobs >= 0;
     scheduler->counters.n_generated_tokens++;
     queue_charge(&scheduler->queue, request->key_index, QUEUE_COST_DRAWN);
@@ -71,17 +72,23 @@ void scheduler_commit(struct scheduler *scheduler, const struct sample_result *r
                       struct generation_events *events) {
     assert(scheduler->n_in_flight > 0);
     const struct planned_step *step = &scheduler->steps[scheduler->first_step];
+    scheduler->commits_prompts = step->governed.has_prompts;
     const uint64_t n_tokens_before = scheduler->counters.n_generated_tokens;
     scheduler->first_step = (scheduler->first_step + 1) % STEPS_PLANNED_MAX;
     scheduler->n_in_flight--;
+    const int32_t watched = results ? speculation_watched(&scheduler->speculation, step->n_rows) : -1;
     for (int32_t i = 0; i < step->n_rows; i++) {
-        struct sequence *sequence = step->rows[i].sequence;
+        const struct planned_rows *planned = &step->rows[i];
+        struct sequence *sequence = planned->sequence;
+        if (i == watched && planned->n_draws && sequence->state == SEQUENCE_RUNNING)
+            speculation_watch(&scheduler->speculation, sequence,
+                              results[planned->logit_first + planned->n_forced].token);
         sequence->n_in_flight--;
-        sequence->n_drawing -= step->rows[i].n_draws > 0;
-        if (step->rows[i].n_draws > 1) sequence->n_drafting = 0;
+        sequence->n_drawing -= planned->n_draws > 0;
+        if (planned->n_draws > 1) sequence->n_drafting = 0;
         // What a cancelled, finished or preempted sequence drew is dropped; if it comes back, it draws the same again.
         if (sequence->state == SEQUENCE_RUNNING)
-            commit_rows(scheduler, &step->rows[i], results, now_ns, events);
+            commit_rows(scheduler, planned, results, now_ns, events);
         else if (sequence->n_in_flight == 0)
             scheduler_drained(scheduler, sequence);
     }

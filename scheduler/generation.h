@@ -44,6 +44,7 @@ struct generation_event {
     int32_t index;
     int32_t n_cached; // prompt tokens that the request took from the prefix cache; set with the first token
     bool has_logprobs;
+    bool with_prompts;           // the step that made it computed rows of prompts too
     struct sample_result sample; // token; logprobs when has_logprobs
     uint64_t scheduled_ns;       // when its first row was planned; 0: never
     uint64_t at_ns;              // when the step that made it was collected; 0: no step did (abort)

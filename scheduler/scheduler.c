@@ -446,6 +446,7 @@ void scheduler_set_prompt_rows_max(struct scheduler *scheduler, int32_t n_rows) 
 void scheduler_learn_time(struct scheduler *scheduler, uint64_t step_ns) {
     struct speculation *speculation = &scheduler->speculation;
     speculation->committed.step_ns = step_ns;
+    speculation_pay_watch(speculation, step_ns);
     governor_learn_step(&speculation->governor, &speculation->committed);
 }
 
@@ -456,6 +457,10 @@ void scheduler_counters(const struct scheduler *scheduler, struct scheduler_coun
     out->n_waiting = scheduler->queue.n_queued + scheduler->n_held + scheduler->n_preempted + scheduler->n_resuming;
     out->n_places = scheduler->blocks_short ? scheduler->n_running : scheduler->settings.sequences_max;
     out->n_blocks_used = scheduler->limits.n_blocks - block_pool_n_available(&scheduler->pool);
+    const struct guess_watch *watch = &scheduler->speculation.watch;
+    out->n_shadow_tokens = watch->n_tokens;
+    out->n_shadow_guesses = watch->n_guesses;
+    out->n_shadow_hits = watch->n_hits;
     for (int32_t i = 0; i < scheduler->n_running; i++) {
         out->n_slots += (int64_t)scheduler->running[i]->n_blocks * scheduler->limits.block_tokens;
         out->n_slot_tokens += scheduler->running[i]->n_computed;

@@ -71,7 +71,9 @@ struct scheduler_counters {
     uint64_t n_drafts;                         // times that a sequence had drafts in a step
     uint64_t n_draft_tokens, n_draft_tokens_accepted;
     uint64_t n_accepted_at[DRAFTS_MAX]; // of the first draft of a step, of the second, ...
-    double speculation_gain;            // tokens a second over those without drafts, by governor_gain
+    // An n-gram proposer that only watches: tokens that it looked at, guesses for them, right ones.
+    uint64_t n_shadow_tokens, n_shadow_guesses, n_shadow_hits;
+    double speculation_gain; // tokens a second over those without drafts, by governor_gain
 };
 void scheduler_counters(const struct scheduler *scheduler, struct scheduler_counters *out);
 

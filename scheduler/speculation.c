@@ -1,6 +1,7 @@
 #include "scheduler/speculation.h"
 
 #include "base/mem.h"
+#include "engine/ngram.h"
 #include "scheduler/state.h"
 
 #include <assert.h>
@@ -50,6 +51,33 @@ void speculation_end(struct speculation *speculation, const struct sequence *seq
     if (!proposer || !proposer->end || !sequence->age) return;
     struct draft_query query = query_of(sequence);
     proposer->end(proposer, &query);
+}
+
+// Looking back costs about WATCH_TOKEN_NS a token of the sequence; a step pays a share of its time for it.
+static const double WATCH_SHARE = 1.0 / 512, WATCH_TOKEN_NS = 2, WATCH_CREDIT_MAX_NS = 1e6;
+
+int32_t speculation_watched(struct speculation *speculation, int32_t n) {
+    if (speculation->proposer || n <= 0) return -1;
+    return (int32_t)(speculation->watch.n_steps++ % (uint64_t)n);
+}
+
+void speculation_watch(struct speculation *speculation, const struct sequence *sequence, int32_t token) {
+    struct guess_watch *watch = &speculation->watch;
+    const struct draft_query query = query_of(sequence);
+    const int32_t n_known = draft_query_n_known(&query);
+    const double cost_ns = WATCH_TOKEN_NS * (n_known < DRAFT_LOOK_BACK ? n_known : DRAFT_LOOK_BACK);
+    if (cost_ns > watch->credit_ns) return;
+    watch->credit_ns -= cost_ns;
+    int32_t n_matched, from = ngram_find(&query, &n_matched);
+    watch->n_tokens++;
+    watch->n_guesses += from >= 0;
+    watch->n_hits += from >= 0 && draft_query_token(&query, from) == token;
+}
+
+void speculation_pay_watch(struct speculation *speculation, uint64_t step_ns) {
+    double *credit_ns = &speculation->watch.credit_ns;
+    *credit_ns += (double)step_ns * WATCH_SHARE;
+    if (*credit_ns > WATCH_CREDIT_MAX_NS) *credit_ns = WATCH_CREDIT_MAX_NS;
 }
 
 // What a step has left when every running sequence has what it needs without drafts: a row, and a draw.

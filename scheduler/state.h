@@ -46,6 +46,7 @@ struct scheduler {
     uint64_t last_age, last_owner;
     struct sequence *turn; // found no room for its draw and comes first in the next step; or NULL
     struct planned_step steps[STEPS_PLANNED_MAX]; // a ring
+    bool commits_prompts;                         // the step that is being committed has rows of prompts
     int32_t first_step, n_in_flight;
     uint64_t n_changes;         // of anything that may let a waiting sequence in
     uint64_t n_changes_refused; // when admission last found no room

@@ -122,6 +122,9 @@ static bool exchange(struct step_loop *loop) {
     stats->divergence_token = counters.divergence_token;
     stats->n_slots = counters.n_slots;
     stats->n_slot_tokens = counters.n_slot_tokens;
+    stats->n_shadow_tokens = counters.n_shadow_tokens;
+    stats->n_shadow_guesses = counters.n_shadow_guesses;
+    stats->n_shadow_hits = counters.n_shadow_hits;
 
     pthread_mutex_lock(&loop->mutex);
     bool wake = loop->ready.count == 0 && loop->made.count > 0;

@@ -61,6 +61,7 @@ struct step_loop_stats {
     uint64_t n_lookups, n_early_divergences;
     double divergence_token;
     int64_t n_slots, n_slot_tokens;
+    uint64_t n_shadow_tokens, n_shadow_guesses, n_shadow_hits;
     uint64_t n_drafts, n_draft_tokens, n_draft_tokens_accepted; // as in struct scheduler_counters
     uint64_t n_accepted_at[DRAFTS_MAX];
     double speculation_gain;

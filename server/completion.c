@@ -1,5 +1,6 @@
 #include "server/completion.h"
 
+#include "advisor/advisor.h"
 #include "base/clock.h"
 #include "base/rng.h"
 #include "server/server_state.h"
@@ -17,6 +18,7 @@ enum {
     STREAM_HELD_BYTES_MAX = 4 * 1024 * 1024, // joined text of a reader who is too slow
     ANSWER_BYTES_MAX = 256 * 1024 * 1024,    // of an answer that is collected
 };
+static const uint64_t BLOCKED_NS = 100u * 1000 * 1000; // that a client may leave what is there for it
 
 // ---------------------------------------------------------------------------------------------------- life
 
@@ -53,8 +55,39 @@ static void completion_free(struct completion *c) {
     free(c);
 }
 
+static struct advisor *advisor_of(const struct completion *c) {
+    return c->server->engine.advisor;
+}
+
+static void trace_choice(const struct completion *c, const struct choice *choice, enum finish_reason finish) {
+    const int64_t index = choice - c->choices, i_choice = index % c->request.n_choices;
+    const struct prompt *prompt = &c->prompts[index / c->request.n_choices];
+    const int32_t n_prompt = (int32_t)prompt->ids.count;
+    if (finish == FINISH_ERROR) activity_add(&c->server->activity.n_failed, 1);
+    // Who went away before the end says nothing about the server.
+    if (finish == FINISH_ABORT || !advisor_of(c)) return;
+    advisor_note_request(advisor_of(c), &(struct request_trace){.arrived_ns = c->arrived_ns,
+                                                                .scheduled_ns = choice->scheduled_ns,
+                                                                .first_token_ns = choice->first_token_ns,
+                                                                .last_token_ns = choice->last_token_ns,
+                                                                .finished_ns = clock_now_ns(),
+                                                                .n_prompt = n_prompt,
+                                                                // The others take the prompt from the first.
+                                                                .n_cached = i_choice ? n_prompt : prompt->n_cached,
+                                                                .n_generated = choice->n_generated,
+                                                                .n_max = prompt->max_tokens,
+                                                                .failed = finish == FINISH_ERROR});
+}
+
+static void note_gap(const struct completion *c, struct choice *choice) {
+    if (choice->gap_ns && advisor_of(c))
+        advisor_note_gap(advisor_of(c), choice->gap_ns, choice->gap_with_prompts, choice->n_gap_tokens);
+    choice->gap_ns = 0;
+}
+
 static void observe_choice(const struct completion *c, const struct choice *choice, enum finish_reason finish) {
     const struct prompt *prompt = &c->prompts[(choice - c->choices) / c->request.n_choices];
+    trace_choice(c, choice, finish);
     metrics_observe_choice(&c->server->metrics, &(struct choice_record){.finish = finish,
                                                                         .arrived_ns = c->arrived_ns,
                                                                         .scheduled_ns = choice->scheduled_ns,
@@ -122,7 +155,9 @@ static void give_way_to_loop(void) {
 static void work_on_pool(uv_work_t *work) {
     struct completion *c = work->data;
     give_way_to_loop();
+    const uint64_t begin_ns = activity_thread_ns();
     text_work(c);
+    activity_add(&c->server->activity.text_busy_ns, activity_thread_ns() - begin_ns);
 }
 
 // Generated text continues what the prompt says, so that a first space is a space; behind nothing it is a beginning.
@@ -218,6 +253,7 @@ static void refuse(struct completion *c, const struct err *reason) {
     struct api_error error = {0};
     if (rc == ERR_BUSY) {
         c->server->metrics.n_rejected++;
+        activity_add(&c->server->activity.n_rejected, 1);
         server_reply_busy(c->server, c->exchange);
         c->exchange = NULL;
         completion_free(c);
@@ -307,6 +343,7 @@ static void finish_choice(struct completion *c, struct choice *choice, enum fini
     if (finish == FINISH_ERROR || finish == FINISH_ABORT) c->failure = finish;
     c->n_finished++;
     c->n_open--;
+    note_gap(c, choice);
     observe_choice(c, choice, finish);
 }
 
@@ -319,6 +356,13 @@ static void note_times(struct completion *c, struct choice *choice, const struct
     } else {
         metrics_observe(metrics, HISTOGRAM_ITL, (double)(event->at_ns - choice->last_token_ns) * 1e-9);
     }
+    if (choice->last_token_ns && event->at_ns > choice->last_token_ns) {
+        note_gap(c, choice);
+        choice->gap_ns = event->at_ns - choice->last_token_ns;
+        choice->gap_with_prompts = event->with_prompts;
+        choice->n_gap_tokens = 0;
+    }
+    choice->n_gap_tokens++;
     choice->last_token_ns = event->at_ns;
 }
 
@@ -385,6 +429,7 @@ static void write_chunk(struct completion *c, struct choice *choice, bool role, 
     struct str *out = &c->server->scratch;
     str_clear(out);
     completion_json_chunk(c, choice, role, finish, out);
+    activity_add(&c->server->activity.n_events, 1);
     http_exchange_stream_write(c->exchange, str_text(out), out->n_bytes);
 }
 
@@ -416,9 +461,24 @@ static void end_stream(struct completion *c) {
 
 static void begin_stream(struct completion *c) {
     c->stream_begun = true;
+    activity_add(&c->server->activity.n_streams, 1);
     http_exchange_header(c->exchange, "Cache-Control", "no-cache");
     http_exchange_header(c->exchange, "X-Accel-Buffering", "no"); // nginx would collect the stream
     http_exchange_stream_begin(c->exchange, 200, "text/event-stream; charset=utf-8");
+}
+
+// Counts a stream once whose client leaves for a while what the socket would give it.
+static void watch_reader(struct completion *c) {
+    const uint64_t now_ns = clock_now_ns();
+    if (!c->is_blocked && c->untaken_ns && now_ns - c->untaken_ns >= BLOCKED_NS) {
+        c->is_blocked = true;
+        activity_add(&c->server->activity.n_streams_blocked, 1);
+    }
+    const size_t pending = http_exchange_stream_pending(c->exchange);
+    if (pending == 0)
+        c->untaken_ns = 0;
+    else if (!c->untaken_ns)
+        c->untaken_ns = now_ns;
 }
 
 static void flush_stream(struct completion *c) {
@@ -427,6 +487,7 @@ static void flush_stream(struct completion *c) {
     if (!any) return;
     if (!c->stream_begun) begin_stream(c);
     for (int32_t i = 0; i < c->n_choices && all_written; i++) all_written = write_choice(c, &c->choices[i]);
+    watch_reader(c);
     if (all_written && c->n_finished == c->n_choices) {
         end_stream(c);
     } else if (!all_written && held_bytes(c) > STREAM_HELD_BYTES_MAX) {

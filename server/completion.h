@@ -42,6 +42,9 @@ struct choice {
     bool closed;               // streaming: the finish reason was sent
     int32_t n_generated;
     uint64_t scheduled_ns, first_token_ns, last_token_ns;
+    uint64_t gap_ns;       // before its last tokens; 0: they are the first
+    int32_t n_gap_tokens;  // that came together behind it
+    bool gap_with_prompts; // in a step with rows of prompts
 };
 
 struct completion {
@@ -68,6 +71,8 @@ struct completion {
     enum finish_reason failure; // FINISH_ERROR or FINISH_ABORT when a choice ended so
     size_t n_collected;         // bytes of text and log probabilities that events have brought
     bool stream_begun;
+    uint64_t untaken_ns;                // since when the client leaves text untaken; 0: it does not
+    bool is_blocked;                    // counted as a blocked stream
     bool is_touched;                    // has something to write after this round of events
     struct str chunk_head;              // the beginning of every chunk, up to the choices
     struct completion *previous, *next; // living completions, oldest first

@@ -326,10 +326,13 @@ int server_run(struct server *server, struct err *err) {
         if (!rc) rc = uv_signal_start(&server->sigterm, on_signal, SIGTERM);
     }
     if (rc) return err_set(err, ERR_IO, "signals cannot be received: %s", uv_strerror(rc));
+    activity_watch_loop(&server->activity);
     if (server->options.on_ready)
         server->options.on_ready(server->options.on_ready_context, http_server_port(server->http));
     while (!server->is_stopping) {
         uv_run(&server->loop, UV_RUN_ONCE);
+        atomic_store_explicit(&server->activity.n_connections,
+                              server->http ? http_server_n_connections(server->http) : 0, memory_order_relaxed);
         end_if_drained(server);
     }
     uv_run(&server->loop, UV_RUN_DEFAULT); // work on the pool ends, handles close

@@ -46,6 +46,16 @@ void server_attach(struct server *server, const struct server_engine *engine);
 // Wakes the loop thread to take events of the step loop; any thread. Passed to step_loop_options.wake.
 void server_wake(void *server);
 
+// What it did since it began, for the advisor. Any thread, while server_run runs or before.
+struct server_activity {
+    int32_t n_connections, n_text_threads;
+    uint64_t n_rejected, n_failed;         // requests refused for a full queue; choices that ended with an error
+    uint64_t n_streams, n_streams_blocked; // blocked: the client once left text untaken for 0.1 s
+    uint64_t n_events;                     // written to streams
+    uint64_t loop_busy_ns, text_busy_ns;   // processor time of the loop thread, and of the text threads together
+};
+void server_activity(const struct server *server, struct server_activity *out);
+
 // Begins a graceful drain, as SIGTERM does; any thread. server_run returns when it is over.
 void server_stop(struct server *server);
 

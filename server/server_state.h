@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/map.h"
+#include "server/activity.h"
 #include "server/completion.h"
 #include "server/metrics.h"
 #include "server/server.h"
@@ -45,6 +46,7 @@ struct server {
     VEC_OF(struct completion *) touched; // got events in this round
     int32_t n_deferred;                  // prompts that wait for room in the step loop's queue
     struct metrics metrics;
+    struct activity activity;
     struct memory_ledger memory; // read-only after opening
     char dashboard_policy[320];  // which script and style the page may run: their hashes
     struct str scratch;          // of the chunk being written

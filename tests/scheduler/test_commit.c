@@ -283,6 +283,26 @@ static void times_say_when_it_began_and_when_it_was_made(void **state) {
     desk_close(&desk);
 }
 
+static void tokens_say_whether_prompts_shared_their_step(void **state) {
+    (void)state;
+    struct desk desk = desk_make();
+    desk_start(&desk);
+    desk_submit_plain(&desk, 1, 6, 4);
+    desk_plan(&desk), desk_commit(&desk); // its prompt
+    desk_plan(&desk), desk_commit(&desk); // alone
+    desk_submit_plain(&desk, 2, 6, 1);
+    desk_plan(&desk), desk_commit(&desk); // beside a prompt
+    desk_run(&desk);
+    static const bool expected[] = {true, false, true, false};
+    int32_t n = 0;
+    for (size_t i = 0; i < desk.events.count; i++) {
+        const struct generation_event *event = &desk.events.items[i];
+        if (event->id == 1 && event->kind == EVENT_TOKEN) assert_int_equal(event->with_prompts, expected[n++]);
+    }
+    assert_int_equal(n, 4);
+    desk_close(&desk);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stop_token_ends_a_sequence_and_what_follows_is_dropped),
@@ -294,6 +314,7 @@ int main(void) {
         cmocka_unit_test(a_cancelled_prompt_stays_cached),
         cmocka_unit_test(choices_are_cancelled_one_by_one),
         cmocka_unit_test(times_say_when_it_began_and_when_it_was_made),
+        cmocka_unit_test(tokens_say_whether_prompts_shared_their_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,6 +75,21 @@ static void loading_is_said(void **state) {
     stop(&running);
 }
 
+static void activity_is_counted(void **state) {
+    (void)state;
+    struct running running = {0};
+    struct server_activity before, after;
+    start(&running);
+    server_activity(running.server, &before);
+    char *answer = client_talk(running.port, GET("/health"), strlen(GET("/health")));
+    free(answer);
+    server_activity(running.server, &after);
+    assert_true(after.loop_busy_ns > before.loop_busy_ns);
+    assert_true(after.n_text_threads >= 1);
+    assert_int_equal(after.n_rejected + after.n_failed + after.n_streams + after.n_events + after.text_busy_ns, 0);
+    stop(&running);
+}
+
 static void a_server_may_end_before_it_runs(void **state) {
     (void)state;
     struct err err = {0};
@@ -92,6 +107,7 @@ static void a_server_may_end_before_it_runs(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loading_is_said),
+        cmocka_unit_test(activity_is_counted),
         cmocka_unit_test(a_server_may_end_before_it_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
