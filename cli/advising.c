@@ -13,6 +13,20 @@ static size_t take_records(void *context, struct step_record *out, size_t n, uin
     return step_loop_take_records(((struct serving *)context)->step_loop, out, n, n_lost);
 }
 
+static void add_activity(const struct server *server, struct advisor_sample *out) {
+    struct server_activity activity;
+    server_activity(server, &activity);
+    out->n_connections = activity.n_connections;
+    out->n_rejected_total = activity.n_rejected;
+    out->n_failed_total = activity.n_failed;
+    out->n_events_total = activity.n_events;
+    out->n_streams_total = activity.n_streams;
+    out->n_streams_blocked_total = activity.n_streams_blocked;
+    out->loop_busy_ns_total = activity.loop_busy_ns;
+    out->text_busy_ns_total = activity.text_busy_ns;
+    out->n_text_threads = activity.n_text_threads;
+}
+
 static void sample(void *context, struct advisor_sample *out) {
     struct serving *serving = context;
     struct step_loop_stats stats;
@@ -35,8 +49,12 @@ static void sample(void *context, struct advisor_sample *out) {
                                    .n_lookups_total = stats.n_lookups,
                                    .n_early_divergences_total = stats.n_early_divergences,
                                    .divergence_token = stats.n_early_divergences ? stats.divergence_token : NAN,
+                                   .n_shadow_tokens_total = stats.n_shadow_tokens,
+                                   .n_shadow_guesses_total = stats.n_shadow_guesses,
+                                   .n_shadow_hits_total = stats.n_shadow_hits,
                                    .speculation_gain = serving->proposer ? stats.speculation_gain : NAN,
                                    .speculation_gain_best = NAN};
+    add_activity(serving->server, out);
 }
 
 static void read_knobs(void *context, struct knobs *out) {
