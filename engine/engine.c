@@ -310,6 +310,8 @@ int engine_collect(struct engine *engine, const struct sample_result **results, 
     *record = engine->records[engine->n_collected % STEPS_IN_FLIGHT_MAX];
     int rc = backend_collect(engine->backend, engine->results, &record->times, err);
     if (!rc && engine->send_err.code) rc = err_set(err, engine->send_err.code, "%s", engine->send_err.text);
+    record->n_padding_rows = record->times.n_padding_rows;
+    if (record->times.n_experts_hit) step_cost_count_experts(record, &engine->cost, record->times.n_experts_hit);
     record->collected_ns = engine->last_collected_ns = clock_now_ns();
     engine->n_collected++;
     *results = engine->results;

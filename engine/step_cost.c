@@ -31,6 +31,7 @@ static void add_layer(struct cost_model *model, const struct backend *backend, c
         model->row_flops += 2 * values_of(matrices[m]);
     }
     if (l->experts) add_experts(model, backend, l, weights);
+    model->n_expert_layers += l->experts != NULL;
     int32_t w = 0;
     while (w < model->n_windows && model->windows[w].window != l->window) w++;
     assert(w < COST_WINDOWS_MAX);
@@ -95,6 +96,14 @@ static double experts_hit(const struct cost_model *model, int32_t n_rows) {
     return model->n_experts * (1 - pow(1 - (double)model->n_hit / model->n_experts, n_rows));
 }
 
+static double matrix_bytes(const struct cost_model *model, int32_t n_rows, double experts) {
+    return model->layer_bytes + model->expert_bytes * experts + n_rows * model->embed_row_bytes;
+}
+
+void step_cost_count_experts(struct step_record *record, const struct cost_model *model, int32_t n_hit) {
+    record->weight_bytes = matrix_bytes(model, record->n_rows, (double)n_hit / model->n_expert_layers);
+}
+
 void step_cost_count(struct step_record *record, const struct cost_model *model, const struct step_input *input) {
     record->n_rows = input->n_rows;
     record->n_sequences = input->n_sequences;
@@ -110,10 +119,8 @@ void step_cost_count(struct step_record *record, const struct cost_model *model,
         if (n_draws > 1) record->n_draft_rows += s->row_count - 1;
         count_attention(record, model, s, !is_prompt);
     }
-    const double rows = input->n_rows;
-    record->weight_bytes =
-        model->layer_bytes + model->expert_bytes * experts_hit(model, input->n_rows) + rows * model->embed_row_bytes;
-    record->linear_flops = rows * model->row_flops;
+    record->weight_bytes = matrix_bytes(model, input->n_rows, experts_hit(model, input->n_rows));
+    record->linear_flops = input->n_rows * model->row_flops;
     record->head_bytes = input->n_logit_rows ? model->head_bytes : 0;
     record->head_flops = input->n_logit_rows * model->head_flops;
 }

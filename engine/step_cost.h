@@ -20,6 +20,7 @@ struct cost_model {
     double key_flops;              // of one row and one visible key in one layer
     double token_bytes;            // of one token's keys and values in one layer
     int32_t n_experts, n_hit;      // 0: none
+    int32_t n_expert_layers;
     int32_t n_windows;
     struct {
         int32_t window, n_layers; // 0: all tokens are visible
@@ -34,6 +35,9 @@ void cost_model_make(struct cost_model *out, const struct backend *backend, cons
 // Fills what a record says of rows, bytes and operations. A sequence with more rows than one that draws once is a
 // prompt; one that draws behind several rows drafts. Experts: as many as rows that chose evenly would hit.
 void step_cost_count(struct step_record *record, const struct cost_model *model, const struct step_input *input);
+
+// The device has counted the experts that were read, n_hit in all layers together.
+void step_cost_count_experts(struct step_record *record, const struct cost_model *model, int32_t n_hit);
 
 // Operations a second that the products of these weights could reach. 0: not measured.
 double step_cost_peak_flops(const struct model_spec *spec, enum weight_format weights,

@@ -280,6 +280,8 @@ void program_close(struct program *program);
 struct step_times {
     uint64_t total_ns;
     uint64_t op_ns[OP_KINDS]; // by kind of operation, wall time; all 0 when this step was not sampled
+    int32_t n_padding_rows;   // computed beside those of the input, for nobody
+    int32_t n_experts_hit;    // whose matrices were read, over all operations; 0: not counted
 };
 
 // Submits one step. `input` and its arrays stay unchanged until the step is collected. At most two steps may be

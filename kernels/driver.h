@@ -68,7 +68,7 @@ static inline void program_begin(struct program *program, struct backend *backen
 extern const struct backend_driver cpu_driver;
 
 // Raised by hand when the meaning of something changes; the sizes catch what changes in the structs.
-#define BACKEND_DRIVER_VERSION 3u
+#define BACKEND_DRIVER_VERSION 4u
 #define BACKEND_DRIVER_ABI                                                                                             \
     (BACKEND_DRIVER_VERSION << 24 ^                                                                                    \
      (uint32_t)(sizeof(struct backend_driver) + 31 * sizeof(struct backend) + 37 * sizeof(struct program) +            \

@@ -39,7 +39,9 @@ static int cpu_open(struct backend **out, const struct backend_options *options,
         cpu_close(&backend->common);
         return rc;
     }
-    int n_threads = backend->threads_max = backend->common.n_threads = pool_size(backend->pool);
+    int n_threads = backend->own_threads_max = backend->common.n_threads = pool_size(backend->pool);
+    backend->threads_max =
+        options->beside ? ((struct cpu_backend *)options->beside)->threads_max : &backend->own_threads_max;
     snprintf(backend->common.description, sizeof backend->common.description, "cpu, %s, %d thread%s",
              backend->kernels->description, n_threads, n_threads == 1 ? "" : "s");
     backend->common.steps_in_flight = 1;
@@ -49,7 +51,7 @@ static int cpu_open(struct backend **out, const struct backend_options *options,
 
 static void cpu_limit_threads(struct backend *common, int n) {
     struct cpu_backend *backend = (struct cpu_backend *)common;
-    backend->threads_max = n < common->n_threads ? n : common->n_threads;
+    *backend->threads_max = n < common->n_threads ? n : common->n_threads;
 }
 
 static uint64_t cpu_memory_available(const struct backend *common) {
@@ -117,6 +119,7 @@ static int cpu_collect(struct backend *common, struct sample_result *results, st
     cpu_program_run(step.program, step.input, before, times);
     times->total_ns = clock_now_ns() - start;
     backend->last_program = step.program;
+    times->n_experts_hit = step.program->n_experts_hit;
     memcpy(results, step.program->results, (size_t)step.input->n_logit_rows * sizeof *results);
     if (!step.program->comm_err.code) return 0;
     return err_set(err, step.program->comm_err.code, "%s", step.program->comm_err.text);

@@ -31,7 +31,8 @@ struct cpu_backend {
     const struct input_observer *observer; // NULL: none
     struct pool *pool;
     bool shares_pool; // another backend closes it
-    int threads_max;  // that a step takes
+    int *threads_max; // that a step takes; all backends of a pool share it
+    int own_threads_max;
     struct cpu_weights *weights;
     struct cpu_region *regions;         // their memory, where it is the backend's
     struct random_quantiles *quantiles; // NULL until a weight is random
@@ -108,6 +109,7 @@ struct cpu_program {
     int32_t n_partials;
     struct worker_scratch *scratch; // [n_threads]
     uint64_t n_steps;
+    int32_t n_experts_hit; // of the running step
     struct worker_choice workers;
     struct err comm_err; // why ranks could not meet in this step; code 0: they did
 };

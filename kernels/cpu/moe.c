@@ -13,8 +13,7 @@ static void route_rows(struct run *run, const struct op_moe *op, struct operand 
     observe(run, operand, &op->router);
     const struct output logits = {&op->router, op->router_bias, moe->router, 0};
     int32_t first, count;
-    while (take_outputs(run, op->n_experts, &first, &count))
-        multiply(run, operand, &logits, first, count);
+    while (take_outputs(run, op->n_experts, &first, &count)) multiply(run, operand, &logits, first, count);
     stage_end(run);
     while (take(run, operand->n_rows, chunk_rows(run, operand->n_rows), &first, &count))
         for (size_t r = (size_t)first; r < (size_t)(first + count); r++)
@@ -167,7 +166,10 @@ void run_moe(struct run *run, const struct op_moe *op) {
                               .n = run->program->common.shape.hidden};
     operand_serve(&operand, &op->router);
     route_rows(run, op, &operand);
-    if (run->worker == 0) assign_slots(&run->program->moe, op, operand.n_rows);
+    if (run->worker == 0) {
+        assign_slots(&run->program->moe, op, operand.n_rows);
+        run->program->n_experts_hit += run->program->moe.n_hit;
+    }
     stage_end(run);
     gather_rows(run, op, &operand);
     run_gate_up(run, op);

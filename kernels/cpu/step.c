@@ -10,7 +10,7 @@
 enum {
     TIMES_EVERY = 16, // small steps report the time of operations this often
 };
-static const double SMALL_STEP_NS = 200e3;
+static const double TIMED_OP_NS = 20e3; // mean work of an operation, beside which looking at the clock is nothing
 
 // After a failure the step only runs to its end.
 void meet_sum(struct run *run, float *values, size_t n) {
@@ -519,11 +519,12 @@ static double step_cost_ns(const struct cpu_program *p, const struct step_input 
 void cpu_program_run(struct cpu_program *p, const struct step_input *input, const struct sample_result *before,
                      struct step_times *times) {
     double cost_ns = step_cost_ns(p, input);
-    bool timed = cost_ns > SMALL_STEP_NS || p->n_steps % TIMES_EVERY == 0;
+    bool timed = cost_ns > TIMED_OP_NS * p->n_ops || p->n_steps % TIMES_EVERY == 0;
     struct step step = {.program = p, .input = input, .before = before, .times = timed ? times : NULL};
-    int n_workers = workers_choose(&p->workers, cost_ns, p->backend->threads_max);
+    int n_workers = workers_choose(&p->workers, cost_ns, *p->backend->threads_max);
     uint64_t begin_ns = clock_now_ns();
     p->comm_err.code = 0;
+    p->n_experts_hit = 0;
     resolve_tokens(&step);
     step.n_tiles = make_tiles(p, input);
     step.n_splits = count_splits(p, input, step.n_tiles, n_workers);

@@ -202,6 +202,7 @@ static void queue_step(struct cuda_backend *backend, struct cuda_program *p, con
     cudaStream_t stream = backend->stream;
     if (cuda_failed(backend, cuda_enter(backend), "beginning a step")) return;
     cuda_pack(p, input, staged);
+    step->n_padding_rows = cuda_padding_rows(p, input->n_rows);
     if (cuda_failed(backend, cudaEventRecord(step->begins, stream), "beginning a step")) return;
     if (cuda_failed(backend, cudaMemcpyAsync(p->step, staged, staged->n_bytes, cudaMemcpyHostToDevice, stream),
                     "sending a step"))
@@ -260,6 +261,7 @@ static uint64_t ns_between(cudaEvent_t from, cudaEvent_t to) {
 
 static void read_times(const struct cuda_step *step, struct step_times *times) {
     times->total_ns = ns_between(step->begins, step->ended);
+    times->n_padding_rows = step->n_padding_rows;
     if (!step->is_sampled) return;
     const struct cuda_program *p = step->program;
     for (int i = 0; i < p->n_ops; i++) times->op_ns[p->ops[i].op.kind] += ns_between(p->marks[i], p->marks[i + 1]);

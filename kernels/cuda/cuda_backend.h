@@ -36,7 +36,7 @@ struct upload {
 // A submitted step.
 struct cuda_step {
     struct cuda_program *program;
-    int32_t n_logit_rows;
+    int32_t n_logit_rows, n_padding_rows;
     bool is_sampled;           // its operations were timed
     cudaEvent_t begins, ended; // with times
 };
@@ -179,6 +179,7 @@ int cuda_op_prepare(struct cuda_program *program, int i, const struct bucket *bu
 
 // graph.c
 void cuda_buckets_choose(struct cuda_program *program);
+int32_t cuda_padding_rows(const struct cuda_program *program, int32_t n_rows); // beside n_rows, in their bucket
 // Queues a step of that many rows. *is_sampled: the marks tell how long each operation took.
 cudaError_t cuda_step_queue(struct cuda_program *program, const struct device_step *step, bool *is_sampled);
 void cuda_graphs_close(struct cuda_program *program);

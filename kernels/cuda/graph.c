@@ -34,6 +34,10 @@ static int32_t bucket_for(const int32_t *buckets, int32_t n) {
     return *buckets;
 }
 
+int32_t cuda_padding_rows(const struct cuda_program *p, int32_t n_rows) {
+    return bucket_for(p->row_buckets, n_rows) - n_rows;
+}
+
 static struct cuda_graph *graph_for(struct cuda_program *p, const struct bucket *b) {
     for (int i = 0; i < p->n_graphs; i++) {
         const struct bucket *a = &p->graphs[i].bucket;

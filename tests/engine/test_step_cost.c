@@ -104,6 +104,8 @@ static void only_experts_hit_are_read(void **state) {
         step_cost_count(&r, &model, &input);
         assert_true(fabs(r.weight_bytes - (64 + hit[n - 1] * 768)) < 1e-9);
         assert_true(all_flops(&r) == n * 2 * (32 + 384));
+        step_cost_count_experts(&r, &model, 2); // the device has counted them
+        assert_true(r.weight_bytes == 64 + 2 * 768);
     }
     backend_close(backend);
 }

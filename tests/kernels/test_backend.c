@@ -181,6 +181,28 @@ static void wrong_options_are_refused_with_a_reason(void **state) {
 }
 
 // Reserving is not touching: far more than this machine has.
+// Two rows that are equal choose equal experts; a model without experts counts none.
+static void experts_that_rows_hit_are_counted(void **state) {
+    (void)state;
+    static const int32_t token[] = {5};
+    for (int n_rows = 0; n_rows <= 2; n_rows++) {
+        const struct tiny_shape *shape = n_rows ? &tiny_expert_shapes[0] : &tiny_shapes[0];
+        struct tiny_model *model = tiny_open(shape, 5);
+        struct tiny_engine e = tiny_engine_open(model, &(struct tiny_device){.n_threads = 2}, 16);
+        struct tiny_step *step = calloc(1, sizeof *step);
+        struct sample_result results[2];
+        struct step_times times;
+        for (int32_t i = 0; i < (n_rows ? n_rows : 1); i++)
+            tiny_step_add(step, &(struct tiny_part){token, 1, 0, 8 * i, 1, true});
+        backend_submit(e.backend, e.program, &step->input);
+        assert_int_equal(backend_collect(e.backend, results, &times, NULL), 0);
+        assert_int_equal(times.n_experts_hit, n_rows ? shape->n_hit : 0);
+        free(step);
+        tiny_engine_close(&e);
+        tiny_close(model);
+    }
+}
+
 static void large_cache_is_reserved_at_once(void **state) {
     (void)state;
     struct backend *backend = NULL;
@@ -207,6 +229,7 @@ int main(void) {
         cmocka_unit_test(heads_that_a_cache_cannot_hold_are_refused),
         cmocka_unit_test(caches_have_the_bytes_of_their_formats),
         cmocka_unit_test(wrong_options_are_refused_with_a_reason),
+        cmocka_unit_test(experts_that_rows_hit_are_counted),
         cmocka_unit_test(large_cache_is_reserved_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
