@@ -247,9 +247,9 @@ static void decide(struct experiment *e) {
     const double low = sign > 0 ? log_factor.low : -log_factor.high;
     const double high = sign > 0 ? log_factor.high : -log_factor.low;
     if (low > 0 && mean >= least && checks_agree(e, log_factor.mean))
-        finish(e, EXPERIMENT_KEPT, "better after %d pairs, by more than %g %%", e->n_pairs, percent);
+        finish(e, EXPERIMENT_KEPT, "certain after %d pairs", e->n_pairs);
     else if (high < 0 && mean <= -least && checks_agree(e, log_factor.mean))
-        finish(e, EXPERIMENT_WORSE, "worse after %d pairs, by more than %g %%", e->n_pairs, percent);
+        finish(e, EXPERIMENT_WORSE, "certain after %d pairs", e->n_pairs);
     else if (low > -least && high < least)
         finish(e, EXPERIMENT_NO_DIFFERENCE, "the difference is below %g %% after %d pairs", percent, e->n_pairs);
     else if (e->i_pair >= e->plan.pairs_max)
