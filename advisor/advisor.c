@@ -4,6 +4,7 @@
 #include "advisor/inbox.h"
 #include "advisor/rules.h"
 #include "advisor/step_model.h"
+#include "advisor/tuner.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -33,6 +34,7 @@ struct advisor {
     struct machine *machine; // machine_figures reads what never changes, from any thread
     struct str peaks_key, peaks_path;
     uint64_t second_ns, thought_ns;
+    double thermal_s;
     struct step_record records[RECORDS_AT_ONCE];
 
     pthread_mutex_t mutex; // guards what follows
@@ -40,6 +42,7 @@ struct advisor {
     struct tally_limits limits;
     struct time_split split;
     struct step_model model;
+    struct tuner *tuner;
     bool has_peaks, measured_peaks; // from the file or measured; measured by this process
     struct peaks peaks;
     struct rule_memory memory;
@@ -112,6 +115,7 @@ static void take_records(struct advisor *advisor) {
     do {
         uint64_t n_lost = 0;
         n = source->take_records(source->context, advisor->records, RECORDS_AT_ONCE, &n_lost);
+        tuner_note_steps(advisor->tuner, advisor->records, n);
         for (size_t i = 0; i < n; i++) {
             const struct step_record *record = &advisor->records[i];
             const struct step_work work = work_of(record);
@@ -127,6 +131,8 @@ static void take_notes(struct advisor *advisor) {
     tally_gaps(advisor->tally, notes->gaps, notes->n_gap_tokens);
     for (int32_t i = 0; i < notes->n_requests; i++)
         tally_request(advisor->tally, &notes->requests[i], &advisor->limits);
+    tuner_note_requests(advisor->tuner, notes->requests, (size_t)notes->n_requests);
+    tuner_note_gaps(advisor->tuner, notes->gap_s, (size_t)notes->n_gaps);
 }
 
 static void read_limits(struct advisor *advisor, struct tally_limits *out) {
@@ -171,6 +177,7 @@ static void think(struct advisor *advisor) {
     pthread_mutex_lock(&advisor->mutex);
     if (see(advisor, THINK_S, evidence, &setup)) {
         diagnosis_make(diagnosis, evidence, &advisor->memory);
+        tuner_consider(advisor->tuner, diagnosis);
         advisor->n_windows++;
     }
     pthread_mutex_unlock(&advisor->mutex);
@@ -188,6 +195,7 @@ static void tick(struct advisor *advisor) {
     struct advisor_sample sample = {0};
     struct machine_counters counters = {0};
     struct tally_limits limits = {0};
+    bool throttled = false;
     const uint64_t now_ns = clock_now_ns();
     const bool ends_second = now_ns - advisor->second_ns >= SECOND_NS - TICK_NS / 2;
     if (ends_second) {
@@ -200,9 +208,17 @@ static void tick(struct advisor *advisor) {
     take_notes(advisor);
     if (ends_second) {
         tally_close_second(advisor->tally, now_ns, &sample, &counters);
+        // A quota holds at all times alike; heat comes and goes.
+        throttled = counters.thermal_s > advisor->thermal_s;
+        advisor->thermal_s = counters.thermal_s;
         advisor->limits = limits;
     }
     take_records(advisor);
+    if (ends_second) {
+        tuner_tick(advisor->tuner, (double)(now_ns - advisor->opened_ns) * 1e-9, (double)clock_wall_s(), &sample,
+                   throttled);
+        advisor->model.widening = decisions_widening(tuner_decisions(advisor->tuner));
+    }
     advisor->own_s = thread_s();
     pthread_mutex_unlock(&advisor->mutex);
     ask_for_peaks(advisor);
@@ -232,6 +248,7 @@ static void *run(void *argument) {
 // ------------------------------------------------------------------------------------------------------ open and close
 
 static void free_advisor(struct advisor *advisor) {
+    tuner_close(advisor->tuner);
     inbox_close(advisor->inbox);
     machine_close(advisor->machine);
     tally_close(advisor->tally);
@@ -241,6 +258,18 @@ static void free_advisor(struct advisor *advisor) {
     pthread_mutex_destroy(&advisor->closing_mutex);
     pthread_cond_destroy(&advisor->changed);
     free(advisor);
+}
+
+static int open_tuner(struct advisor *advisor, struct err *err) {
+    const struct advisor_options *options = &advisor->options;
+    return tuner_open(&advisor->tuner,
+                      &(struct tuner_options){.mode = options->self_tune,
+                                              .knobs = options->source.knobs,
+                                              .record_path = options->record_path,
+                                              .objective_ttft = options->setup.objective_ttft.value,
+                                              .objective_itl = options->setup.objective_itl.value,
+                                              .n_blocks = options->setup.n_blocks},
+                      err);
 }
 
 int advisor_open(struct advisor **out, const struct advisor_options *options, struct err *err) {
@@ -259,6 +288,11 @@ int advisor_open(struct advisor **out, const struct advisor_options *options, st
     pthread_condattr_destroy(&monotonic);
     read_limits(advisor, &advisor->limits);
     find_peaks_file(advisor);
+    const int rc = open_tuner(advisor, err);
+    if (rc) {
+        free_advisor(advisor);
+        return rc;
+    }
     if (pthread_create(&advisor->thread, NULL, run, advisor) != 0) {
         free_advisor(advisor);
         return err_set(err, ERR_IO, "the advisor's thread could not be started");
@@ -296,6 +330,7 @@ bool advisor_report(struct advisor *advisor, double window_s, struct report *out
     out->model = advisor->model;
     struct rule_memory memory = advisor->memory; // a report does not move it on
     const bool remembers = advisor->n_windows >= WINDOWS_BEFORE_MEMORY;
+    decisions_track(tuner_decisions(advisor->tuner), &out->track);
     out->own_share = advisor->own_s / ((double)(clock_now_ns() - advisor->opened_ns) * 1e-9);
     pthread_mutex_unlock(&advisor->mutex);
     if (!is_known) return false;
@@ -317,16 +352,22 @@ size_t advisor_history(struct advisor *advisor, struct history_point *out, size_
 }
 
 int advisor_experiment_begin(struct advisor *advisor, struct experiment_plan *plan, struct err *err) {
-    (void)advisor, (void)plan;
-    return err_set(err, ERR_UNSUPPORTED, "this server makes no experiments");
+    pthread_mutex_lock(&advisor->mutex);
+    const int rc = tuner_begin(advisor->tuner, plan, err);
+    pthread_mutex_unlock(&advisor->mutex);
+    return rc;
 }
 
 int advisor_experiment_stop(struct advisor *advisor, const char *id, struct err *err) {
-    (void)advisor;
-    return err_set(err, ERR_NOT_FOUND, "there is no experiment %s", id);
+    pthread_mutex_lock(&advisor->mutex);
+    const int rc = tuner_stop(advisor->tuner, id, err);
+    pthread_mutex_unlock(&advisor->mutex);
+    return rc;
 }
 
 size_t advisor_experiments(struct advisor *advisor, struct experiment_state *out, size_t n) {
-    (void)advisor, (void)out, (void)n;
-    return 0;
+    pthread_mutex_lock(&advisor->mutex);
+    n = tuner_experiments(advisor->tuner, out, n);
+    pthread_mutex_unlock(&advisor->mutex);
+    return n;
 }

@@ -30,7 +30,7 @@ struct decisions {
     struct track_record track;
     int64_t n_unreadable;
     int32_t last_number;
-    double misses[MISSES_MAX]; // distance from the middle of the range, in halves of the range
+    double misses[MISSES_MAX]; // distance from the middle of the range, in halves of the range before it was widened
     size_t n_misses;           // ever
 };
 
@@ -42,14 +42,15 @@ static bool was_measured(const struct experiment_state *state) {
     return decided && state->n_pairs >= STATISTICS_PAIRS_MIN && isfinite(state->factor.mean);
 }
 
-static void count_prediction(struct decisions *d, const struct experiment_state *state) {
+static void count_prediction(struct decisions *d, const struct decision *decision) {
+    const struct experiment_state *state = &decision->state;
     const struct range range = state->plan.predicted;
     if (!was_measured(state) || !(range.low > 0) || !(range.high >= range.low) || !isfinite(range.high)) return;
     const double measured = state->factor.mean;
     d->track.n_predictions++;
     d->track.n_covered += measured >= range.low && measured <= range.high;
     const double middle = sqrt(range.low * range.high), half = fmax(log(range.high / range.low) / 2, 1e-3);
-    d->misses[d->n_misses++ % MISSES_MAX] = fabs(log(measured / middle)) / half;
+    d->misses[d->n_misses++ % MISSES_MAX] = fabs(log(measured / middle)) / half * fmax(decision->widened, 1);
 }
 
 static void remember(struct decisions *d, const struct decision *decision) {
@@ -60,7 +61,7 @@ static void remember(struct decisions *d, const struct decision *decision) {
     d->track.n_no_difference += state->phase == EXPERIMENT_NO_DIFFERENCE;
     const long number = state->plan.id[0] == 'x' ? strtol(state->plan.id + 1, NULL, 10) : 0;
     if (number > d->last_number && number <= NUMBER_MAX) d->last_number = (int32_t)number;
-    count_prediction(d, state);
+    count_prediction(d, decision);
 }
 
 size_t decisions_count(const struct decisions *d) {
@@ -85,7 +86,7 @@ void decisions_track(const struct decisions *d, struct track_record *out) {
 
 double decisions_widening(const struct decisions *d) {
     const size_t n = d->n_misses < MISSES_MAX ? d->n_misses : MISSES_MAX;
-    if (n < WIDENING_PREDICTIONS_MIN || d->track.n_covered >= coverage_wanted * d->track.n_predictions) return 1;
+    if (n < WIDENING_PREDICTIONS_MIN) return 1;
     double sorted[MISSES_MAX];
     memcpy(sorted, d->misses, n * sizeof *sorted);
     return fmin(fmax(statistics_quantile(sorted, n, coverage_wanted), 1), widening_most);
@@ -168,6 +169,7 @@ static bool read_decision(const cJSON *line, struct decision *out) {
     read_series(cJSON_GetObjectItemCaseSensitive(e, "log_ratios"), state->n_pairs, state->log_ratio, NULL, -1);
     read_series(path, state->n_pairs, NULL, state->path_low, 0);
     read_series(path, state->n_pairs, NULL, state->path_high, 1);
+    out->widened = fmax(number_of(line, "widened"), 1);
     out->by_itself = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(line, "by_itself"));
     snprintf(out->confirms, sizeof out->confirms, "%s", text_of(line, "confirms"));
     return true;
@@ -246,6 +248,7 @@ static void write_decision(const struct decision *decision, struct str *out) {
     json_write_number(out, "exposure_s", state->exposure_s);
     json_write_bool(out, "by_itself", decision->by_itself);
     json_write_text(out, "confirms", *decision->confirms ? decision->confirms : NULL);
+    json_write_number(out, "widened", fmax(decision->widened, 1));
     json_write_begin(out, "path", '[');
     for (int32_t i = 0; i < state->n_pairs; i++) {
         json_write_begin(out, NULL, '[');

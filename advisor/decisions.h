@@ -2,7 +2,7 @@
 // line, only ever appended; lines that cannot be read are counted and skipped, so that a torn one costs itself alone.
 //
 // {"optima_decision": 1, "experiment": {...}, "exposure_s": s, "by_itself": bool, "confirms": id or null,
-//  "path": [[low, high] after each pair, ...]}; experiment: as GET /advisor/experiments shows it
+//  "widened": factor, "path": [[low, high] after each pair, ...]}; experiment: as GET /advisor/experiments shows it
 //  (advisor/experiment.h).
 #pragma once
 
@@ -12,6 +12,7 @@
 struct decision {
     struct experiment_state state; // began_s and ended_s: seconds since 1970
     bool by_itself;                // begun by --self-tune auto, nobody asked for it
+    double widened;                // by decisions_widening when it began; 0: not at all
     char confirms[16];             // id of the experiment whose winner was tested again; or empty
 };
 

@@ -140,6 +140,11 @@ struct range step_model_predict_s(const struct step_model *model, const struct s
     const double deviation = 1.4826 * (isnan(model->error_median) ? 0 : model->error_median);
     out.low *= fmax(1 - 2 * deviation, 0);
     out.high *= 1 + 2 * deviation;
+    if (model->widening > 1 && out.low > 0) {
+        const double middle = sqrt(out.low * out.high);
+        out.low = middle * pow(out.low / middle, model->widening);
+        out.high = middle * pow(out.high / middle, model->widening);
+    }
     if (from_s >= least_from) out.low = fmax(out.low, least);
     return out;
 }

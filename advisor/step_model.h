@@ -24,6 +24,7 @@ struct step_model {
     double read_bytes_per_s, flops_per_s; // measured peaks that the physics rests on
     double coefficient[STEP_MODEL_TERMS]; // of the fit: a constant, weights, KV, FLOPs, prompt present
     double matrix[STEP_MODEL_TERMS][STEP_MODEL_TERMS], vector[STEP_MODEL_TERMS]; // forgetting sums behind it
+    double widening; // of predicted ranges, because the record of experiments asks for it; below 1: none
     double error_median, error_p90; // relative, of predictions made before the step was seen; NAN: none was made
     int64_t n_steps;
     // What was seen, of late: rows, sequences, and bytes of KV a sequence.

@@ -36,6 +36,7 @@ struct tuner {
     struct watch watch;
     struct experiment *experiment; // NULL: none runs
     bool by_itself;
+    double widened; // predictions, when it began
     char confirms[16];
     struct experiment_plan plan; // of the experiment
     double at_s, wall_s, began_at_s, ended_at_s;
@@ -112,7 +113,7 @@ static void end_confirmation(struct tuner *t, const struct experiment_state *sta
 }
 
 static void end_experiment(struct tuner *t) {
-    struct decision decision = {.by_itself = t->by_itself};
+    struct decision decision = {.by_itself = t->by_itself, .widened = t->widened};
     struct experiment_state *state = &decision.state;
     experiment_state(t->experiment, state);
     experiment_close(t->experiment);
@@ -224,6 +225,7 @@ int tuner_begin(struct tuner *t, struct experiment_plan *plan, struct err *err) 
     }
     t->plan = *plan;
     t->by_itself = false;
+    t->widened = decisions_widening(t->decisions);
     t->confirms[0] = 0;
     t->began_at_s = t->at_s;
     log_info("experiment %s: %s %lld against %lld", plan->id, knob_name(plan->knob), (long long)plan->value_new,

@@ -31,7 +31,8 @@ static void reply_refusal(struct http_exchange *exchange, const struct err *err)
     const char *code = NULL;
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
         if (refusals[i].code == err->code) status = refusals[i].status, code = refusals[i].name;
-    api_error_set(&error, status, code, NULL, "%s", err->text);
+    const size_t n = strlen(err->text);
+    api_error_set(&error, status, code, NULL, "%s%s", err->text, n && err->text[n - 1] == '.' ? "" : ".");
     server_reply_error(exchange, &error);
 }
 
@@ -108,19 +109,6 @@ static int take_setting(const cJSON *body, const char *name, struct experiment_p
     return json_get_int(body, "value", INT32_MIN, INT32_MAX, &plan->value_new, err);
 }
 
-static int check_value(const struct report *report, struct experiment_plan *plan, struct err *err) {
-    const struct knob *knob = &report->evidence.setup.knobs.knob[plan->knob];
-    if (!knob->available)
-        return err_set(err, ERR_INVALID, "%s cannot be set on this server while it runs.", knob_name(plan->knob));
-    if (plan->value_new < knob->low || plan->value_new > knob->high)
-        return err_set(err, ERR_INVALID, "%s must be from %lld to %lld.", knob_name(plan->knob), (long long)knob->low,
-                       (long long)knob->high);
-    if (plan->value_new == knob->value)
-        return err_set(err, ERR_INVALID, "%s is %lld already.", knob_name(plan->knob), (long long)knob->value);
-    plan->value_now = knob->value;
-    return 0;
-}
-
 static int read_limits(const cJSON *body, struct experiment_plan *plan, struct err *err) {
     int64_t pairs = 0;
     int rc = json_get_int(body, "pairs", PAIRS_MIN, EXPERIMENT_PAIRS_MAX, &pairs, err);
@@ -142,7 +130,6 @@ static int read_plan(const cJSON *body, const struct report *report, struct expe
     if (!finding == !setting)
         return err_set(err, ERR_INVALID, "Name what to try: either \"finding\", or \"setting\" and \"value\".");
     rc = finding ? take_finding(report, finding, plan, err) : take_setting(body, setting, plan, err);
-    if (!rc) rc = check_value(report, plan, err);
     if (!rc) rc = read_limits(body, plan, err);
     if (rc || !metric) return rc;
     int index = experiment_metric_find(metric);
