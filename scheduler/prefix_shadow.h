@@ -10,7 +10,7 @@
 enum { PREFIX_SHADOW_HASHES = 1 << 17, PREFIX_SHADOW_EARLY = 256 };
 
 struct prefix_shadow {
-    uint64_t *hashes; // [PREFIX_SHADOW_HASHES]; 0: empty
+    uint64_t *hashes; // [PREFIX_SHADOW_HASHES]; 0: empty; bit 0: a full block has followed this one
     int32_t block_tokens;
 };
 
@@ -19,4 +19,6 @@ void prefix_shadow_close(struct prefix_shadow *shadow);
 size_t prefix_shadow_bytes(void);
 
 // Leading tokens of the sequence's known ones that were seen before, in whole blocks; from now on, all were.
-int32_t prefix_shadow_note(struct prefix_shadow *shadow, const struct sequence *sequence);
+// *branches: another block had followed them before; false where it goes on behind the end of what was seen, as the
+// next turn of a conversation does.
+int32_t prefix_shadow_note(struct prefix_shadow *shadow, const struct sequence *sequence, bool *branches);

@@ -169,7 +169,8 @@ static void close_choice(struct scheduler *scheduler, struct request *request) {
 }
 
 static void end_sequence(struct scheduler *scheduler, struct sequence *sequence) {
-    if (sequence->age) prefix_shadow_note(&scheduler->shadow, sequence); // a next turn may begin with its answer
+    bool branches;
+    if (sequence->age) prefix_shadow_note(&scheduler->shadow, sequence, &branches); // a next turn may begin with it
     speculation_end(&scheduler->speculation, sequence);
     sequence->state = SEQUENCE_ENDED;
     scheduler->counters.n_finished++;
@@ -354,9 +355,10 @@ static int32_t match_prefix(const struct scheduler *scheduler, struct sequence *
 static void count_ideal(struct scheduler *scheduler, const struct sequence *sequence, int32_t n_cached) {
     struct scheduler_counters *counters = &scheduler->counters;
     const int32_t reuse_max = scheduler_reuse_max(sequence), block_tokens = scheduler->limits.block_tokens;
-    int32_t n_seen = prefix_shadow_note(&scheduler->shadow, sequence);
+    bool branches;
+    int32_t n_seen = prefix_shadow_note(&scheduler->shadow, sequence, &branches);
     counters->n_lookups++;
-    if (n_seen >= block_tokens && n_seen < PREFIX_SHADOW_EARLY && n_seen + block_tokens <= reuse_max) {
+    if (branches && n_seen < PREFIX_SHADOW_EARLY) {
         const double weight =
             counters->n_early_divergences < 16 ? 1 / (1 + (double)counters->n_early_divergences) : 1.0 / 16;
         counters->divergence_token += weight * (n_seen - counters->divergence_token);

@@ -33,6 +33,7 @@ struct load {
     int32_t draft_tokens, wrong_percent; // drafts of what the request gets, so many of them spoiled; 0: none
     bool ngram;                          // drafts by prompt lookup instead
     bool itself;                         // drafts by the same model, in an engine of its own
+    bool turns_knobs;                    // all of them, at random, while it runs
 };
 
 // Knows the answers, and errs on purpose.
@@ -53,7 +54,22 @@ struct server {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool woken, all_submitted;
+    bool turns_knobs;
+    uint32_t n_turned[KNOBS], n_turns; // of the step thread
 };
+
+static void turn_knobs(struct server *server) {
+    const uint64_t turn = server->n_turns++, key = rng_key(31, turn, 0);
+    struct knobs knobs;
+    step_loop_read_knobs(server->loop, &knobs);
+    for (int id = 0; id < KNOBS; id++) {
+        const struct knob *knob = &knobs.knob[id];
+        if (!knob->available || (turn > 0 && rng_u32(key, (uint64_t)id) % 2)) continue;
+        const int64_t n_values = knob->high - knob->low + 1;
+        step_loop_set_knob(server->loop, (enum knob_id)id, knob->low + rng_u32(key, 100 + (uint64_t)id) % n_values);
+        server->n_turned[id]++;
+    }
+}
 
 static void on_wake(void *context) {
     struct server *server = context;
@@ -63,6 +79,7 @@ static void on_wake(void *context) {
     // A crowd is a crowd on any machine: after its first events, the step thread waits until everybody has come.
     while (!server->all_submitted) pthread_cond_wait(&server->changed, &server->mutex);
     pthread_mutex_unlock(&server->mutex);
+    if (server->turns_knobs) turn_knobs(server);
 }
 
 static void propose(struct proposer *proposer, struct draft_query *queries, int32_t n_queries) {
@@ -136,6 +153,7 @@ static void open_server(struct server *server, const char *model_path, const str
                                      .wrong_percent = load->wrong_percent};
     if (load->ngram) server->proposer = ngram_proposer_open();
     if (load->itself) open_draft(server, model_path, &backend);
+    server->turns_knobs = load->turns_knobs;
     if (load->draft_tokens) options.proposer = server->proposer ? server->proposer : &server->oracle.common;
     if (step_loop_open(&server->loop, server->engine, &options, &err)) fail_msg("%s", err.text);
 }
@@ -247,9 +265,13 @@ static void ask(const char *model_path, const struct load *load, const struct qu
     // Whether there was one depends on how fast steps are; the simulation preempts for certain.
     if (load->preempts && !stats.n_preemptions) print_message("%s: no sequence was preempted\n", model_path);
     if (load->hits) assert_true(stats.n_prefix_hits > 0);
-    if (load->draft_tokens) assert_true(stats.n_draft_tokens > REQUESTS);
-    if (load->draft_tokens && !load->ngram && load->wrong_percent < 100)
-        assert_true(stats.n_draft_tokens_accepted > REQUESTS);
+    const bool drafts = load->draft_tokens && !load->turns_knobs;
+    if (drafts) assert_true(stats.n_draft_tokens > REQUESTS);
+    struct knobs knobs;
+    step_loop_read_knobs(server.loop, &knobs);
+    for (int id = 0; id < KNOBS; id++)
+        if (load->turns_knobs && knobs.knob[id].available) assert_true(server.n_turned[id] > 0);
+    if (drafts && !load->ngram && load->wrong_percent < 100) assert_true(stats.n_draft_tokens_accepted > REQUESTS);
     // What a model says twice, it says alike: with its own draft, whatever was rejected, shared or preempted before.
     if (load->itself && is_plain) assert_int_equal(stats.n_draft_tokens_accepted, stats.n_draft_tokens);
     close_server(&server);
@@ -269,31 +291,38 @@ static void compare(const struct load *load, const struct answer *got, const str
 }
 
 static const struct load all_loads[] = {
-    {"two threads", true, true, 0, 512, 16, 1, 400, 2, false, false, 0, 0, false, false},
-    {"a crowd", false, true, 0, 512, 16, 1, 400, 1, false, false, 0, 0, false, false},
-    {"a crowd on two threads with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 0, 0, false, false},
-    {"one after the other with prefix hits", true, false, 0, 64, 4, 1, 400, 2, false, true, 0, 0, false, false},
-    {"chunks of three", false, false, 3, 24, 8, 1, 400, 1, false, false, 0, 0, false, false},
-    {"few rows", false, true, 0, 9, 8, 1, 400, 2, false, false, 0, 0, false, false},
-    {"preemption", false, false, 0, 64, 8, 1, 8, 1, true, false, 0, 0, false, false},
-    {"preemption without a cache", false, true, 5, 32, 16, 1, 10, 2, true, false, 0, 0, false, false},
-    {"two steps in flight", false, false, 0, 64, 8, 2, 400, 2, false, false, 0, 0, false, false},
-    {"two steps in flight with preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 0, 0, false, false},
-    {"right drafts, alone", true, true, 0, 512, 16, 1, 400, 2, false, false, DRAFTS_MAX, 0, false, false},
-    {"one draft at a time in a crowd", false, false, 0, 256, 32, 1, 400, 1, false, true, 1, 30, false, false},
-    {"drafts in a crowd with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 4, 20, false, false},
-    {"wrong drafts", false, false, 0, 64, 8, 1, 400, 1, false, false, 7, 100, false, false},
-    {"drafts and preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 3, 20, false, false},
-    {"drafts with two steps in flight and preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 5, 20, false,
+    {"two threads", true, true, 0, 512, 16, 1, 400, 2, false, false, 0, 0, false, false, false},
+    {"a crowd", false, true, 0, 512, 16, 1, 400, 1, false, false, 0, 0, false, false, false},
+    {"a crowd on two threads with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 0, 0, false, false,
      false},
-    {"prompt lookup", false, false, 0, 128, 16, 1, 400, 2, false, false, 6, 0, true, false},
-    {"its own drafts, alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 4, 0, false, true},
-    {"its own drafts in a crowd with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 3, 0, false, true},
-    {"its own drafts and preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 5, 0, false, true},
+    {"one after the other with prefix hits", true, false, 0, 64, 4, 1, 400, 2, false, true, 0, 0, false, false, false},
+    {"chunks of three", false, false, 3, 24, 8, 1, 400, 1, false, false, 0, 0, false, false, false},
+    {"few rows", false, true, 0, 9, 8, 1, 400, 2, false, false, 0, 0, false, false, false},
+    {"preemption", false, false, 0, 64, 8, 1, 8, 1, true, false, 0, 0, false, false, false},
+    {"preemption without a cache", false, true, 5, 32, 16, 1, 10, 2, true, false, 0, 0, false, false, false},
+    {"two steps in flight", false, false, 0, 64, 8, 2, 400, 2, false, false, 0, 0, false, false, false},
+    {"two steps in flight with preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 0, 0, false, false, false},
+    {"right drafts, alone", true, true, 0, 512, 16, 1, 400, 2, false, false, DRAFTS_MAX, 0, false, false, false},
+    {"one draft at a time in a crowd", false, false, 0, 256, 32, 1, 400, 1, false, true, 1, 30, false, false, false},
+    {"drafts in a crowd with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 4, 20, false, false,
+     false},
+    {"wrong drafts", false, false, 0, 64, 8, 1, 400, 1, false, false, 7, 100, false, false, false},
+    {"drafts and preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 3, 20, false, false, false},
+    {"drafts with two steps in flight and preemption", false, false, 7, 40, 16, 2, 9, 1, true, false, 5, 20, false,
+     false, false},
+    {"prompt lookup", false, false, 0, 128, 16, 1, 400, 2, false, false, 6, 0, true, false, false},
+    {"its own drafts, alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 4, 0, false, true, false},
+    {"its own drafts in a crowd with prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 3, 0, false, true,
+     false},
+    {"knobs that turn", false, false, 0, 64, 16, 1, 400, 2, false, false, 0, 0, false, false, true},
+    {"knobs that turn, with drafts, preemption and two steps in flight", false, false, 0, 40, 16, 2, 12, 2, true, false,
+     5, 20, false, false, true},
+    {"its own drafts and preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 5, 0, false, true, false},
 };
 
 static void check_loads(const char *model_path, const struct load *loads, size_t n_loads, bool is_plain) {
-    static const struct load alone = {"alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 0, 0, false, false};
+    static const struct load alone = {"alone", true,  true,  0, 512, 16,    1,     400,
+                                      1,       false, false, 0, 0,   false, false, false};
     static struct question questions[REQUESTS];
     static struct answer expected[REQUESTS], got[REQUESTS];
     make_questions(questions, is_plain);
@@ -328,10 +357,10 @@ static void qwen_answers_alike(void **state) {
 static void a_model_accepts_all_of_its_own_drafts(void **state) {
     (void)state;
     static const struct load loads[] = {
-        {"alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 4, 0, false, true},
-        {"prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 3, 0, false, true},
-        {"preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 5, 0, false, true},
-        {"chunks", false, false, 3, 24, 8, 1, 400, 1, false, false, 2, 0, false, true},
+        {"alone", true, true, 0, 512, 16, 1, 400, 1, false, false, 4, 0, false, true, false},
+        {"prefix hits", false, false, 0, 256, 32, 1, 400, 2, false, true, 3, 0, false, true, false},
+        {"preemption", false, false, 5, 64, 8, 1, 9, 2, true, false, 5, 0, false, true, false},
+        {"chunks", false, false, 3, 24, 8, 1, 400, 1, false, false, 2, 0, false, true, false},
     };
     check_loads(TEST_SOURCE_DIR "/tests/golden/llama3_tied", loads, sizeof loads / sizeof *loads, true);
     check_loads(TEST_SOURCE_DIR "/tests/golden/mistral_window", loads, sizeof loads / sizeof *loads, true);
