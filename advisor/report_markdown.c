@@ -7,6 +7,7 @@
 #include "advisor/words.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -298,10 +299,13 @@ static void append_record(struct str *out, const struct report *report) {
 static void append_context(struct str *out, const struct evidence *e) {
     const struct setup *s = &e->setup;
     const char *parts[] = {s->model, s->device, s->weights};
+    static const char *const before[] = {"", " on ", ", weights "};
     bool any = false;
     for (int i = 0; i < 3; i++) {
         if (!parts[i] || !*parts[i]) continue;
-        str_printf(out, "%s%s", !any ? "" : i == 1 ? " on " : ", weights ", parts[i]);
+        const char *reason = strstr(parts[i], ", because "); // why it is no other device: said when the server starts
+        int n_bytes = (int)(reason ? reason - parts[i] : (ptrdiff_t)strlen(parts[i]));
+        str_printf(out, "%s%.*s", any ? before[i] : "", n_bytes, parts[i]);
         any = true;
     }
     if (s->kv_format && *s->kv_format) str_printf(out, ", KV cache %s", s->kv_format);
