@@ -2,6 +2,7 @@
 
 #include "advisor/evidence_make.h"
 #include "advisor/inbox.h"
+#include "advisor/peaks.h"
 #include "advisor/rules.h"
 #include "advisor/step_model.h"
 #include "advisor/tuner.h"
@@ -44,7 +45,7 @@ struct advisor {
     struct step_model model;
     struct tuner *tuner;
     bool has_peaks, measured_peaks; // from the file or measured; measured by this process
-    struct peaks peaks;
+    struct backend_peaks peaks;
     struct rule_memory memory;
     int64_t n_windows; // that the memory has seen
     double own_s;      // processor time of the thread
@@ -52,7 +53,7 @@ struct advisor {
 
 // ------------------------------------------------------------------------------------------------------------- peaks
 
-static void use_peaks(struct advisor *advisor, const struct peaks *peaks) {
+static void use_peaks(struct advisor *advisor, const struct backend_peaks *peaks) {
     struct peak_figures figures;
     const struct setup *setup = &advisor->options.setup;
     peaks_figures(&figures, peaks, setup->device, setup->weights, setup->is_gpu);
@@ -74,14 +75,14 @@ static void find_peaks_file(struct advisor *advisor) {
         str_append_text(&advisor->peaks_path, advisor->options.peaks_path);
     else
         peaks_default_path(&advisor->peaks_path, str_text(&advisor->peaks_key));
-    struct peaks peaks;
+    struct backend_peaks peaks;
     if (advisor->peaks_path.n_bytes &&
         peaks_load(&peaks, str_text(&advisor->peaks_path), str_text(&advisor->peaks_key), NULL) == 0)
         use_peaks(advisor, &peaks);
 }
 
 static void ask_for_peaks(struct advisor *advisor) {
-    struct peaks peaks = {.n_read_curve = 0};
+    struct backend_peaks peaks = {.n_read_curve = 0};
     const struct advisor_source *source = &advisor->options.source;
     if (advisor->measured_peaks || !source->measure_peaks || !source->measure_peaks(source->context, &peaks)) return;
     advisor->measured_peaks = true;

@@ -5,10 +5,10 @@
 #pragma once
 
 #include "advisor/experiment.h"
-#include "advisor/peaks.h"
 #include "advisor/report.h"
 #include "base/err.h"
 #include "engine/step_record.h"
+#include "kernels/backend.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,7 +43,7 @@ struct advisor_source {
     void (*sample)(void *context, struct advisor_sample *out); // once a second
     // Peaks of the device, which the step loop measures once it has had nothing to do for a second; the first call asks
     // for that, and requests that come meanwhile wait. False: not measured yet. NULL: this device cannot.
-    bool (*measure_peaks)(void *context, struct peaks *out);
+    bool (*measure_peaks)(void *context, struct backend_peaks *out);
     struct knob_driver knobs;
 };
 

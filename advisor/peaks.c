@@ -50,7 +50,7 @@ static bool is_rate(double x) {
     return x >= 0 && x < 1e19;
 }
 
-static int read_curve(struct peaks *out, const cJSON *root, const char *path, struct err *err) {
+static int read_curve(struct backend_peaks *out, const cJSON *root, const char *path, struct err *err) {
     const cJSON *curve = cJSON_GetObjectItemCaseSensitive(root, "read_curve"), *item;
     if (!cJSON_IsArray(curve)) return err_set(err, ERR_FORMAT, "%s: no read_curve", path);
     cJSON_ArrayForEach(item, curve) {
@@ -61,7 +61,8 @@ static int read_curve(struct peaks *out, const cJSON *root, const char *path, st
     return 0;
 }
 
-static int read_fields(struct peaks *out, const cJSON *root, const char *path, const char *device, struct err *err) {
+static int read_fields(struct backend_peaks *out, const cJSON *root, const char *path, const char *device,
+                       struct err *err) {
     int64_t schema = 0;
     const char *name = NULL;
     int rc = json_get_int(root, "schema", SCHEMA, SCHEMA, &schema, err);
@@ -69,7 +70,7 @@ static int read_fields(struct peaks *out, const cJSON *root, const char *path, c
     if (rc || schema != SCHEMA || !name) return err_set(err, ERR_FORMAT, "%s: no file of measured peaks", path);
     if (strcmp(name, device) != 0) return err_set(err, ERR_NOT_FOUND, "%s: peaks of another device", path);
     for (int i = 0; i < RATES; i++) {
-        double *rate = rate_at(&out->rates, i);
+        double *rate = rate_at(out, i);
         *rate = -1;
         if (json_get_double(root, rate_fields[i].name, rate, err) || !is_rate(*rate))
             return err_set(err, ERR_FORMAT, "%s: no %s", path, rate_fields[i].name);
@@ -81,11 +82,11 @@ static void take_larger(double *value, double also) {
     if (also > *value) *value = also;
 }
 
-void peaks_merge(struct peaks *peaks, const struct peaks *also) {
-    take_larger(&peaks->rates.read_bytes_per_s, also->rates.read_bytes_per_s);
-    take_larger(&peaks->rates.f32_flops_per_s, also->rates.f32_flops_per_s);
-    take_larger(&peaks->rates.bf16_flops_per_s, also->rates.bf16_flops_per_s);
-    take_larger(&peaks->rates.int8_ops_per_s, also->rates.int8_ops_per_s);
+void peaks_merge(struct backend_peaks *peaks, const struct backend_peaks *also) {
+    take_larger(&peaks->read_bytes_per_s, also->read_bytes_per_s);
+    take_larger(&peaks->f32_flops_per_s, also->f32_flops_per_s);
+    take_larger(&peaks->bf16_flops_per_s, also->bf16_flops_per_s);
+    take_larger(&peaks->int8_ops_per_s, also->int8_ops_per_s);
     for (int32_t i = 0; i < also->n_read_curve; i++) {
         if (i >= peaks->n_read_curve) peaks->read_curve[i] = 0;
         take_larger(&peaks->read_curve[i], also->read_curve[i]);
@@ -93,7 +94,7 @@ void peaks_merge(struct peaks *peaks, const struct peaks *also) {
     if (also->n_read_curve > peaks->n_read_curve) peaks->n_read_curve = also->n_read_curve;
 }
 
-int peaks_load(struct peaks *out, const char *path, const char *device, struct err *err) {
+int peaks_load(struct backend_peaks *out, const char *path, const char *device, struct err *err) {
     enum { TEXT_BYTES = 16384 };
     char text[TEXT_BYTES];
     memset(out, 0, sizeof *out);
@@ -110,8 +111,8 @@ int peaks_load(struct peaks *out, const char *path, const char *device, struct e
     return rc;
 }
 
-static void write_json(const struct peaks *peaks, const char *device, struct str *out) {
-    struct backend_peaks rates = peaks->rates;
+static void write_json(const struct backend_peaks *peaks, const char *device, struct str *out) {
+    struct backend_peaks rates = *peaks;
     json_write_begin(out, NULL, '{');
     json_write_int(out, "schema", SCHEMA);
     json_write_text(out, "device", device);
@@ -133,7 +134,7 @@ static void make_folders(const char *path) {
     free(folder);
 }
 
-int peaks_store(const struct peaks *peaks, const char *path, const char *device, struct err *err) {
+int peaks_store(const struct backend_peaks *peaks, const char *path, const char *device, struct err *err) {
     struct str text = STR_INIT, partial = STR_INIT;
     write_json(peaks, device, &text);
     str_printf(&partial, "%s.partial-%d", path, (int)getpid());
@@ -200,7 +201,7 @@ static enum unit unit_of(const struct backend_peaks *rates, const char *weights,
     return rates->bf16_flops_per_s > 0 ? UNIT_BF16 : UNIT_F32;
 }
 
-void peaks_figures(struct peak_figures *out, const struct peaks *peaks, const char *device, const char *weights,
+void peaks_figures(struct peak_figures *out, const struct backend_peaks *peaks, const char *device, const char *weights,
                    bool is_gpu) {
     static const char *const names[] = {[UNIT_F32] = "f32", [UNIT_BF16] = "bf16", [UNIT_INT8] = "int8"};
     const struct sheet *sheet = is_gpu ? find_sheet(device) : NULL;
@@ -210,10 +211,9 @@ void peaks_figures(struct peak_figures *out, const struct peaks *peaks, const ch
                                  .compute_datasheet = figure_unknown()};
     enum unit unit = sheet && strcmp(weights, "f32") != 0 ? UNIT_BF16 : UNIT_F32;
     if (peaks) {
-        const double rates[] = {peaks->rates.f32_flops_per_s, peaks->rates.bf16_flops_per_s,
-                                peaks->rates.int8_ops_per_s};
-        unit = unit_of(&peaks->rates, weights, is_gpu);
-        out->read = figure_of(peaks->rates.read_bytes_per_s > 0 ? peaks->rates.read_bytes_per_s : NAN, FIGURE_MEASURED);
+        const double rates[] = {peaks->f32_flops_per_s, peaks->bf16_flops_per_s, peaks->int8_ops_per_s};
+        unit = unit_of(peaks, weights, is_gpu);
+        out->read = figure_of(peaks->read_bytes_per_s > 0 ? peaks->read_bytes_per_s : NAN, FIGURE_MEASURED);
         out->compute = figure_of(rates[unit] > 0 ? rates[unit] : NAN, FIGURE_MEASURED);
     }
     out->compute_unit = names[unit];

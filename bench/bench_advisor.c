@@ -59,9 +59,9 @@ static void sample(void *context, struct advisor_sample *out) {
     *out = (struct advisor_sample){.n_running = 8};
 }
 
-static bool measure_peaks(void *context, struct peaks *out) {
+static bool measure_peaks(void *context, struct backend_peaks *out) {
     (void)context;
-    *out = (struct peaks){.rates = {20e9, 3e11, 1e12, 4e12}};
+    *out = (struct backend_peaks){20e9, 3e11, 1e12, 4e12, 0, {0}};
     return true;
 }
 

@@ -326,6 +326,10 @@ void engine_limit_threads(struct engine *engine, int n) {
     backend_limit_threads(engine->backend, n);
 }
 
+void engine_measure_peaks(struct engine *engine, struct backend_peaks *out) {
+    backend_measure_peaks(engine->backend, out);
+}
+
 int engine_n_ranks(const struct engine *engine) {
     return comm_n_ranks(engine->comm);
 }

@@ -64,6 +64,9 @@ int engine_collect(struct engine *engine, const struct sample_result **results, 
 int engine_threads(const struct engine *engine);
 void engine_limit_threads(struct engine *engine, int n);
 
+// As backend_measure_peaks; no step is in flight.
+void engine_measure_peaks(struct engine *engine, struct backend_peaks *out);
+
 int engine_n_ranks(const struct engine *engine);
 
 // Rank 0, every ENGINE_CHECK_S while no step is in flight: an error says that another rank has gone, and then the

@@ -91,11 +91,14 @@ struct backend_memory {
 void backend_memory(const struct backend *backend, struct backend_memory *out);
 
 // Peaks of this machine, measured now (takes about a second): the denominators of MFU and MBU.
+enum { READ_CURVE_MAX = 64 };
 struct backend_peaks {
     double read_bytes_per_s; // streaming reads from memory, all threads
     double f32_flops_per_s;  // multiply and add count as two
     double bf16_flops_per_s; // 0: no such instructions
     double int8_ops_per_s;   // 0: no such instructions
+    int32_t n_read_curve;    // 0: no threads of the host compute
+    double read_curve[READ_CURVE_MAX]; // reads with 1 .. n threads
 };
 void backend_measure_peaks(struct backend *backend, struct backend_peaks *out);
 

@@ -18,7 +18,7 @@ enum {
     RETRY_AFTER_S_MAX = 60,
     STEPS_PLANNED = 2, // at most in flight
 };
-static const uint64_t CHECK_AFTER_NS = 50u * 1000 * 1000;
+static const uint64_t CHECK_AFTER_NS = 50u * 1000 * 1000, MEASURE_AFTER_NS = 1000u * 1000 * 1000;
 
 struct cancellation {
     uint64_t id;
@@ -65,6 +65,8 @@ struct step_loop {
     struct knobs knobs;
     bool knobs_changed;        // and not obeyed yet
     uint64_t resting_since_ns; // 0: it does not rest
+    enum { PEAKS_UNWANTED, PEAKS_WANTED, PEAKS_KNOWN } peaks_state;
+    struct backend_peaks peaks;
     uint64_t last_finish_ns;
     double finish_interval_ns; // smoothed time between ends of sequences; 0: none has ended
 };
@@ -263,6 +265,22 @@ static bool wait_for_mail(struct step_loop *loop, uint64_t at_most_ns) {
     return true;
 }
 
+// How long to wait before there is something to do without mail. The mutex is held.
+static uint64_t rest_at_most_ns(const struct step_loop *loop, bool checked) {
+    if (!checked) return CHECK_AFTER_NS;
+    return loop->peaks_state == PEAKS_WANTED ? MEASURE_AFTER_NS : ENGINE_CHECK_S * 1000000000ull;
+}
+
+// The mutex is held, but not while the device measures.
+static void measure_peaks(struct step_loop *loop) {
+    struct backend_peaks peaks;
+    pthread_mutex_unlock(&loop->mutex);
+    engine_measure_peaks(loop->engine, &peaks);
+    pthread_mutex_lock(&loop->mutex);
+    loop->peaks = peaks;
+    loop->peaks_state = PEAKS_KNOWN;
+}
+
 // Sleeps until somebody sends something. Checks the books once when nothing comes for a while, so that a request which
 // follows closely does not wait for it, and from time to time whether the other ranks are there.
 static void rest(struct step_loop *loop) {
@@ -272,7 +290,8 @@ static void rest(struct step_loop *loop) {
     const uint64_t since_ns = clock_now_ns();
     pthread_mutex_lock(&loop->mutex);
     loop->resting_since_ns = since_ns;
-    while (!why.code && !wait_for_mail(loop, checked ? ENGINE_CHECK_S * 1000000000ull : CHECK_AFTER_NS)) {
+    while (!why.code && !wait_for_mail(loop, rest_at_most_ns(loop, checked))) {
+        if (loop->peaks_state == PEAKS_WANTED && clock_now_ns() - since_ns >= MEASURE_AFTER_NS) measure_peaks(loop);
         if (checked && alone) continue;
         pthread_mutex_unlock(&loop->mutex);
         if (checked && !loop->has_failed && engine_check_ranks(loop->engine, &why)) take_failure(loop, &why);
@@ -523,6 +542,15 @@ size_t step_loop_take_records(struct step_loop *loop, struct step_record *out, s
     loop->n_records_taken = first + n;
     pthread_mutex_unlock(&loop->mutex);
     return n;
+}
+
+bool step_loop_measure_peaks(struct step_loop *loop, struct backend_peaks *out) {
+    pthread_mutex_lock(&loop->mutex);
+    if (loop->peaks_state == PEAKS_UNWANTED) loop->peaks_state = PEAKS_WANTED;
+    const bool known = loop->peaks_state == PEAKS_KNOWN;
+    if (known) *out = loop->peaks;
+    pthread_mutex_unlock(&loop->mutex);
+    return known;
 }
 
 void step_loop_read_knobs(struct step_loop *loop, struct knobs *out) {

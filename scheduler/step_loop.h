@@ -80,6 +80,10 @@ size_t step_loop_records(struct step_loop *loop, struct step_record *out, size_t
 // One reader, any thread, at least ten times a second to lose none.
 size_t step_loop_take_records(struct step_loop *loop, struct step_record *out, size_t n, uint64_t *n_lost);
 
+// Peaks of the device (kernels/backend.h), which the loop measures once it has had nothing to do for a second; the
+// first call asks for that, and a request that comes meanwhile waits for it. False: not measured yet. Any thread.
+bool step_loop_measure_peaks(struct step_loop *loop, struct backend_peaks *out);
+
 // What can be changed while it runs; the next step obeys. No knob changes an answer. Any thread.
 void step_loop_read_knobs(struct step_loop *loop, struct knobs *out);
 void step_loop_set_knob(struct step_loop *loop, enum knob_id id, int64_t value); // within its bounds

@@ -42,14 +42,13 @@ static void measure_burst(void *argument, int worker, int n_workers) {
     atomic_fetch_add(&m->operations, (uint64_t)operations);
 }
 
-static double rate_of(struct measurement *m, pool_task *task) {
-    struct pool *pool = m->backend->pool;
+static double rate_of(struct measurement *m, pool_task *task, int n_threads, int n_rounds) {
     double best = 0;
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < n_rounds; i++) {
         m->taken = 0;
         m->operations = 0;
         uint64_t start = clock_now_ns();
-        pool_run(pool, pool_size(pool), task, m);
+        pool_run(m->backend->pool, n_threads, task, m);
         double seconds = (double)(clock_now_ns() - start) * 1e-9;
         double rate = (m->burst ? (double)m->operations : (double)m->n_bytes) / seconds;
         if (rate > best) best = rate;
@@ -57,29 +56,43 @@ static double rate_of(struct measurement *m, pool_task *task) {
     return best;
 }
 
-static double read_rate(struct measurement *m) {
+// The curve's points read a part each, another one than the point before, so that no cache helps the next.
+static void measure_curve(struct measurement *m, int n_threads, struct backend_peaks *out) {
+    enum { PARTS = 4 };
+    const char *data = m->data;
+    const size_t n_bytes = m->n_bytes;
+    m->n_bytes = n_bytes / PARTS;
+    out->n_read_curve = n_threads < READ_CURVE_MAX ? n_threads : READ_CURVE_MAX;
+    for (int i = 0; i < out->n_read_curve; i++) {
+        m->data = data + (size_t)(i % PARTS) * m->n_bytes;
+        out->read_curve[i] = rate_of(m, measure_read, i + 1, 1);
+    }
+}
+
+static void measure_reads(struct measurement *m, int n_threads, struct backend_peaks *out) {
     long pages = sysconf(_SC_AVPHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     size_t n_bytes = READ_BYTES;
     while (n_bytes > READ_CHUNK_BYTES && n_bytes / (size_t)page > (size_t)pages / 4) n_bytes /= 2;
     void *data = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) return 0;
+    if (data == MAP_FAILED) return;
     memset(data, 1, n_bytes); // fresh pages would all be one page of zeros
     m->data = data;
     m->n_bytes = n_bytes;
-    double rate = rate_of(m, measure_read);
+    out->read_bytes_per_s = rate_of(m, measure_read, n_threads, ROUNDS);
+    measure_curve(m, n_threads, out);
     munmap(data, n_bytes);
-    return rate;
 }
 
 void cpu_measure_peaks(struct backend *common, struct backend_peaks *out) {
     struct cpu_backend *backend = (struct cpu_backend *)common;
     struct measurement m = {.backend = backend};
-    out->read_bytes_per_s = read_rate(&m);
+    const int n_threads = pool_size(backend->pool);
+    measure_reads(&m, n_threads, out);
     double (*const bursts[])(int32_t) = {backend->kernels->peak_f32, backend->kernels->peak_bf16,
                                          backend->kernels->peak_int8};
     double *const rates[] = {&out->f32_flops_per_s, &out->bf16_flops_per_s, &out->int8_ops_per_s};
     for (int i = 0; i < 3; i++) {
         m.burst = bursts[i];
-        *rates[i] = rate_of(&m, measure_burst);
+        *rates[i] = rate_of(&m, measure_burst, n_threads, ROUNDS);
     }
 }

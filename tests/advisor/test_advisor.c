@@ -53,11 +53,11 @@ static void sample(void *context, struct advisor_sample *out) {
     *out = (struct advisor_sample){.n_running = 4, .n_generated_tokens_total = 4 * steps, .divergence_token = NAN};
 }
 
-static bool measure_peaks(void *context, struct peaks *out) {
+static bool measure_peaks(void *context, struct backend_peaks *out) {
     struct source *source = context;
     pthread_mutex_lock(&source->mutex);
     const bool known = ++source->n_asked_for_peaks >= source->peaks_after;
-    if (known) *out = (struct peaks){.rates = {.read_bytes_per_s = source->read_bytes_per_s, .f32_flops_per_s = 1e12}};
+    if (known) *out = (struct backend_peaks){.read_bytes_per_s = source->read_bytes_per_s, .f32_flops_per_s = 1e12};
     pthread_mutex_unlock(&source->mutex);
     return known;
 }
@@ -166,10 +166,10 @@ static void the_best_peaks_of_all_starts_are_kept(void **state) {
         advisor_close(advisor);
         assert_int_equal(source.n_asked_for_peaks, 1);
         struct str key = STR_INIT;
-        struct peaks peaks;
+        struct backend_peaks peaks;
         peaks_key(&key, "a device", false);
         assert_int_equal(peaks_load(&peaks, path, str_text(&key), NULL), 0);
-        assert_true(peaks.rates.read_bytes_per_s == kept[start]);
+        assert_true(peaks.read_bytes_per_s == kept[start]);
         str_close(&key);
     }
     unlink(path);

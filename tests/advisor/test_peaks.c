@@ -8,8 +8,7 @@
 #include <stdlib.h>
 
 static const char device[] = "cpu, avx512 (vnni, bf16), 2 threads, on Some Processor";
-static const struct peaks some = {
-    .rates = {20e9, 300e9, 1.2e12, 4.5e12}, .n_read_curve = 2, .read_curve = {12e9, 20e9}};
+static const struct backend_peaks some = {20e9, 300e9, 1.2e12, 4.5e12, 2, {12e9, 20e9}};
 
 static void make_path(char path[static 256], const char *name) {
     snprintf(path, 256, "%s/peaks-XXXXXX", TEST_BINARY_DIR);
@@ -31,7 +30,7 @@ static void what_was_stored_is_loaded(void **state) {
     make_path(path, "deep/er/file.json");
     assert_int_equal(peaks_store(&some, path, device, &err), 0);
     assert_int_equal(peaks_store(&some, path, device, &err), 0); // over the one that is there
-    struct peaks got;
+    struct backend_peaks got;
     assert_int_equal(peaks_load(&got, path, device, &err), 0);
     assert_memory_equal(&got, &some, sizeof got);
     assert_int_equal(peaks_load(&got, path, "cpu, avx2, 2 threads", &err), ERR_NOT_FOUND);
@@ -49,11 +48,11 @@ static void write_text(const char *path, const char *text) {
 // A busy machine measures too little: the best of all measurements counts.
 static void the_larger_of_two_measurements_counts(void **state) {
     (void)state;
-    struct peaks peaks = {.rates = {10, 200, 0, 7}, .n_read_curve = 1, .read_curve = {5}};
-    const struct peaks also = {.rates = {30, 100, 50, 7}, .n_read_curve = 2, .read_curve = {4, 9}};
+    struct backend_peaks peaks = {10, 200, 0, 7, 1, {5}};
+    const struct backend_peaks also = {30, 100, 50, 7, 2, {4, 9}};
     peaks_merge(&peaks, &also);
-    assert_true(peaks.rates.read_bytes_per_s == 30 && peaks.rates.f32_flops_per_s == 200);
-    assert_true(peaks.rates.bf16_flops_per_s == 50 && peaks.rates.int8_ops_per_s == 7);
+    assert_true(peaks.read_bytes_per_s == 30 && peaks.f32_flops_per_s == 200);
+    assert_true(peaks.bf16_flops_per_s == 50 && peaks.int8_ops_per_s == 7);
     assert_int_equal(peaks.n_read_curve, 2);
     assert_true(peaks.read_curve[0] == 5 && peaks.read_curve[1] == 9);
 }
@@ -79,7 +78,7 @@ static void foreign_files_are_refused(void **state) {
     char path[256];
     make_path(path, "file.json");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        struct peaks got;
+        struct backend_peaks got;
         struct err err;
         write_text(path, texts[i]);
         if (peaks_load(&got, path, "d", &err) != ERR_FORMAT) fail_msg("text %zu was believed", i);
@@ -129,8 +128,8 @@ static void weights_choose_the_peak(void **state) {
         is(f.read, 20e9, FIGURE_MEASURED);
         is(f.read_datasheet, NAN, FIGURE_UNKNOWN);
     }
-    struct peaks old = some; // a processor without such instructions
-    old.rates.bf16_flops_per_s = old.rates.int8_ops_per_s = 0;
+    struct backend_peaks old = some; // a processor without such instructions
+    old.bf16_flops_per_s = old.int8_ops_per_s = 0;
     peaks_figures(&f, &old, "a device", "int8", false);
     is(f.compute, 300e9, FIGURE_MEASURED);
     peaks_figures(&f, NULL, "a device", "bf16", false);

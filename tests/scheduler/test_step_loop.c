@@ -5,6 +5,7 @@
 #include "tests/scheduler/fake_model.h"
 
 #include <pthread.h>
+#include <time.h>
 
 enum { VOCAB = 101, THREADS = 3, REQUESTS_PER_THREAD = 60, REQUESTS = THREADS * REQUESTS_PER_THREAD, PROMPT_MAX = 40 };
 
@@ -401,10 +402,28 @@ static void knobs_change_steps_and_no_answer(void **state) {
     close_fixture(f);
 }
 
+// Asked for while there is work, peaks are measured when there is none; requests before and after are served.
+static void peaks_are_measured_when_nothing_runs(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(6, 64, 2);
+    struct backend_peaks peaks;
+    submit_some(f, 1, 13);
+    assert_false(step_loop_measure_peaks(f->loop, &peaks)); // the first call asks
+    receive_until(f, 12);
+    for (int i = 0; i < 2000 && !step_loop_measure_peaks(f->loop, &peaks); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    assert_true(step_loop_measure_peaks(f->loop, &peaks));
+    assert_true(peaks.read_bytes_per_s == 1e9);
+    submit_some(f, 13, 19);
+    receive_until(f, 18);
+    close_fixture(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_are_taken_once),
         cmocka_unit_test(knobs_change_steps_and_no_answer),
+        cmocka_unit_test(peaks_are_measured_when_nothing_runs),
         cmocka_unit_test(many_threads_one_step_in_flight),
         cmocka_unit_test(many_threads_two_steps_in_flight),
         cmocka_unit_test(a_full_queue_refuses_and_recovers),
