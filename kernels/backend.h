@@ -53,7 +53,6 @@ struct backend_options {
 int backend_open(struct backend **out, const struct backend_options *options, struct err *err)
     __attribute__((warn_unused_result));
 void backend_close(struct backend *backend);
-
 // For people: "cpu, avx512, 2 threads"; behind "auto" also why there is no other: "..., because there is no ...".
 const char *backend_description(const struct backend *backend);
 // How many steps to keep submitted: 1 where host and device share the cores, 2 where a device works beside the host.
@@ -93,12 +92,10 @@ void backend_memory(const struct backend *backend, struct backend_memory *out);
 // Peaks of this machine, measured now (takes about a second): the denominators of MFU and MBU.
 enum { READ_CURVE_MAX = 64 };
 struct backend_peaks {
-    double read_bytes_per_s; // streaming reads from memory, all threads
-    double f32_flops_per_s;  // multiply and add count as two
-    double bf16_flops_per_s; // 0: no such instructions
-    double int8_ops_per_s;   // 0: no such instructions
-    int32_t n_read_curve;    // 0: no threads of the host compute
-    double read_curve[READ_CURVE_MAX]; // reads with 1 .. n threads
+    double read_bytes_per_s, f32_flops_per_s; // streaming reads from memory; multiply and add count as two
+    double bf16_flops_per_s, int8_ops_per_s;  // 0: no such instructions
+    int32_t n_read_curve;                     // 0: no threads of the host compute
+    double read_curve[READ_CURVE_MAX];        // reads with 1 .. n threads
 };
 void backend_measure_peaks(struct backend *backend, struct backend_peaks *out);
 
