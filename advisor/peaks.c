@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SCHEMA = 1 };
+enum { SCHEMA = 1, READ_CURVE_MAX = sizeof((struct backend_peaks *)0)->read_curve / sizeof(double) };
 
 static const struct {
     const char *name;

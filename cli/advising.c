@@ -57,6 +57,10 @@ static void sample(void *context, struct advisor_sample *out) {
     add_activity(serving->server, out);
 }
 
+static bool measure_peaks(void *context, struct backend_peaks *out) {
+    return step_loop_measure_peaks(((struct serving *)context)->step_loop, out);
+}
+
 static void read_knobs(void *context, struct knobs *out) {
     step_loop_read_knobs(((struct serving *)context)->step_loop, out);
 }
@@ -137,8 +141,10 @@ int advising_open(struct advisor **out, struct serving *serving, struct err *err
         .source = {.context = serving,
                    .take_records = take_records,
                    .sample = sample,
+                   .measure_peaks = measure_peaks,
                    .knobs = {.context = serving, .read = read_knobs, .set = set_knob}},
         .record_path = said_so->record_path,
+        .peaks_path = said_so->peaks_path,
         .self_tune = said_so->self_tune,
         .setup = {.model = serving->model->name,
                   .device = backend_description(serving->backend),

@@ -12,6 +12,7 @@ struct advising_options {
     double power_price;      // of a kilowatt-hour; 0: not said
     const char *objectives;  // "ttft=200ms,itl=50ms"; NULL: none
     const char *record_path; // of decisions; NULL: kept in memory
+    const char *peaks_path;  // where measured peaks are kept; NULL: in the user's cache folder; empty: nowhere
     enum self_tune self_tune;
 };
 

@@ -12,7 +12,7 @@
 
 struct serve_options {
     const char *host, *keys, *admin_keys, *allowed_hosts, *name, *random_weights, *device, *instruction_set, *kv_format,
-        *weights, *log_level, *speculate, *slo, *self_tune, *advisor_record;
+        *weights, *log_level, *speculate, *slo, *self_tune, *advisor_record, *peaks;
     int64_t port, threads, context, rows, sequences, steps_in_flight, chunk, queue, choices, random_seed, connections,
         draft_tokens, prompt_rows, admission;
     double kv_gib, drain, price_per_hour, power_price;
@@ -79,6 +79,8 @@ static const struct option_row rows[] = {
      "what a kilowatt-hour costs, where it is not in the price of the machine"},
     {"slo", OPTION_TEXT, FIELD(slo), "LIST", NULL, 0, 0, false,
      "what users shall see, for the advisor: ttft=200ms,itl=50ms"},
+    {"peaks", OPTION_TEXT, FIELD(peaks), "FILE", NULL, 0, 0, false,
+     "where measured peaks of this machine are kept; \"\": nowhere (in ~/.cache/optima)"},
     {"self-tune", OPTION_CHOICE, FIELD(self_tune), NULL, "off|suggest|auto", 0, 0, false,
      "experiments on live traffic: none, those that an administrator asks for, or the advisor's own (off)"},
     {"advisor-record", OPTION_TEXT, FIELD(advisor_record), "FILE", NULL, 0, 0, false,
@@ -140,6 +142,7 @@ static struct serving_options serving_options_of(struct serve_options *o, const 
                      .power_price = o->power_price,
                      .objectives = o->slo,
                      .record_path = o->advisor_record,
+                     .peaks_path = o->peaks,
                      .self_tune = self_tune_of(o->self_tune)},
         .step_loop = {.queue_max = (int32_t)o->queue,
                       .prompt_rows = (int32_t)o->prompt_rows,

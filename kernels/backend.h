@@ -70,7 +70,6 @@ uint64_t backend_memory_available(const struct backend *backend); // free for we
 enum weight_format { WEIGHT_AS_IS, WEIGHT_BF16, WEIGHT_FP8, WEIGHT_INT8, WEIGHT_INT4 };
 const char *weight_format_name(enum weight_format format); // "auto", "bf16", ...: as the option --weights takes it
 
-// Bytes that a weight takes on the device.
 uint64_t backend_weight_bytes(const struct backend *backend, const struct tensor *tensor, enum weight_format format);
 // Hands a weight over; sets tensor->handle. ERR_INVALID: the device does not have this format; ERR_FORMAT: a scale of
 // the matrix is no number; ERR_LIMIT: no memory.
@@ -90,12 +89,11 @@ struct backend_memory {
 void backend_memory(const struct backend *backend, struct backend_memory *out);
 
 // Peaks of this machine, measured now (takes about a second): the denominators of MFU and MBU.
-enum { READ_CURVE_MAX = 64 };
 struct backend_peaks {
     double read_bytes_per_s, f32_flops_per_s; // streaming reads from memory; multiply and add count as two
     double bf16_flops_per_s, int8_ops_per_s;  // 0: no such instructions
     int32_t n_read_curve;                     // 0: no threads of the host compute
-    double read_curve[READ_CURVE_MAX];        // reads with 1 .. n threads
+    double read_curve[64];                    // reads with 1 .. n threads
 };
 void backend_measure_peaks(struct backend *backend, struct backend_peaks *out);
 

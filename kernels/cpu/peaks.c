@@ -62,7 +62,8 @@ static void measure_curve(struct measurement *m, int n_threads, struct backend_p
     const char *data = m->data;
     const size_t n_bytes = m->n_bytes;
     m->n_bytes = n_bytes / PARTS;
-    out->n_read_curve = n_threads < READ_CURVE_MAX ? n_threads : READ_CURVE_MAX;
+    const int n_max = sizeof out->read_curve / sizeof *out->read_curve;
+    out->n_read_curve = n_threads < n_max ? n_threads : n_max;
     for (int i = 0; i < out->n_read_curve; i++) {
         m->data = data + (size_t)(i % PARTS) * m->n_bytes;
         out->read_curve[i] = rate_of(m, measure_read, i + 1, 1);
