@@ -66,8 +66,9 @@ static void measure_curve(struct measurement *m, int n_threads, struct backend_p
     out->n_read_curve = n_threads < n_max ? n_threads : n_max;
     for (int i = 0; i < out->n_read_curve; i++) {
         m->data = data + (size_t)(i % PARTS) * m->n_bytes;
-        out->read_curve[i] = rate_of(m, measure_read, i + 1, 1);
+        out->read_curve[i] = rate_of(m, measure_read, i + 1, ROUNDS);
     }
+    if (out->n_read_curve == n_threads) out->read_curve[n_threads - 1] = out->read_bytes_per_s;
 }
 
 static void measure_reads(struct measurement *m, int n_threads, struct backend_peaks *out) {
