@@ -219,16 +219,18 @@ static bool same_member(const cJSON *a, const cJSON *b, const char *key) {
 
 // Names the settings of the load that are not the same.
 static void note_settings(struct comparison *out, const cJSON *a, const cJSON *b) {
-    const cJSON *x = cJSON_GetObjectItemCaseSensitive(a, "settings"),
-                *y = cJSON_GetObjectItemCaseSensitive(b, "settings");
+    const cJSON *x = cJSON_GetObjectItemCaseSensitive(a, "settings");
+    const cJSON *y = cJSON_GetObjectItemCaseSensitive(b, "settings");
     const size_t begin = out->notes.n_bytes;
-    for (const cJSON *of = x; of; of = of == x ? y : NULL)
+    for (int side = 0; side < 2; side++) {
+        const cJSON *of = side ? y : x;
         for (const cJSON *item = cJSON_IsObject(of) ? of->child : NULL; item; item = item->next) {
-            const bool elsewhere = of == y && cJSON_GetObjectItemCaseSensitive(x, item->string);
+            const bool elsewhere = side && cJSON_GetObjectItemCaseSensitive(x, item->string);
             if (elsewhere || same_member(x, y, item->string)) continue;
             str_printf(&out->notes, "%s--%s", out->notes.n_bytes == begin ? "the loads differ in " : ", ",
                        item->string);
         }
+    }
     if (out->notes.n_bytes > begin) str_append_char(&out->notes, '\n');
 }
 

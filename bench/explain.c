@@ -52,14 +52,14 @@ static const struct definition {
 };
 enum { N_DEFINITIONS = sizeof definitions / sizeof *definitions };
 
-// The text from column `indent` on, lines of at most 100 columns.
+// The text from column INDENT on, lines of at most WIDTH columns.
 static void print_wrapped(FILE *out, const char *title, const char *text) {
     enum { INDENT = 12, WIDTH = 100 };
-    int column = fprintf(out, "  %-*s", INDENT - 2, title);
+    int column = fprintf(out, "  %-*s", INDENT - 3, title);
     while (*text) {
         const int n = (int)strcspn(text, " ");
-        if (column + n > WIDTH) column = fprintf(out, "\n%*s", INDENT, "") - 1;
-        column += fprintf(out, "%.*s ", n, text);
+        if (column + 1 + n > WIDTH) column = fprintf(out, "\n%*s", INDENT - 1, "") - 1;
+        column += fprintf(out, " %.*s", n, text);
         text += n;
         text += *text == ' ';
     }

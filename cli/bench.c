@@ -44,7 +44,8 @@ int bench_main(int argc, char **argv) {
     const struct option_table table = benching_table(
         "optima bench URL [options]",
         "Loads the OpenAI-compatible server at URL (http://host:port) and prints rates and latencies with their\n"
-        "intervals. Latencies count from the time at which a request was due.",
+        "intervals. Latencies count from the time at which a request was due. \"optima bench compare A.json "
+        "B.json\"\ncompares runs, \"optima bench ab --a URL --b URL\" two servers.",
         own_rows, sizeof own_rows / sizeof *own_rows, 1, rows);
     struct bench_options options = BENCH_OPTIONS_DEFAULT;
     struct bench_outputs outputs = {0};

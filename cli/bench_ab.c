@@ -80,7 +80,7 @@ static int run_pairs(struct side sides[2], struct ab *ab, FILE *people, struct e
 
 static int open_sides(struct side sides[2], const struct bench_options *options, const struct option_table *table,
                       struct err *err) {
-    int rc = 0;
+    int rc = options->warm_up ? err_set(err, ERR_INVALID, "--warm-up: the first pair is the warm-up") : 0;
     for (int s = 0; s < 2 && !rc; s++) {
         struct benching *bench = &sides[s].bench;
         rc = benching_open(bench, options, table, s ? options->b : options->a, err);
@@ -143,11 +143,9 @@ int bench_ab_main(int argc, char **argv) {
     const struct option_table table =
         benching_table("optima bench ab --a URL --b URL [options]",
                        "Puts the same blocks of load on two servers in turn, in random order, until it is certain "
-                       "which is faster or that\n"
-                       "it does not matter. A block is --requests (24) of --users (4) or at --rate; the first pair "
-                       "warms up. Ends with 0, 3 "
-                       "when B is worse, 1\n"
-                       "when a server cannot be reached, 2 when the command line is wrong.",
+                       "which is\nfaster or that it does not matter. A block is --requests (24) of --users (4) or at "
+                       "--rate; the first\npair warms up. Ends with 0, 3 when B is worse, 1 when a server cannot be "
+                       "reached, 2 when the command\nline is wrong.",
                        own_rows, sizeof own_rows / sizeof *own_rows, 0, rows);
     struct bench_options options = BENCH_OPTIONS_DEFAULT;
     struct option_result result;

@@ -22,11 +22,9 @@ static const struct option_row rows[] = {
 };
 static const struct option_table table = {
     .usage = "optima bench compare A.json B.json [more.json ...] [options]",
-    .summary =
-        "Compares runs that \"optima bench --json\" wrote with the first of them, in pairs where both sent the same\n"
-        "requests. Ends with 0 when no difference is shown or B is better, 3 when B is worse in some row, 1 when a "
-        "file\n"
-        "cannot be compared, 2 when the command line is wrong.",
+    .summary = "Compares runs that \"optima bench --json\" wrote with the first of them, in pairs where both sent the "
+               "same\nrequests. Ends with 0 when no difference is shown or B is better, 3 when B is worse in some row, "
+               "1 when\na file cannot be compared, 2 when the command line is wrong.",
     .rows = rows,
     .n_rows = sizeof rows / sizeof *rows,
     .n_positional_max = RUNS_MAX,
