@@ -206,13 +206,14 @@ static void number_plan(struct tuner *t, struct experiment_plan *plan) {
 }
 
 int tuner_begin(struct tuner *t, struct experiment_plan *plan, struct err *err) {
+    int rc = check_knob(t, plan, err);
+    if (rc) return rc;
     if (t->options.mode == SELF_TUNE_OFF)
         return err_set(err, ERR_UNSUPPORTED, "experiments are off; start the server with --self-tune suggest or auto");
     if (t->experiment) return err_set(err, ERR_BUSY, "experiment %s is running", t->plan.id);
     struct experiment_before before = {.objective_itl_s = t->options.objective_itl,
                                        .objective_ttft_s = t->options.objective_ttft};
-    int rc = check_knob(t, plan, err);
-    if (!rc) rc = check_refused(t, plan, err);
+    rc = check_refused(t, plan, err);
     if (!rc) rc = check_exposure(t, plan, err);
     if (!rc) rc = watch_check(&t->watch, err);
     if (rc) return rc;

@@ -22,13 +22,27 @@ static const struct option_row rows[] = {
     {"window", OPTION_INT, FIELD(window_s), "SECONDS", NULL, 10, 600, false, "how far to look back (300)"},
     {"watch", OPTION_DOUBLE, FIELD(watch_s), "SECONDS", NULL, 1, 3600, false, "show it again every so many seconds"},
     {"json", OPTION_FLAG, FIELD(json), NULL, NULL, 0, 0, false, "the report as JSON"},
+    {"experiment", OPTION_TEXT, FIELD(experiment), "ID|SETTING=VALUE", NULL, 0, 0, false,
+     "try what a finding suggests (R1), or a value (sequences=16), on live traffic"},
+    {"metric", OPTION_CHOICE, FIELD(metric), NULL, "output_tokens_per_s|itl_p50_s|itl_p99_s|ttft_p50_s|ttft_p95_s", 0,
+     0, false, "what decides the experiment (the finding's, or output_tokens_per_s)"},
+    {"pairs", OPTION_INT, FIELD(pairs), "N", NULL, 6, 60, false, "most pairs of blocks (40)"},
+    {"block", OPTION_DOUBLE, FIELD(block_s), "SECONDS", NULL, 1, 600, false, "least length of a block (20)"},
+    {"min-effect", OPTION_DOUBLE, FIELD(min_effect), "PERCENT", NULL, 0.1, 100, false,
+     "changes below do not matter (2)"},
+    {"guard", OPTION_TEXT, FIELD(guard), "LIST", NULL, 0, 0, false,
+     "p99 that ends it at once: itl=50ms,ttft=1s (1.5 times what it is now, or the server's objectives)"},
+    {"rollback", OPTION_TEXT, FIELD(rollback), "ID", NULL, 0, 0, false, "take back what an experiment has kept"},
     {"api-key", OPTION_TEXT, FIELD(api_key), "KEY", NULL, 0, 0, false, "sent as a bearer token"},
     {"api-key-file", OPTION_TEXT, FIELD(api_key_path), "FILE", NULL, 0, 0, false, "file that holds the API key"},
 };
 static const struct option_table table = {
     .usage = "optima advise [URL] [options]",
-    .summary = "Asks the advisor of the Optima server at URL (http://127.0.0.1:8080): the diagnosis first, then what\n"
-               "to change, with its computed effect, and how to prove it.",
+    .summary =
+        "Asks the advisor of the Optima server at URL (http://127.0.0.1:8080): the diagnosis first, then what\n"
+        "to change, with its computed effect, and how to prove it. An experiment needs --self-tune suggest or auto of\n"
+        "the server and its admin key; it ends with 0 when the value was kept, 3 when it is worse, 4 without a\n"
+        "difference or certainty.",
     .rows = rows,
     .n_rows = sizeof rows / sizeof *rows,
     .n_positional_max = 1,
@@ -64,7 +78,7 @@ int advise_ask(const struct advise *advise, const char *path, const char *body, 
                              .api_key = advise->api_key,
                              .body = body ? str_view_of(body) : (struct str_view){0},
                              .timeout_s = 30,
-                             .stop = &interrupted};
+                             .stop = advise->ignores_stop ? NULL : &interrupted};
     int status = 0;
     int rc = http_call_run(&call, &status, answer, err);
     return rc || status == 200 ? rc : refuse(status, answer, err);
@@ -115,13 +129,23 @@ static int show(const struct advise *advise, struct err *err) {
     return rc;
 }
 
+static int run(const struct advise *advise, const char *url, int *status, struct err *err) {
+    const struct advise_options *options = &advise->options;
+    if (options->experiment && options->rollback)
+        return err_set(err, ERR_INVALID, "--experiment and --rollback exclude each other");
+    if (options->experiment) return advise_experiment(advise, url, status, err);
+    return options->rollback ? advise_rollback(advise, options->rollback, err) : show(advise, err);
+}
+
 int advise_main(int argc, char **argv) {
     struct advise advise = {.options = {.window_s = 300}};
     struct option_result result;
     int status;
     if (!command_line_read("advise", &table, argc, argv, &advise.options, &result, &status)) return status;
     struct err err = {0};
-    int rc = url_parse(&advise.url, result.n_positional ? result.positional[0] : "http://127.0.0.1:8080", &err);
+    const char *url = result.n_positional ? result.positional[0] : "http://127.0.0.1:8080";
+    status = 0;
+    int rc = url_parse(&advise.url, url, &err);
     if (!rc && advise.options.api_key)
         advise.api_key = mem_copy_string(advise.options.api_key, strlen(advise.options.api_key));
     if (!rc && !advise.api_key && advise.options.api_key_path)
@@ -129,8 +153,9 @@ int advise_main(int argc, char **argv) {
     if (!rc) {
         struct sigaction action = {.sa_handler = on_interrupt}; // without SA_RESTART: a read in progress ends
         sigaction(SIGINT, &action, NULL);
-        rc = show(&advise, &err);
+        rc = run(&advise, url, &status, &err);
     }
     free(advise.api_key);
-    return command_line_end("advise", rc, &err);
+    const int ended = command_line_end("advise", rc, &err);
+    return ended ? ended : status;
 }
