@@ -37,8 +37,11 @@ void experiment_json(const struct experiment_state *state, struct str *out) {
     json_write_end(out, '}');
     json_write_number(out, "sign_flip_p", state->sign_flip_p);
     json_write_number(out, "regression_chance", state->regression_chance);
-    json_write_number(out, "began_s", state->began_s);
-    json_write_number(out, "ended_s", state->phase == EXPERIMENT_RUNNING ? NAN : state->ended_s);
+    json_write_int(out, "began_s", llround(state->began_s));
+    if (state->phase == EXPERIMENT_RUNNING)
+        json_write_null(out, "ended_s");
+    else
+        json_write_int(out, "ended_s", llround(state->ended_s));
     json_write_text(out, "reason", *state->reason ? state->reason : NULL);
     json_write_begin(out, "log_ratios", '[');
     for (int i = 0; i < state->n_pairs && i < EXPERIMENT_PAIRS_MAX; i++)

@@ -137,7 +137,7 @@ static int print_verdict(const cJSON *e, const char *url) {
         printf("worse than %-9s  with a probability of %s\n", words_percent(number_of(e, "min_effect")).text,
                words_percent(worse).text);
     if (isfinite(p))
-        printf("chance alone          as far from 1 with a probability of %s (signs)\n", words_percent(p).text);
+        printf("as far by chance      with a probability of %s (test of the signs)\n", words_percent(p).text);
     printf("%s is now %.0f.", text_of(e, "setting"), number_of(e, is_kept ? "value_new" : "value_now"));
     if (is_kept) printf(" To take it back: optima advise %s --rollback %s", url, text_of(e, "id"));
     putchar('\n');
