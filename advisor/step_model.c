@@ -7,11 +7,13 @@
 
 enum term { TERM_CONSTANT, TERM_WEIGHTS, TERM_KV, TERM_FLOPS, TERM_PROMPT };
 
-static const double CONSTANT_S = 1e-3;  // unit of the terms that have no physics
-static const double PRIOR = 0.02;       // steps that speak for physics
-static const double OUTLIER = 3;        // median errors from which a step counts less
-static const double OUTLIER_MIN = 0.05; // relative error that never is an outlier
-static const double ERROR_RATE = 0.02;  // of the running quantiles of the error
+static const double CONSTANT_S = 1e-3;    // unit of the terms that have no physics
+static const double PRIOR = 0.02;         // steps that speak for physics
+static const double OUTLIER = 3;          // median errors from which a step counts less
+static const double OUTLIER_MIN = 0.05;   // relative error that never is an outlier
+static const double DEVIATION_MIN = 0.02; // what no fit to other steps is surer of
+static const double SCALE_MOST = 4;       // times that a prediction may be off and still be what errors are relative to
+static const double ERROR_RATE = 0.02, MEANS_RATE = 0.05; // of the running quantiles of the errors
 
 // exp(-ln 2 / half life)
 static double keep(void) {
@@ -32,7 +34,8 @@ void step_model_open(struct step_model *model, double read_bytes_per_s, double f
                                  .flops_per_s = flops_per_s,
                                  .coefficient = {[TERM_WEIGHTS] = 1, [TERM_KV] = 1, [TERM_FLOPS] = 1},
                                  .error_median = NAN,
-                                 .error_p90 = NAN};
+                                 .error_p90 = NAN,
+                                 .error_of_means = NAN};
 }
 
 static double dot(const double *a, const double *b) {
@@ -57,11 +60,27 @@ static void solve(struct step_model *model) {
 }
 
 // Moves a running quantile so that a share q of what comes lies below it.
-static void learn_quantile(double *quantile, double value, double q, int64_t n_steps) {
+static void learn_quantile(double *quantile, double value, double q, double rate) {
     const double floor = 1e-6;
     if (isnan(*quantile)) *quantile = fmax(value, floor);
-    const double rate = fmax(ERROR_RATE, 1 / sqrt((double)n_steps));
     *quantile = fmax(*quantile * exp(rate * (value > *quantile ? q : q - 1)), floor);
+}
+
+static void learn_error(struct step_model *model, double error) {
+    const double rate = fmax(ERROR_RATE, 1 / sqrt((double)model->n_steps));
+    learn_quantile(&model->error_median, error, 0.5, rate);
+    learn_quantile(&model->error_p90, error, 0.9, rate);
+}
+
+static void learn_error_of_means(struct step_model *model, double seconds, double predicted_s) {
+    model->block_s += seconds;
+    model->block_predicted_s += predicted_s;
+    if (++model->n_block < STEP_MODEL_BLOCK) return;
+    model->n_blocks++;
+    learn_quantile(&model->error_of_means, fabs(model->block_s / model->block_predicted_s - 1), 0.5,
+                   fmax(MEANS_RATE, 1 / sqrt((double)model->n_blocks)));
+    model->block_s = model->block_predicted_s = 0;
+    model->n_block = 0;
 }
 
 // Ranges grow at once and shrink slowly towards what comes.
@@ -79,21 +98,22 @@ void step_model_learn(struct step_model *model, const struct step_work *work, do
     if (!(seconds > 0) || !isfinite(seconds)) return;
     double x[STEP_MODEL_TERMS];
     features(model, work, x);
-    const double error = fabs(dot(x, model->coefficient) / seconds - 1);
-    if (!isfinite(error)) return;
+    // Relative to what was predicted, not to what came: then times with a long tail are met in their mean, not in their
+    // shortest.
+    const double predicted = fmin(fmax(dot(x, model->coefficient), seconds / SCALE_MOST), seconds * SCALE_MOST);
+    const double error = fabs(seconds / predicted - 1);
     const bool is_first = model->n_steps++ == 0;
     double weight = 1;
     if (model->n_steps > STEP_MODEL_STEPS_MIN) {
         const double far = fmax(OUTLIER * model->error_median, OUTLIER_MIN);
         if (error > far) weight = far / error;
-        learn_quantile(&model->error_median, error, 0.5, model->n_steps);
-        learn_quantile(&model->error_p90, error, 0.9, model->n_steps);
+        learn_error(model, error);
+        learn_error_of_means(model, seconds, predicted);
     }
-    // Relative errors: every step is divided by its time.
     for (int i = 0; i < STEP_MODEL_TERMS; i++) {
         for (int j = 0; j < STEP_MODEL_TERMS; j++)
-            model->matrix[i][j] = keep() * model->matrix[i][j] + weight * x[i] * x[j] / (seconds * seconds);
-        model->vector[i] = keep() * model->vector[i] + weight * x[i] / seconds;
+            model->matrix[i][j] = keep() * model->matrix[i][j] + weight * x[i] * x[j] / (predicted * predicted);
+        model->vector[i] = keep() * model->vector[i] + weight * x[i] * seconds / (predicted * predicted);
     }
     solve(model);
     learn_range(&model->rows_low, &model->rows_high, work->rows, is_first);
@@ -137,7 +157,8 @@ struct range step_model_predict_s(const struct step_model *model, const struct s
         out.high = fmax(out.high, guesses[i]);
     }
     // A normal error's deviation is 1.4826 times its median.
-    const double deviation = 1.4826 * (isnan(model->error_median) ? 0 : model->error_median);
+    const double error = isnan(model->error_of_means) ? model->error_median : model->error_of_means;
+    const double deviation = fmax(1.4826 * (isnan(error) ? 0 : error), DEVIATION_MIN);
     out.low *= fmax(1 - 2 * deviation, 0);
     out.high *= 1 + 2 * deviation;
     if (model->widening > 1 && out.low > 0) {

@@ -16,7 +16,7 @@ struct step_work {
     double rows, prompt_rows, logit_rows, sequences;
 };
 
-enum { STEP_MODEL_TERMS = 5, STEP_MODEL_HALF_LIFE = 1000 };
+enum { STEP_MODEL_TERMS = 5, STEP_MODEL_HALF_LIFE = 1000, STEP_MODEL_BLOCK = 32 };
 // No prediction beyond this many times (or less than that part of) what was seen; before this many steps, none at all.
 enum { STEP_MODEL_REACH = 4, STEP_MODEL_STEPS_MIN = 50 };
 
@@ -25,8 +25,11 @@ struct step_model {
     double coefficient[STEP_MODEL_TERMS]; // of the fit: a constant, weights, KV, FLOPs, prompt present
     double matrix[STEP_MODEL_TERMS][STEP_MODEL_TERMS], vector[STEP_MODEL_TERMS]; // forgetting sums behind it
     double widening; // of predicted ranges, because the record of experiments asks for it; below 1: none
-    double error_median, error_p90; // relative, of predictions made before the step was seen; NAN: none was made
-    int64_t n_steps;
+    // Relative to predictions made before the step was seen: of single steps, and (the median) of the means of
+    // STEP_MODEL_BLOCK steps, which is what predictions are asked for. NAN: none was made.
+    double error_median, error_p90, error_of_means;
+    double block_s, block_predicted_s; // of the block that is being added up
+    int64_t n_steps, n_block, n_blocks;
     // What was seen, of late: rows, sequences, and bytes of KV a sequence.
     double rows_low, rows_high, sequences_low, sequences_high, context_low, context_high;
 };
@@ -43,7 +46,7 @@ double step_model_least_s(const struct step_model *model, const struct step_work
 double step_model_fitted_s(const struct step_model *model, const struct step_work *work);
 
 // What a step like `to` would take, when a step like `from` takes from_s: the excess over physics stays (additive) or
-// grows alike (multiplicative), and the fit; the range covers all three and two deviations of the model's error, but
+// grows alike (multiplicative), and the fit; the range covers all three and two deviations of the means' error, but
 // is not below physics where `from` is not. NAN: `to` is too far from anything seen.
 struct range step_model_predict_s(const struct step_model *model, const struct step_work *from, double from_s,
                                   const struct step_work *to);
