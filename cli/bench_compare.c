@@ -36,6 +36,13 @@ struct compared {
     const cJSON *run;
 };
 
+// Why the run does not count; NULL: it does.
+static const char *first_reason(const cJSON *run) {
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(run, "valid"))) return NULL;
+    const cJSON *why = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(run, "invalid"), 0);
+    return cJSON_IsString(why) ? why->valuestring : "no reason is given";
+}
+
 // The one run of a file.
 static int open_run(struct compared *out, const char *path, bool accept_invalid, struct err *err) {
     static const struct json_limits limits = {
@@ -58,10 +65,9 @@ static int open_run(struct compared *out, const char *path, bool accept_invalid,
         return err_set(err, ERR_UNSUPPORTED, "%s: has %d runs; compare takes files of one", path,
                        cJSON_GetArraySize(runs));
     out->run = cJSON_GetArrayItem(runs, 0);
-    if (accept_invalid || cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(out->run, "valid"))) return 0;
-    const cJSON *why = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(out->run, "invalid"), 0);
+    if (accept_invalid || !first_reason(out->run)) return 0;
     return err_set(err, ERR_INVALID, "%s is INVALID: %s; --accept-invalid compares it all the same", path,
-                   cJSON_IsString(why) ? why->valuestring : "no reason is given");
+                   first_reason(out->run));
 }
 
 // The runs without their requests, which the comparisons have used.
@@ -94,6 +100,9 @@ static int compare_all(const struct option_result *files, bool accept_invalid, s
     FILE *out = bench_outputs_people(outputs);
     int rc = 0;
     for (int i = 0; i < n && !rc; i++) rc = open_run(&runs[i], files->positional[i], accept_invalid, err);
+    for (int i = 0; i < n && !rc; i++)
+        if (first_reason(runs[i].run))
+            fprintf(out, "note: %s is INVALID: %s\n", runs[i].path, first_reason(runs[i].run));
     for (int i = 1; i < n && !rc; i++) {
         rc = comparison_make(&comparisons[i], runs[0].run, runs[i].run, err);
         if (rc) {

@@ -5,6 +5,7 @@
 #include "bench/sweep.h"
 
 #include <math.h>
+#include <string.h>
 
 // By the share of requests within the objectives; an overloaded server fails even if the first requests were fast.
 static bool holds(const struct measurement *m, double share) {
@@ -39,7 +40,9 @@ static void print_step(FILE *out, const struct sweep_step *step, const struct me
             m->summary.goodput.mean * 100);
     print_ms(out, ", TTFT p95", &ttft->percentile[2]);
     print_ms(out, ", ITL p95", &itl->percentile[2]);
-    fprintf(out, ": %s\n", step->met ? "holds" : m->summary.overloaded ? "does not hold, overloaded" : "does not hold");
+    fprintf(out, ": %s\n", step->met ? "holds" : "does not hold");
+    const char *reason = str_text(&m->summary.invalid); // an overloaded server's, or the client's own
+    if (*reason) fprintf(out, "%8s INVALID: %.*s\n", "", (int)strcspn(reason, "\n"), reason);
     fflush(out);
 }
 
