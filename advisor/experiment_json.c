@@ -32,7 +32,7 @@ void experiment_json(const struct experiment_state *state, struct str *out) {
     write_range(out, "predicted", plan->predicted);
     json_write_begin(out, "factor", '{');
     json_write_number(out, "value", state->n_pairs ? state->factor.mean : NAN);
-    json_write_number(out, "low", state->factor.low);
+    json_write_number(out, "low", state->factor.low > 0 ? state->factor.low : NAN); // no bound yet
     json_write_number(out, "high", state->factor.high);
     json_write_end(out, '}');
     json_write_number(out, "sign_flip_p", state->sign_flip_p);

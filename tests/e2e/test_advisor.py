@@ -78,7 +78,7 @@ class Experiments(unittest.TestCase):
         self.assertEqual(json.loads(body)["error"]["code"], "self_tune_off")
 
     def test_wrong_requests_are_told_why(self):
-        running = measured_server()
+        running = measured_server("--self-tune", "suggest")
         cases = [({}, "finding"), ({"finding": "R999"}, "/advisor"), ({"setting": "speed", "value": 1}, "setting"), ({"setting": "sequences"}, "value"),
                  ({"setting": "sequences", "value": 0}, "from 1"), ({"setting": "sequences", "value": 8, "pairs": 2}, "pairs"),
                  ({"setting": "sequences", "value": 8, "metric": "speed"}, "metric"), ({"setting": "sequences", "value": 8, "blocks": 2}, "known"),
