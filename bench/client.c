@@ -11,7 +11,13 @@
 #include <strings.h>
 #include <sys/resource.h>
 
-enum { BUFFER_BYTES = 256 * 1024, SLOW_BYTES = 128, SLOW_PAUSE_MS = 50, TIMEOUT_EVERY_MS = 5 };
+enum {
+    BUFFER_BYTES = 256 * 1024,
+    SLOW_BYTES = 128,
+    SLOW_PAUSE_MS = 50,
+    SLOW_SOCKET_BYTES = 4096,
+    TIMEOUT_EVERY_MS = 5
+};
 #define GAP_MAX UINT32_MAX
 
 // A connection and the request on it.
@@ -130,7 +136,7 @@ static struct exchange *exchange_new(struct client *client) {
     x->client = client;
     client->n_open++;
     x->n_handles = 2;
-    uv_tcp_init(client->loop, &x->tcp);
+    uv_tcp_init_ex(client->loop, &x->tcp, client->address.ss_family);
     uv_timer_init(client->loop, &x->pause);
     x->tcp.data = x->pause.data = x->connecting.data = x;
     return x;
@@ -147,7 +153,10 @@ static void exchange_go(struct exchange *x) {
         write_request(x);
         return;
     }
-    int rc = uv_tcp_connect(&x->connecting, &x->tcp, (const struct sockaddr *)&client->address, on_connected);
+    // Otherwise the system would read ahead for a slow reader, and the server would see nothing of it.
+    int n_bytes = SLOW_SOCKET_BYTES, rc = 0;
+    if (x->record.slow) rc = uv_recv_buffer_size((uv_handle_t *)&x->tcp, &n_bytes);
+    if (!rc) rc = uv_tcp_connect(&x->connecting, &x->tcp, (const struct sockaddr *)&client->address, on_connected);
     if (rc < 0) exchange_end(x, OUTCOME_CONNECT, uv_strerror(rc));
 }
 

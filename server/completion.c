@@ -18,7 +18,8 @@ enum {
     STREAM_HELD_BYTES_MAX = 4 * 1024 * 1024, // joined text of a reader who is too slow
     ANSWER_BYTES_MAX = 256 * 1024 * 1024,    // of an answer that is collected
 };
-static const uint64_t BLOCKED_NS = 100u * 1000 * 1000; // that a client may leave what is there for it
+// How long a client may leave what is there for it, and how often that is looked at.
+static const uint64_t BLOCKED_NS = 100u * 1000 * 1000, WATCH_NS = 20u * 1000 * 1000;
 
 // ---------------------------------------------------------------------------------------------------- life
 
@@ -467,18 +468,17 @@ static void begin_stream(struct completion *c) {
     http_exchange_stream_begin(c->exchange, 200, "text/event-stream; charset=utf-8");
 }
 
-// Counts a stream once whose client leaves for a while what the socket would give it.
+// Counts a stream once whose client leaves for a while what is there for it.
 static void watch_reader(struct completion *c) {
     const uint64_t now_ns = clock_now_ns();
-    if (!c->is_blocked && c->untaken_ns && now_ns - c->untaken_ns >= BLOCKED_NS) {
-        c->is_blocked = true;
-        activity_add(&c->server->activity.n_streams_blocked, 1);
-    }
-    const size_t pending = http_exchange_stream_pending(c->exchange);
-    if (pending == 0)
+    if (c->is_blocked || now_ns - c->watched_ns < WATCH_NS) return;
+    c->watched_ns = now_ns;
+    if (http_exchange_stream_untaken(c->exchange) == 0)
         c->untaken_ns = 0;
     else if (!c->untaken_ns)
         c->untaken_ns = now_ns;
+    c->is_blocked = c->untaken_ns && now_ns - c->untaken_ns >= BLOCKED_NS;
+    if (c->is_blocked) activity_add(&c->server->activity.n_streams_blocked, 1);
 }
 
 static void flush_stream(struct completion *c) {

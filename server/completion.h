@@ -71,6 +71,7 @@ struct completion {
     enum finish_reason failure; // FINISH_ERROR or FINISH_ABORT when a choice ended so
     size_t n_collected;         // bytes of text and log probabilities that events have brought
     bool stream_begun;
+    uint64_t watched_ns;                // when that was looked at last
     uint64_t untaken_ns;                // since when the client leaves text untaken; 0: it does not
     bool is_blocked;                    // counted as a blocked stream
     bool is_touched;                    // has something to write after this round of events

@@ -105,6 +105,8 @@ void http_exchange_stream_write(struct http_exchange *exchange, const char *byte
 void http_exchange_stream_end(struct http_exchange *exchange); // ends the exchange
 // Bytes that the socket has not taken yet; SIZE_MAX when the client has gone and on_gone is about to be called.
 size_t http_exchange_stream_pending(const struct http_exchange *exchange);
+// The same and what the socket has taken, but could not send, because the client's side has no room.
+size_t http_exchange_stream_untaken(const struct http_exchange *exchange);
 
 // on_gone: the client has gone (end of input, reset, write error, stalled reader) before the exchange ended; always
 // called from the loop, never inside a call of this header; the exchange must not be used after it returns. A handler

@@ -5,8 +5,10 @@
 #include "base/rng.h"
 
 #include <assert.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 struct status_row {
@@ -284,6 +286,14 @@ void http_exchange_stream_end(struct http_exchange *exchange) {
 size_t http_exchange_stream_pending(const struct http_exchange *exchange) {
     if (!exchange->conn) return 0;
     return exchange->conn->state == HTTP_CONN_CLOSED ? SIZE_MAX : http_conn_pending(exchange->conn);
+}
+
+size_t http_exchange_stream_untaken(const struct http_exchange *exchange) {
+    const size_t pending = http_exchange_stream_pending(exchange);
+    int socket, n_unsent;
+    if (!exchange->conn || pending == SIZE_MAX) return pending;
+    if (uv_fileno((const uv_handle_t *)&exchange->conn->tcp, &socket)) return pending;
+    return ioctl(socket, SIOCOUTQNSD, &n_unsent) || n_unsent < 0 ? pending : pending + (size_t)n_unsent;
 }
 
 void http_exchange_watch(struct http_exchange *exchange, void (*on_gone)(void *context),

@@ -1,6 +1,7 @@
 #include "server/metrics.h"
 
 #include "server/metrics_page.h"
+#include "server/server.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -229,6 +230,14 @@ static void append_label_value(struct str *out, const char *value) {
     }
 }
 
+static void print_streams(struct metrics_page *p, const struct server_activity *activity) {
+    metrics_page_value(p, "optima_streams_total", "counter", "Answers that were streamed.",
+                       (double)activity->n_streams);
+    metrics_page_value(p, "optima_streams_blocked_total", "counter",
+                       "Streams whose client once left text untaken for 0.1 s.", (double)activity->n_streams_blocked);
+    metrics_page_value(p, "optima_stream_events_total", "counter", "Events of streams.", (double)activity->n_events);
+}
+
 void metrics_print(const struct metrics *metrics, const struct metrics_view *view, struct str *out) {
     struct metrics_page p = {.out = out};
     str_append_text(&p.labels, "model_name=\"");
@@ -238,6 +247,7 @@ void metrics_print(const struct metrics *metrics, const struct metrics_view *vie
     print_finished(&p, metrics);
     for (int i = 0; i < N_HISTOGRAMS; i++) print_histogram(&p, &metrics->histograms[i]);
     print_http(&p, metrics);
+    if (view->activity) print_streams(&p, view->activity);
     if (view->report) metrics_page_advisor(&p, view->report);
     str_close(&p.labels);
 }

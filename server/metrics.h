@@ -63,10 +63,12 @@ struct choice_record {
 void metrics_observe_choice(struct metrics *metrics, const struct choice_record *record);
 
 struct report;
+struct server_activity;
 struct metrics_view {
     const char *model_name;
-    const struct step_loop_stats *stats; // NULL while loading
-    const struct report *report;         // of the advisor; NULL: none yet
-    int32_t n_deferred;                  // prompts of batches that wait outside of the step loop's queue
+    const struct step_loop_stats *stats;    // NULL while loading
+    const struct report *report;            // of the advisor; NULL: none yet
+    const struct server_activity *activity; // NULL: not told
+    int32_t n_deferred;                     // prompts of batches that wait outside of the step loop's queue
 };
 void metrics_print(const struct metrics *metrics, const struct metrics_view *view, struct str *out);

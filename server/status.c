@@ -44,6 +44,9 @@ void status_metrics(struct http_exchange *exchange, void *context) {
         step_loop_stats(server->engine.step_loop, &stats);
         view.stats = &stats;
     }
+    struct server_activity activity;
+    server_activity(server, &activity);
+    view.activity = &activity;
     struct report *report = mem_alloc(sizeof *report);
     if (server->engine.advisor && advisor_report(server->engine.advisor, metrics_window_s, report))
         view.report = report;
