@@ -3,9 +3,6 @@
 #include "server/server_state.h"
 
 #include <pthread.h>
-#include <stdlib.h>
-
-enum { TEXT_THREADS_USUAL = 4, TEXT_THREADS_MAX = 1024 }; // of libuv's pool
 
 static uint64_t clock_ns(clockid_t clock) {
     struct timespec t;
@@ -22,16 +19,10 @@ void activity_watch_loop(struct activity *activity) {
     atomic_store(&activity->has_loop, true);
 }
 
-static int32_t n_text_threads(void) {
-    const char *text = getenv("UV_THREADPOOL_SIZE");
-    long n = text ? strtol(text, NULL, 10) : TEXT_THREADS_USUAL;
-    return n < 1 ? 1 : n > TEXT_THREADS_MAX ? TEXT_THREADS_MAX : (int32_t)n;
-}
-
 void server_activity(const struct server *server, struct server_activity *out) {
     const struct activity *a = &server->activity;
     *out = (struct server_activity){.n_connections = a->n_connections,
-                                    .n_text_threads = n_text_threads(),
+                                    .n_text_threads = a->n_text_threads,
                                     .n_rejected = a->n_rejected,
                                     .n_failed = a->n_failed,
                                     .n_streams = a->n_streams,

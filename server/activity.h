@@ -8,7 +8,7 @@
 #include <time.h>
 
 struct activity {
-    _Atomic int32_t n_connections;
+    _Atomic int32_t n_connections, n_text_threads; // n_text_threads: that have worked so far
     _Atomic uint64_t n_rejected,
         n_failed; // requests refused because the queue was full; choices that ended with an error
     _Atomic uint64_t n_streams, n_streams_blocked; // blocked: the client once left text untaken for 0.1 s

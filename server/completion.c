@@ -145,17 +145,18 @@ void completion_fail(struct completion *c, const struct api_error *error) {
 
 // The loop answers everybody, text work one client. When all cores are busy, the loop goes first: with equal shares,
 // each of its turns would wait behind megabytes of somebody's text.
-static void give_way_to_loop(void) {
+static void give_way_to_loop(struct activity *activity) {
     enum { NICER = 5 }; // a third of a busy thread's share, so that a saturated machine still takes prompts
     static _Thread_local bool has_given_way;
     if (has_given_way) return;
     has_given_way = true;
+    atomic_fetch_add(&activity->n_text_threads, 1);
     setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, 0) + NICER);
 }
 
 static void work_on_pool(uv_work_t *work) {
     struct completion *c = work->data;
-    give_way_to_loop();
+    give_way_to_loop(&c->server->activity);
     const uint64_t begin_ns = activity_thread_ns();
     text_work(c);
     activity_add(&c->server->activity.text_busy_ns, activity_thread_ns() - begin_ns);

@@ -35,8 +35,8 @@ int server_open(struct server **out, const struct server_options *options, struc
 struct server_engine {
     const struct model *model;
     struct step_loop *step_loop;
-    int32_t context;             // tokens
-    struct advisor *advisor;     // NULL: none; outlives server_run
+    int32_t context;         // tokens
+    struct advisor *advisor; // NULL: none; outlives server_run
     // Everything that takes memory, as it is now; loop thread, some milliseconds.
     void (*list_memory)(void *context, struct memory_ledger *out);
     void *memory_context;
@@ -48,7 +48,7 @@ void server_wake(void *server);
 
 // What it did since it began, for the advisor. Any thread, while server_run runs or before.
 struct server_activity {
-    int32_t n_connections, n_text_threads;
+    int32_t n_connections, n_text_threads; // text threads: that have worked so far
     uint64_t n_rejected, n_failed;         // requests refused for a full queue; choices that ended with an error
     uint64_t n_streams, n_streams_blocked; // blocked: the client once left text untaken for 0.1 s
     uint64_t n_events;                     // written to streams
