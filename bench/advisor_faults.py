@@ -3,10 +3,12 @@
     advisor_faults.py [--binary build/optima] [--seconds 45] [--runs 1] [--out FILES] [FAULT ...]
 
 For each fault a server is started with it (a bad option, a slowed function, a pinned core, a quota) and loaded by `optima bench`;
-then /advisor is asked, and its first finding must name the cause. Where that finding gives an option to set, the server is started
-again with it under the same load, and the measured change must lie in the predicted range. Printed: the confusion matrix, the share
-of causes found and of ranges that held. FILES.json gets every report's first findings. Faults that this machine cannot have
-(no control groups) are skipped with a line. Standard library only.
+then /advisor is asked, and its first finding must name the cause. Then its suggestion is followed: the option that it gives is set,
+or, where it can only name the cause (a slow sampler, too few requests), the cause is removed. The measured change of the finding's
+metric under the same load must lie in the predicted range. Printed: the confusion matrix, the share of causes found and of ranges
+that held. FILES.json gets every report. Faults that this machine cannot have (no control groups) are skipped with a line. Where
+other processes take more than a fifth of the machine before a server is started, the finding that says so is true, and set aside.
+Standard library only.
 """
 
 import argparse
@@ -20,12 +22,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CHAT = ["--users", "8", "--prompt-tokens", "64", "--output-tokens", "96"]
+CROWDED = 0.2  # of the machine, taken by others
 
 
 class Skip(Exception):
@@ -33,40 +37,78 @@ class Skip(Exception):
 
 
 class Fault:
-    """server, load: options. expects: ids of findings that name the cause. prefix: command before the server's."""
+    """server, load: options; a load may also be a function of the server's port and the seconds. expects: ids of findings that name
+    the cause. prefix: command before the server's. cure: what replaces fields where the finding has no option to set."""
 
-    def __init__(self, name, expects, server=(), load=(CHAT,), binary="optima", prefix=(), group=None, hidden=False):
+    def __init__(self, name, expects, server=(), load=(CHAT,), binary="optima", prefix=(), group=None, cure=None):
         self.name, self.expects, self.server, self.load = name, expects.split(), list(server), list(load)
-        self.binary, self.prefix, self.group, self.hidden = binary, list(prefix), group, hidden
+        self.binary, self.prefix, self.group, self.cure = binary, list(prefix), group, cure
+
+    def cured(self):
+        healed = Fault(self.name, "", self.server, self.load, self.binary, self.prefix, self.group)
+        for field, value in (self.cure or {}).items():
+            setattr(healed, field, value)
+        return healed
+
+
+def chat(users, prompt, output, *more):
+    return ["--users", str(users), "--prompt-tokens", str(prompt), "--output-tokens", str(output), *more]
+
+
+def time_first(moves):
+    """Clients whose prompts begin with the time, or, where it moves, end with it."""
+    rules = "Answer in whole sentences. Be brief and kind. Name what you do not know. " * 12
+    begin = "You are a helpful assistant of a small library in the hills, and you know every book on its shelves by heart. "
+
+    def one(port, until):
+        n = 0
+        while time.monotonic() < until:
+            n += 1
+            now = f"It is {time.time():.6f} now, and this is question {n}. "
+            text = begin + (rules + now if moves else now + rules)
+            body = json.dumps({"prompt": text, "max_tokens": 8, "temperature": 0}).encode()
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/completions", body, {"Content-Type": "application/json"})
+            try:
+                urllib.request.urlopen(request, timeout=30).read()
+            except (urllib.error.URLError, OSError):
+                return
+
+    def start(port, seconds):
+        threads = [threading.Thread(target=one, args=(port, time.monotonic() + seconds), daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        return threads
+    return start
 
 
 def faults(options):
-    long_prompts = ["--users", "2", "--prompt-tokens", "900", "--output-tokens", "4"]
-    decoders = ["--users", "6", "--prompt-tokens", "16", "--output-tokens", "400"]
-    shared = ["--users", "8", "--prompt-tokens", "600", "--prefix-tokens", "560", "--output-tokens", "24"]
-    slow = ["--users", "16", "--prompt-tokens", "16", "--output-tokens", "400", "--slow-reader", "50%"]
+    long_prompts, decoders = chat(2, 900, 4), chat(6, 16, 400)
+    shared = chat(8, 600, 24, "--prefix-tokens", "560")
+    cpus = os.cpu_count()
     return [
         Fault("batch cap of 1", "R1", ["--sequences", "1"]),
-        Fault("batch cap of 2", "R1", ["--sequences", "2"], [["--users", "16", *CHAT[2:]]]),
-        Fault("tiny KV cache", "R4", ["--kv-gib", "0.01"], [["--users", "16", "--prompt-tokens", "64", "--output-tokens", "300"]]),
+        Fault("batch cap of 2", "R1", ["--sequences", "2"], [chat(16, 64, 96)]),
+        Fault("tiny KV cache", "R4", ["--kv-gib", "0.01"], [chat(16, 64, 300)]),
         Fault("blocks set aside for all of max_tokens", "R5", ["--admission", "100", "--kv-gib", "0.02"],
-              [["--users", "16", "--prompt-tokens", "32", "--output-tokens", "600", "--no-ignore-eos"]]),
-        Fault("tiny chunks", "R9", ["--chunk", "8", "--prompt-rows", "8"], [["--users", "2", "--prompt-tokens", "700", "--output-tokens", "8"]]),
-        Fault("huge chunks beside decodes", "R8", ["--prompt-rows", "512", "--chunk", "512"], [decoders, long_prompts]),
-        Fault("no prefix cache", "R10", ["--no-prefix-cache"], [shared]),
-        Fault("prefixes that churn", "R10", ["--kv-gib", "0.03"], [[*shared[:-2], "--prefixes", "40", "--output-tokens", "8"]]),
-        Fault("slow sampler", "R18 R19", binary="optima_slow_sampler"),
-        Fault("slow tokenizer", "R21", binary="optima_slow_tokenizer", load=[["--users", "4", "--prompt-tokens", "64", "--output-tokens", "8"]]),
-        Fault("slow readers", "R22", load=[slow]),
-        Fault("eight threads on two cores", "R39", ["--threads", str(4 * os.cpu_count())]),
-        Fault("all threads on one core", "R39", ["--threads", str(os.cpu_count())], prefix=["taskset", "-c", "0"]),
-        Fault("quota of half a core", "R39", group=("cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000"}, "50000 100000")),
-        Fault("overload", "R24", load=[["--rate", "400", "--prompt-tokens", "64", "--output-tokens", "64"]]),
-        Fault("starvation", "R3", load=[["--users", "1", "--think", "0.4", "--prompt-tokens", "32", "--output-tokens", "32"]]),
-        Fault("useless draft", "R31 R32", ["--speculate", f"draft:{options.bad_draft}", "--draft-tokens", "4"], [["--users", "1", *CHAT[2:]]]),
-        Fault("guesses in a full batch", "R31 R32", ["--speculate", "ngram", "--draft-tokens", "8"], [["--users", "16", *CHAT[2:]]]),
-        Fault("long contexts", "R29 R12", ["--context", "2048"], [["--users", "4", "--prompt-tokens", "1700", "--output-tokens", "200"]]),
-        Fault("memory pressure", "R42", group=("memory", {"memory.limit_in_bytes": "60M"}, None)),
+              [chat(16, 32, 900, "--no-ignore-eos")]),
+        Fault("tiny chunks", "R9", ["--chunk", "8", "--prompt-rows", "8"], [chat(2, 700, 8)]),
+        Fault("huge chunks beside decodes", "R8", ["--prompt-rows", "512", "--chunk", "512", "--slo", "itl=10ms"], [decoders, long_prompts]),
+        Fault("no prefix cache", "R10", ["--no-prefix-cache"], [shared], cure={"server": []}),
+        Fault("prefixes that do not fit", "R10", ["--kv-gib", "0.06"], [chat(4, 600, 8, "--prefix-tokens", "560", "--prefixes", "40")]),
+        Fault("the time comes first", "R10", load=[time_first(False)], cure={"load": [time_first(True)]}),
+        Fault("slow sampler", "R19", binary="optima_slow_sampler", cure={"binary": "optima"}),
+        Fault("slow tokenizer", "R21", binary="optima_slow_tokenizer", load=[chat(4, 64, 8)], cure={"binary": "optima"}),
+        Fault("slow readers", "R22", load=[["--rate", "6", *chat(1, 16, 400, "--slow-reader", "50%")[2:]]]),
+        Fault("more threads than cores", "R39", ["--threads", str(4 * cpus)]),
+        Fault("all threads on one core", "R39", ["--threads", str(cpus)], prefix=["taskset", "-c", "0"]),
+        Fault("quota of half a core", "R39", group=("cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000"}, "50000 100000"),
+              cure={"group": None}),
+        Fault("overload", "R24", ["--slo", "ttft=500ms"], [["--rate", "400", *chat(1, 64, 64)[2:]]]),
+        Fault("starvation", "R3", load=[chat(1, 32, 32, "--think", "0.4")], cure={"load": [chat(2, 32, 32, "--think", "0.4")]}),
+        Fault("useless draft", "R31 R32", ["--speculate", f"draft:{options.bad_draft}", "--draft-tokens", "4"], [chat(1, 64, 96)]),
+        Fault("guesses in a full batch", "R31 R32", ["--speculate", "ngram", "--draft-tokens", "8"], [chat(16, 64, 96)]),
+        Fault("long contexts", "R29 R12", load=[chat(8, 850, 160)], cure={"load": [chat(8, 425, 80)]}),
+        Fault("memory pressure", "R42", group=("memory", "anonymous memory and 6 MiB", None), cure={"group": None}),
     ]
 
 
@@ -101,8 +143,10 @@ class Group:
             if old.is_dir():
                 self.path = old / name
                 self.path.mkdir()
-                for key, value in limits.items():
-                    (self.path / key).write_text(value)
+                self.limits = limits
+                if isinstance(limits, dict):
+                    for key, value in limits.items():
+                        (self.path / key).write_text(value)
             elif new.exists() and version_2:
                 self.path = new.parent / name
                 self.path.mkdir()
@@ -114,6 +158,14 @@ class Group:
 
     def take(self, pid):
         (self.path / "cgroup.procs").write_text(str(pid))
+
+    def tighten(self, pid):
+        """Leaves room for what the process has written, and hardly any for the pages of its files."""
+        if isinstance(self.limits, dict):
+            return
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        anonymous = int(re.search(r"RssAnon:\s+(\d+) kB", status).group(1)) << 10
+        (self.path / "memory.limit_in_bytes").write_text(str(anonymous + (6 << 20)))
 
     def close(self):
         for _ in range(50):
@@ -144,6 +196,8 @@ class Server:
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2).read()
+                if self.group:
+                    self.group.tighten(self.process.pid)
                 return self
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
@@ -179,18 +233,25 @@ def with_options(present, changes):
     return result + [word for word in changes if word != "--prefix-cache"]
 
 
+def start_load(options, server, load, seconds):
+    if callable(load):
+        return load(server.port, seconds + 4)
+    command = [str(options.binary), "bench", f"http://127.0.0.1:{server.port}", "--quiet", "--duration", str(seconds + 4), *load]
+    return [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
+
+
 def load(options, server, fault, seconds):
     """Runs the load and returns the report made while it still runs."""
-    url = f"http://127.0.0.1:{server.port}"
-    clients = [subprocess.Popen([str(options.binary), "bench", url, "--quiet", "--duration", str(seconds + 4), *arguments],
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for arguments in fault.load]
+    clients = [client for load in fault.load for client in start_load(options, server, load, seconds)]
     try:
         time.sleep(seconds)
         report = server.report(min(600, max(10, int(seconds - 5))))
     finally:
         for client in clients:
+            if isinstance(client, threading.Thread):
+                client.join(30)
+                continue
             client.send_signal(signal.SIGINT)
-        for client in clients:
             try:
                 client.wait(20)
             except subprocess.TimeoutExpired:
@@ -198,34 +259,73 @@ def load(options, server, fault, seconds):
     return report
 
 
+METRICS = {"output_tokens_per_s": ("load", "output_rate"), "itl_p50_s": ("latency", "itl", "p50"), "itl_p99_s": ("latency", "itl", "p99"),
+           "ttft_p50_s": ("latency", "ttft", "p50"), "ttft_p95_s": ("latency", "ttft", "p95")}
+
+
 def metric_of(report, name):
-    value = report["measured"].get(name)
-    return value.get("value") if isinstance(value, dict) else value
+    if name == "kv_tokens":
+        return report["context"]["blocks"] * report["context"]["block_tokens"]
+    value = report["measured"]
+    for key in METRICS.get(name, ()):
+        value = value[key]
+    return value.get("value")
+
+
+def suggested(fault, finding):
+    """The server and load with the suggestion followed, and how to call that; None: it suggests nothing that can be tried."""
+    flag = finding["suggest"].get("flag")
+    if not finding.get("effect"):
+        return None
+    if flag:
+        healed = fault.cured() if fault.group and not fault.cure else Fault(fault.name, "", fault.server, fault.load, fault.binary,
+                                                                             fault.prefix, fault.group)
+        healed.server = with_options(fault.server, flag.split())
+        return healed, flag
+    return (fault.cured(), "cause removed") if fault.cure else None
 
 
 def try_suggestion(options, fault, finding, before):
-    """The measured factor of the finding's metric with its option set; None: it gives none."""
-    flag, effect = (finding.get("suggest") or {}).get("flag"), finding.get("effect")
-    if not flag or not effect or not re.match(r"--[a-z-]+( \S+)?$", flag):
+    """The measured factor of the finding's metric with its suggestion followed; None: there is none to follow."""
+    follow = suggested(fault, finding)
+    if not follow:
         return None
-    healed = Fault(fault.name, "", fault.server, fault.load, fault.binary, fault.prefix, fault.group)
-    with Server(options, healed, flag.split()) as server:
+    healed, what = follow
+    with Server(options, healed) as server:
         after = load(options, server, healed, options.seconds)
+    effect = finding["effect"]
     first, second = metric_of(before, effect["metric"]), metric_of(after, effect["metric"])
     if not first or not second:
         return None
-    low, high, measured = effect["low"], effect["high"], second / first
-    return {"flag": flag, "metric": effect["metric"], "low": low, "high": high, "measured": measured, "held": low <= measured <= high}
+    low, high, measured = effect["factor"]["low"], effect["factor"]["high"], second / first
+    return {"flag": what, "metric": effect["metric"], "low": low, "high": high, "measured": measured, "held": low <= measured <= high,
+            "after": after}
+
+
+def busy_share(seconds):
+    """Of the machine's processors, now."""
+    def read():
+        values = [int(v) for v in pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        return sum(values), values[3] + values[4]
+    total, idle = read()
+    time.sleep(seconds)
+    total_then, idle_then = read()
+    return 1 - (idle_then - idle) / max(1, total_then - total)
+
+
+def is_about_others(finding):
+    return finding["id"] == "R39" and finding["diagnosis"].startswith("Other processes")
 
 
 def run(options, fault):
+    others = busy_share(1)
     with Server(options, fault) as server:
         report = load(options, server, fault, options.seconds)
-    findings = report["findings"]
+    findings = [f for f in report["findings"] if others < CROWDED or not is_about_others(f)]
     top = findings[0]["id"] if findings else report["verdict"]["class"]
-    result = {"fault": fault.name, "expected": fault.expects, "top": top, "found": top in fault.expects,
+    result = {"fault": fault.name, "expected": fault.expects, "top": top, "found": top in fault.expects, "others": others,
               "all": [f["id"] for f in findings], "headline": report["verdict"]["headline"],
-              "diagnosis": findings[0].get("diagnosis") if findings else None}
+              "diagnosis": findings[0].get("diagnosis") if findings else None, "report": report}
     if result["found"] and not options.no_effect:
         result["effect"] = try_suggestion(options, fault, findings[0], report)
     return result
@@ -233,7 +333,8 @@ def run(options, fault):
 
 def show(result):
     mark = "found" if result["found"] else "MISSED"
-    print(f"{mark:6}  {result['fault']}: {', '.join(result['all']) or result['top']} (expected {' or '.join(result['expected'])})")
+    crowd = f", others take {100 * result['others']:.0f} %" if result.get("others", 0) >= CROWDED else ""
+    print(f"{mark:6}  {result['fault']}: {', '.join(result['all']) or result['top']} (expected {' or '.join(result['expected'])}{crowd})")
     print(f"        {result['headline']}")
     if result["diagnosis"]:
         print(f"        {result['diagnosis']}")
