@@ -54,13 +54,24 @@ static enum verdict_of_rule look(const struct rule *rule, const struct evidence 
     return verdict;
 }
 
+// A change whose computed effect is next to nothing is said to be that.
+static enum verdict_of_rule weigh(enum verdict_of_rule verdict, struct rule_result *result) {
+    const struct finding *f = &result->finding;
+    bool is_change = f->flag[0] || f->knob >= 0;
+    if (verdict != RULE_FIRES || !is_change || f->benefit >= threshold_benefit_least) return verdict;
+    RULE_SAY(result->suppressed.reason, "%.60s: %s of %s, which is not worth a change", f->flag[0] ? f->flag : f->name,
+             words_factors(f->effect.factor).text, f->effect.metric);
+    result->suppressed.factor = f->effect.factor;
+    return RULE_WONT_HELP;
+}
+
 static void ask(struct asking *asking, int i, struct rule_memory *memory) {
     const struct rule *rule = &rules[i];
     struct diagnosis *out = asking->out;
     struct rule_result result = {.slack = memory && memory->speaking[i] ? threshold_dead_band : 1};
     result.finding.id = result.suppressed.id = result.healthy.id = rule->id;
     result.finding.name = result.suppressed.name = result.healthy.name = rule->name;
-    enum verdict_of_rule verdict = look(rule, asking->evidence, &result);
+    enum verdict_of_rule verdict = weigh(look(rule, asking->evidence, &result), &result);
     if (remember(memory, i, verdict == RULE_FIRES)) {
         result.finding.confirmed = memory ? memory->fired[i] : 1;
         asking->fires[i] = true;

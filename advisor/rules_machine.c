@@ -234,16 +234,18 @@ enum verdict_of_rule rule_bandwidth_bound(const struct evidence *e, struct rule_
     rule_fact(f, "threads", "threads", m->threads, FIGURE_MEASURED);
     rule_fact(f, "read_bandwidth_then", "bytes/s", m->read_curve[knee - 1], FIGURE_MEASURED);
     rule_fact(f, "read_bandwidth_best", "bytes/s", best, FIGURE_MEASURED);
-    RULE_SAY(f->action,
-             "More threads will not help decoding; %d would leave cores to others. Prompts, which compute, "
-             "would slow down. What helps is fewer bytes (R13) or more rows that share them (R1).",
-             knee);
+    RULE_SAY(
+        f->action,
+        "More threads will not help decoding. --threads %d would leave cores to others, and slow prompts down, which "
+        "compute. What helps is fewer bytes (R13) or more rows that share them (R1).",
+        knee);
     rule_effect(f, "output_tokens_per_s", e->load.output_rate, (struct range){kept, 1}, 1,
                 "measured read bandwidth of %d threads over the best", knee);
     rule_input(f, "bandwidth_kept", "share", fmin(1, kept), FIGURE_MEASURED);
     rule_input(f, "mbu_decode", "share", fmin(1, mbu), FIGURE_MODELLED);
     f->benefit = 0; // nothing gets faster
-    rule_set_knob(f, e, KNOB_THREADS, knee);
+    RULE_SAY(f->experiment, "optima bench %.110s --users 4, then the same after a restart with fewer threads",
+             rule_url(e));
     RULE_SAY(f->success, "output tokens/s not below 0.97x while cores are free");
     RULE_SAY(f->why, "A few threads can ask for all that memory delivers. Further ones wait for the same channels.");
     return RULE_FIRES;

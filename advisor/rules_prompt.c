@@ -120,14 +120,16 @@ static struct chunk_limit what_limits(const struct evidence *e, double rows) {
                                 .by_rows = (double)e->setup.rows_max <= near};
 }
 
-static void set_rows(struct finding *f, const struct evidence *e, struct chunk_limit limit, double rows) {
-    int64_t value = (int64_t)rows;
+// The options grow like the rows of a step, which several prompts may share.
+static void set_rows(struct finding *f, const struct evidence *e, struct chunk_limit limit, double factor) {
+    double chunk = (double)e->setup.knobs.knob[KNOB_CHUNK].value * factor;
+    double beside = (double)e->setup.knobs.knob[KNOB_PROMPT_ROWS].value * factor;
     if (limit.by_rows)
-        rule_set_flag(f, e, "--rows %lld", (long long)value);
+        rule_set_flag(f, e, "--rows %.0f", floor(e->setup.rows_max * factor));
     else if (limit.by_chunk && limit.by_prompt_rows)
-        rule_set_flag(f, e, "--chunk %lld --prompt-rows %lld", (long long)value, (long long)value);
+        rule_set_flag(f, e, "--chunk %.0f --prompt-rows %.0f", floor(chunk), floor(beside));
     else
-        rule_set_knob(f, e, limit.by_chunk ? KNOB_CHUNK : KNOB_PROMPT_ROWS, rows);
+        rule_set_knob(f, e, limit.by_chunk ? KNOB_CHUNK : KNOB_PROMPT_ROWS, floor(limit.by_chunk ? chunk : beside));
 }
 
 enum verdict_of_rule rule_chunk_too_small(const struct evidence *e, struct rule_result *r) {
@@ -151,7 +153,7 @@ enum verdict_of_rule rule_chunk_too_small(const struct evidence *e, struct rule_
     struct range then = step_model_predict_s(e->model, &from, now_s, &to);
     if (!RULE_KNOWN(then.low, then.high) || now_s <= 0 || best <= rows) return RULE_UNKNOWN;
     struct range work = {then.low / best / (now_s / rows), then.high / best / (now_s / rows)};
-    if (work.high >= 1 / threshold_gain_least)
+    if (0.5 * (work.low + work.high) >= 1 / threshold_gain_least)
         return rule_wont_help(r, work, "%.0f rows of prompts in a step instead of %s: %s of the time", best,
                               words_number(rows).text, words_factors(work).text);
     struct finding *f = rule_finds(r, BOTTLENECK_COMPUTE, TIME_PROMPT, rule_busy_share(e, TIME_PROMPT));
@@ -162,7 +164,7 @@ enum verdict_of_rule rule_chunk_too_small(const struct evidence *e, struct rule_
     rule_fact(f, "rows_at_balance", "rows", ridge, FIGURE_MODELLED);
     rule_fact(f, "prompt_tokens_computed", "tokens", tokens, FIGURE_MEASURED);
     rule_fact(f, "ttft_p50", "s", e->ttft.p50.mean, FIGURE_MEASURED);
-    RULE_SAY(f->action, "Compute up to %.0f rows of a prompt in a step.", best);
+    RULE_SAY(f->action, "Compute up to %.0f rows of prompts in a step.", best);
     rule_effect(
         f, "ttft_p50_s", e->ttft.p50.mean, rule_ttft_factor(e, work.low, work.high), NAN,
         "time a row of a step with %.0f rows over that with %s, by the fitted step model; waiting shrinks alike "
@@ -172,7 +174,7 @@ enum verdict_of_rule rule_chunk_too_small(const struct evidence *e, struct rule_
     rule_input(f, "prompt_step_then_low", "s", then.low, FIGURE_MODELLED);
     rule_input(f, "prompt_step_then_high", "s", then.high, FIGURE_MODELLED);
     rule_risk(f, "Sequences that decode beside a prompt wait up to %s for a token.", words_seconds(then.high).text);
-    set_rows(f, e, limit, best);
+    set_rows(f, e, limit, best / rows);
     RULE_SAY(f->success, "TTFT p50 within the range, ITL p99 within its objective");
     RULE_SAY(f->why,
              "Each step reads all weights once and has its fixed costs. Until some times %s rows share them, "

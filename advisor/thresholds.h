@@ -14,6 +14,7 @@ static const double threshold_throttle_share = 0.05; // of wall time: heat, powe
 static const double threshold_bandwidth_share = 0.7; // of measured peak: bound by memory
 static const double threshold_compute_share = 0.6;   // of measured peak: bound by arithmetic
 static const double threshold_latency_share = 0.5;   // of both peaks: bound by neither
+static const double threshold_benefit_least = 0.01;  // changes that bring less are not proposed
 static const double threshold_dead_band = 0.9;       // of a threshold: where a rule that speaks falls silent
 static const int threshold_windows_to_speak = 3, threshold_windows_to_fall_silent = 5;
 

@@ -598,7 +598,7 @@ const struct rule_case rule_cases[] = {
     {"threads wait 4 %", "R39", waits_a_little, RULE_HEALTHY, NULL, 0, 0},
     {"memory of another node", "R40", remote, RULE_FIRES, "", 1, 1 / 0.7},
     {"some memory of another node", "R40", hardly_remote, RULE_HEALTHY, NULL, 0, 0},
-    {"3 threads read as fast", "R41", memory_bound, RULE_FIRES, "--threads 3", 0.99, 1},
+    {"3 threads read as fast", "R41", memory_bound, RULE_FIRES, "", 0.99, 1},
     {"4 threads read faster", "R41", memory_bound_by_all_threads, RULE_WONT_HELP, NULL, 0, 0},
     {"50 faults a second", "R42", paging, RULE_FIRES, "", 1, 1.25},
     {"0.9 faults a second", "R42", hardly_paging, RULE_HEALTHY, NULL, 0, 0},

@@ -140,6 +140,7 @@ static void causes_silence_their_symptoms(void **state) {
     // Blocks run short as well: more sequences at once would only make that worse.
     e.setup.n_blocks = 2000;
     e.cache.recomputed_tokens = 0.1 * e.cache.useful_tokens;
+    e.ledger.share[TIME_RECOMPUTE] = 0.09;
     diagnosis_make(&diagnosis, &e, NULL);
     assert_non_null(finding_of("R4"));
     assert_null(finding_of("R1"));
@@ -150,9 +151,9 @@ static void largest_benefit_comes_first(void **state) {
     (void)state;
     struct evidence e = example_evidence();
     capped(&e);
-    e.cache.waste_share = 0.2;
-    e.cache.occupancy = 0.8;
-    e.efficiency.kv_share = 0.4;
+    e.host.head_share = 0.2;
+    e.host.sample_share = 0.1;
+    e.host.sample_s = 0.0135;
     diagnosis_make(&diagnosis, &e, NULL);
     assert_true(diagnosis.n_findings >= 3);
     assert_string_equal(diagnosis.findings[0].id, "R1");
