@@ -136,7 +136,7 @@ static const struct finding *finding_with(const struct diagnosis *d, const char 
 static const char *confidence_of(const struct evidence *e, double value, double threshold) {
     double margin = fabs(value - threshold) / fmax(threshold, 1e-3);
     bool is_long = e->window_s >= threshold_window_sure_s && e->n_steps >= threshold_steps_sure;
-    bool is_modelled = e->model && e->model->error_median < 0.1;
+    bool is_modelled = e->model && e->model->error_of_means < 0.1;
     if (is_long && e->steady && is_modelled && margin >= 0.1) return "high";
     return (is_long || e->steady) && margin >= 0.05 ? "medium" : "low";
 }

@@ -120,7 +120,7 @@ struct machine *machine_open(const struct machine_options *options) {
     find_group(m);
     count_cores(m);
     if (options->is_gpu)
-        m->nvml = nvml_open(options->gpu_index);
+        m->nvml = nvml_open(NVML_LIBRARY, options->gpu_index);
     else
         find_packages(m);
     m->total = (struct machine_counters){.at_s = NAN, .frequency_max = NAN};

@@ -27,8 +27,8 @@ static void find(struct nvml *nvml, const char *name, void *function) {
     *(void **)function = dlsym(nvml->library, name);
 }
 
-struct nvml *nvml_open(int device_index) {
-    void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+struct nvml *nvml_open(const char *path, int device_index) {
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) return NULL;
     struct nvml *nvml = mem_alloc_zero(1, sizeof *nvml);
     nvml->library = library;

@@ -1,12 +1,13 @@
-// Power, clocks and throttling of an NVIDIA GPU, through libnvidia-ml where the driver has put it.
+// Power, clocks and throttling of an NVIDIA GPU, through the driver's management library.
 #pragma once
 
 #include <stdbool.h>
 
 struct nvml;
 
-// NULL: no such library or no such device.
-struct nvml *nvml_open(int device_index);
+// library: NVML_LIBRARY, where the driver has put it. NULL: no such library or no such device.
+#define NVML_LIBRARY "libnvidia-ml.so.1"
+struct nvml *nvml_open(const char *library, int device_index);
 void nvml_close(struct nvml *nvml); // NULL: nothing happens
 
 struct nvml_reading {

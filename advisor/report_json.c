@@ -211,6 +211,7 @@ static void step_model(struct str *out, const struct step_model *model) {
     json_write_int(out, "steps", model->n_steps);
     measured(out, "error_median", model->error_median, "share");
     measured(out, "error_p90", model->error_p90, "share");
+    measured(out, "error_of_means", model->error_of_means, "share");
     json_write_end(out, '}');
 }
 

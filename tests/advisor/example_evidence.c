@@ -7,6 +7,7 @@ const struct step_model example_model = {
     .flops_per_s = 1e12,
     .error_median = 0.04,
     .error_p90 = 0.1,
+    .error_of_means = 0.02,
     .n_steps = 5000,
     .rows_low = 1,
     .rows_high = 64,
