@@ -116,9 +116,11 @@ void rule_effect(struct finding *finding, const char *metric, double now, struct
     say(effect->method, sizeof effect->method, method, args);
     va_end(args);
     finding->has_effect = true;
-    // A throughput holds its share of the time already; a latency is one line's alone.
-    double middle = 0.5 * (factor.low + factor.high);
-    finding->benefit = clamped(less ? finding->share * (1 - middle) : 1 - 1 / middle, 0, 1);
+    // What both ends save, on average: a wide range counts for little. A throughput holds its share of the time
+    // already; a latency is one line's alone.
+    double saved =
+        less ? finding->share * (1 - 0.5 * (factor.low + factor.high)) : 1 - 0.5 * (1 / factor.low + 1 / factor.high);
+    finding->benefit = clamped(saved, 0, 1);
 }
 
 double rule_amdahl(double share, double factor) {

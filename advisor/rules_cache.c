@@ -327,6 +327,10 @@ enum verdict_of_rule rule_kv_format(const struct evidence *e, struct rule_result
         return rule_wont_help(r, (struct range){1, best},
                               "%s KV cache: it is %s of the bytes of decoding, so at most %s", narrow_kv(e),
                               words_percent(kv).text, words_factor(best).text);
+    if (e->efficiency.mbu_decode < threshold_decode_mbu_small && !is_full)
+        return rule_wont_help(r, (struct range){1, best},
+                              "%s KV cache: decoding reads at %s of the measured peak, so fewer bytes will hardly show",
+                              narrow_kv(e), words_percent(e->efficiency.mbu_decode).text);
     struct decode_point at = rule_decode_now(e);
     at.kv_scale = fmin(1, ratio / threshold_kernel_worst);
     double low = rule_decode_gain(e, &at).low;

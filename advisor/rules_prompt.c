@@ -11,17 +11,28 @@ static double whole_tiles(double rows) {
 
 // ------------------------------------------------------------------------------------------------ R8: interference
 
+// The highest percentile of gaps that the sample supports.
+static struct tail {
+    const char *metric, *name;
+    double s;
+} tail_of(const struct evidence *e) {
+    if (RULE_KNOWN(e->itl.p99.mean)) return (struct tail){"itl_p99_s", "p99", e->itl.p99.mean};
+    return (struct tail){"itl_p95_s", "p95", e->itl.p95.mean};
+}
+
 // The rows of prompts that keep a gap between tokens within the objective, and what follows from them.
 static void limit_prompt_rows(struct finding *f, const struct evidence *e, double second_per_row) {
     const struct prompt_figures *prompt = &e->prompt;
     double objective = e->setup.objective_itl.value;
     double rows = whole_tiles(fmax(1, (objective - prompt->step_s_without) / second_per_row));
-    double then = prompt->step_s_without + rows * second_per_row, p99 = e->itl.p99.mean;
+    double then = prompt->step_s_without + rows * second_per_row;
+    const struct tail tail = tail_of(e);
     RULE_SAY(f->action,
              "Compute at most %.0f rows of prompts beside sequences that decode: a step then takes about %s.", rows,
              words_seconds(then).text);
-    rule_effect(f, "itl_p99_s", p99, (struct range){fmin(1, then / p99), fmin(1, then / prompt->step_s_with)}, NAN,
-                "step without prompts + rows x time a row: over the 99th percentile now, and over the mean step with "
+    rule_effect(f, tail.metric, tail.s, (struct range){fmin(1, then / tail.s), fmin(1, then / prompt->step_s_with)},
+                NAN,
+                "step without prompts + rows x time a row: over that percentile now, and over the mean step with "
                 "prompts, whose spread stays");
     rule_input(f, "step_without_prompts", "s", prompt->step_s_without, FIGURE_MEASURED);
     rule_input(f, "time_per_prompt_row", "s", second_per_row, FIGURE_MEASURED);
@@ -51,30 +62,31 @@ static void ask_for_objective(struct finding *f, const struct evidence *e) {
 
 enum verdict_of_rule rule_prompts_interfere(const struct evidence *e, struct rule_result *r) {
     const struct prompt_figures *prompt = &e->prompt;
-    double p50 = e->itl.p50.mean, p99 = e->itl.p99.mean;
-    if (!RULE_KNOWN(p50, p99, prompt->step_s_with, prompt->step_s_without, prompt->rows_per_step, prompt->step_share,
+    const struct tail tail = tail_of(e);
+    double p50 = e->itl.p50.mean;
+    if (!RULE_KNOWN(p50, tail.s, prompt->step_s_with, prompt->step_s_without, prompt->rows_per_step, prompt->step_share,
                     prompt->gaps_long_with_prompt) ||
         p50 <= 0 || prompt->rows_per_step < 1 || prompt->step_s_without <= 0 || prompt->step_share > 1)
         return RULE_UNKNOWN;
     double second_per_row = (prompt->step_s_with - prompt->step_s_without) / prompt->rows_per_step;
-    if (!rule_above(r, p99 / p50, threshold_gap_ratio))
-        return rule_healthy(r, "gaps between tokens: p99 is %s of p50 (fires above %s)", words_factor(p99 / p50).text,
-                            words_factor(threshold_gap_ratio).text);
+    if (!rule_above(r, tail.s / p50, threshold_gap_ratio))
+        return rule_healthy(r, "gaps between tokens: %s is %s of p50 (fires above %s)", tail.name,
+                            words_factor(tail.s / p50).text, words_factor(threshold_gap_ratio).text);
     if (!rule_above(r, prompt->gaps_long_with_prompt, threshold_long_with_prompt) || second_per_row <= 0)
         return rule_healthy(r, "%s of the long gaps come with a prompt (fires above %s)",
                             words_percent(prompt->gaps_long_with_prompt).text,
                             words_percent(threshold_long_with_prompt).text);
     struct figure objective = e->setup.objective_itl;
-    if (figure_known(objective) && p99 <= objective.value)
+    if (figure_known(objective) && tail.s <= objective.value)
         return rule_wont_help(r, (struct range){1, 1}, "prompts stretch gaps to %s, which the objective of %s allows",
-                              words_seconds(p99).text, words_seconds(objective.value).text);
+                              words_seconds(tail.s).text, words_seconds(objective.value).text);
     double extra = prompt->step_share * (prompt->step_s_with - prompt->step_s_without);
     struct finding *f = rule_finds(r, BOTTLENECK_SCHEDULING, TIME_PROMPT, extra / (prompt->step_s_without + extra));
     RULE_SAY(f->diagnosis,
              "Prompts hold up answers: a step takes %s with %s rows of prompts beside it, and %s without.",
              words_seconds(prompt->step_s_with).text, words_number(prompt->rows_per_step).text,
              words_seconds(prompt->step_s_without).text);
-    rule_fact(f, "itl_p99", "s", p99, FIGURE_MEASURED);
+    rule_fact(f, tail.metric, "s", tail.s, FIGURE_MEASURED);
     rule_fact(f, "itl_p50", "s", p50, FIGURE_MEASURED);
     rule_fact(f, "step_with_prompts", "s", prompt->step_s_with, FIGURE_MEASURED);
     rule_fact(f, "step_without_prompts", "s", prompt->step_s_without, FIGURE_MEASURED);
