@@ -22,13 +22,15 @@ static struct range capacity(const struct evidence *e) {
 
 // --------------------------------------------------------------------------------------------- R24, R25: too much
 
-// Whether another rule's change would let the server bear what arrives: then that is the cause.
+// Whether another rule's change would let the server bear what arrives, or much more than now: then that comes first.
+// Clients that try again at once make arrivals look more than they are.
 static bool change_would_bear(const struct evidence *e,
                               enum verdict_of_rule (*look)(const struct evidence *, struct rule_result *)) {
     struct rule_result result = {.slack = 1};
     if (look(e, &result) != RULE_FIRES || !result.finding.has_effect) return false;
     struct range factor = result.finding.effect.factor;
-    return 0.5 * (factor.low + factor.high) * e->load.finish_rate >= e->load.arrival_rate;
+    double middle = 0.5 * (factor.low + factor.high);
+    return middle >= threshold_gain_first || middle * e->load.finish_rate >= e->load.arrival_rate;
 }
 
 static void limit_queue(struct finding *f, const struct evidence *e, double objective) {

@@ -71,6 +71,7 @@ static const double threshold_blocked_streams = 0.05;
 static const double threshold_tokens_per_event = 1.2;
 
 // ---------------------------------------------------------------------------------------------------------- load
+static const double threshold_gain_first = 1.5; // of a setting: change it before calling the load too large
 static const double threshold_rejected_share = 0.05;
 static const double threshold_saturation = 0.8;
 static const double threshold_target_utilisation = 0.8;

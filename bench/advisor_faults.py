@@ -86,8 +86,8 @@ def faults(options):
     shared = chat(8, 600, 24, "--prefix-tokens", "560")
     cpus = os.cpu_count()
     return [
-        Fault("batch cap of 1", "R1", ["--sequences", "1"]),
-        Fault("batch cap of 2", "R1", ["--sequences", "2"], [chat(16, 64, 96)]),
+        Fault("batch cap of 1", "R1", ["--sequences", "1", "--queue", "64"]),
+        Fault("batch cap of 2", "R1", ["--sequences", "2", "--queue", "64"], [chat(16, 64, 96)]),
         Fault("tiny KV cache", "R4", ["--kv-gib", "0.01"], [chat(16, 64, 300)]),
         Fault("blocks set aside for all of max_tokens", "R5", ["--admission", "100", "--kv-gib", "0.02"],
               [chat(16, 32, 900, "--no-ignore-eos")]),
@@ -196,15 +196,29 @@ class Server:
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2).read()
-                if self.group:
-                    self.group.tighten(self.process.pid)
-                return self
+                break
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
-        self.log.seek(0)
-        lines = self.log.read().strip().splitlines()
-        self.__exit__()
-        raise Skip(f"the server did not start: {lines[-1] if lines else 'no message'}")
+        else:
+            self.log.seek(0)
+            lines = self.log.read().strip().splitlines()
+            self.__exit__()
+            raise Skip(f"the server did not start: {lines[-1] if lines else 'no message'}")
+        self.wait_for_peaks()
+        if self.group:
+            self.group.tighten(self.process.pid)
+        return self
+
+    def wait_for_peaks(self):
+        """The first idle seconds are for measuring the machine, where no earlier server has left a file of it."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                if self.report(10)["measured"]["peaks"]["read"]["value"]:
+                    return
+            except (urllib.error.URLError, OSError, KeyError):
+                pass
+            time.sleep(0.5)
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
