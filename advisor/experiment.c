@@ -252,6 +252,9 @@ static void decide(struct experiment *e) {
         finish(e, EXPERIMENT_WORSE, "certain after %d pairs", e->n_pairs);
     else if (low > -least && high < least)
         finish(e, EXPERIMENT_NO_DIFFERENCE, "the difference is below %g %% after %d pairs", percent, e->n_pairs);
+    else if (e->i_pair >= e->plan.pairs_max && (low > 0 || high < 0) && fabs(mean) < least)
+        finish(e, EXPERIMENT_NO_DIFFERENCE, "a difference, but below %g %% on average after %d pairs", percent,
+               e->n_pairs);
     else if (e->i_pair >= e->plan.pairs_max)
         finish(e, EXPERIMENT_UNDECIDED, "not certain after %d pairs, the most that were allowed", e->n_pairs);
 }

@@ -275,7 +275,7 @@ static void knob_flag(char *text, size_t size, enum knob_id id, int64_t value) {
 }
 
 static void offline_experiment(struct finding *f, const struct evidence *e) {
-    RULE_SAY(f->experiment, "optima advise --offline %.120s --workload chat -- %s", rule_path(e), f->flag);
+    RULE_SAY(f->experiment, "optima advise --offline %.120s --try \"%s\"", rule_path(e), f->flag);
 }
 
 void rule_set_knob(struct finding *f, const struct evidence *e, enum knob_id id, double wanted) {

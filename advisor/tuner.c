@@ -130,6 +130,7 @@ static void end_experiment(struct tuner *t) {
              state->reason);
     record(t, &decision);
     if (state->phase == EXPERIMENT_GUARDED) refuse_value(t, &state->plan);
+    watch_restart(&t->watch); // two values in turn are no steady load
     if (*t->confirms)
         end_confirmation(t, state);
     else if (is_kept && t->by_itself)

@@ -100,6 +100,10 @@ bool watch_end_second(struct watch *watch, double at_s, const struct advisor_sam
     return !is_first;
 }
 
+void watch_restart(struct watch *watch) {
+    watch->n_seconds = 0;
+}
+
 // ------------------------------------------------------------------------------------------------------------- checks
 
 static int32_t n_watched(const struct watch *watch) {

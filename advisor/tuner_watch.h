@@ -39,6 +39,9 @@ void watch_gaps(struct watch *watch, const float *seconds, size_t n);
 bool watch_end_second(struct watch *watch, double at_s, const struct advisor_sample *sample, int32_t n_blocks,
                       bool throttled, struct experiment_sample *out);
 
+// What is seen from now on counts, not what was before: the server is not as it was.
+void watch_restart(struct watch *watch);
+
 // ERR_INVALID: why nothing can be compared now.
 int watch_check(const struct watch *watch, struct err *err) __attribute__((warn_unused_result));
 void watch_before(const struct watch *watch, struct experiment_before *out); // objectives are left to the caller

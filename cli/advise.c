@@ -33,6 +33,8 @@ static const struct option_row rows[] = {
     {"guard", OPTION_TEXT, FIELD(guard), "LIST", NULL, 0, 0, false,
      "p99 that ends it at once: itl=50ms,ttft=1s (1.5 times what it is now, or the server's objectives)"},
     {"rollback", OPTION_TEXT, FIELD(rollback), "ID", NULL, 0, 0, false, "take back what an experiment has kept"},
+    {"offline", OPTION_TEXT, FIELD(offline), "MODEL", NULL, 0, 0, false,
+     "try options that need a restart, on two servers of its own: see optima advise --offline MODEL --help"},
     {"api-key", OPTION_TEXT, FIELD(api_key), "KEY", NULL, 0, 0, false, "sent as a bearer token"},
     {"api-key-file", OPTION_TEXT, FIELD(api_key_path), "FILE", NULL, 0, 0, false, "file that holds the API key"},
 };
@@ -137,7 +139,14 @@ static int run(const struct advise *advise, const char *url, int *status, struct
     return options->rollback ? advise_rollback(advise, options->rollback, err) : show(advise, err);
 }
 
+static bool is_offline(int argc, char **argv) {
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--offline") == 0 || strncmp(argv[i], "--offline=", 10) == 0) return true;
+    return false;
+}
+
 int advise_main(int argc, char **argv) {
+    if (is_offline(argc, argv)) return advise_offline_main(argc, argv);
     struct advise advise = {.options = {.window_s = 300}};
     struct option_result result;
     int status;

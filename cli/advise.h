@@ -12,7 +12,7 @@ struct advise_options {
     const char *api_key, *api_key_path;
     int64_t window_s;
     double watch_s; // 0: once
-    const char *experiment, *metric, *guard, *rollback;
+    const char *experiment, *metric, *guard, *rollback, *offline;
     int64_t pairs;
     double block_s, min_effect; // min_effect: percent
     bool json;
@@ -39,5 +39,8 @@ int advise_experiment(const struct advise *advise, const char *url, int *status,
     __attribute__((warn_unused_result));
 // Ends an experiment, or takes back what it has kept, and says so.
 int advise_rollback(const struct advise *advise, const char *id, struct err *err) __attribute__((warn_unused_result));
+
+// `optima advise --offline`: has options of its own.
+int advise_offline_main(int argc, char **argv);
 
 extern const volatile int *const advise_stop; // set by SIGINT

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { STATUS_WORSE = 3, USERS = 4, BLOCK_REQUESTS = 24 };
+enum { STATUS_WORSE = 3, STATUS_INTERRUPTED = 130, USERS = 4, BLOCK_REQUESTS = 24 };
 
 static const struct option_row own_rows[] = {
     {"a", OPTION_TEXT, BENCH_FIELD(a), "URL", NULL, 0, 0, false, "the server that is there"},
@@ -54,24 +54,23 @@ static void print_pair(const struct ab *ab, FILE *out) {
     fflush(out);
 }
 
-static int run_pairs(struct side sides[2], struct ab *ab, FILE *people, struct err *err) {
+static int run_pairs(struct side sides[2], struct ab *ab, FILE *people, bool *interrupted, struct err *err) {
     const struct bench_options *options = sides[0].bench.options;
     const uint64_t key = rng_key((uint64_t)options->seed, 0x6162, 0);
     // One server twice: other requests for B, or it would find A's in its cache.
     const bool same = strcmp(options->a, options->b) == 0;
     const uint64_t n_sessions = 1u << 20;
-    bool interrupted = false;
     int rc = 0;
-    for (uint64_t pair = 0; !rc && !ab->done && !interrupted; pair++) {
+    for (uint64_t pair = 0; !rc && !ab->done && !*interrupted; pair++) {
         struct ab_block blocks[2] = {0};
         const bool counts = pair > 0; // a server that has just started touches its memory first
         const int first = (int)(rng_u32(key, pair) & 1);
-        for (int turn = 0; turn < 2 && !rc && !interrupted; turn++) {
+        for (int turn = 0; turn < 2 && !rc && !*interrupted; turn++) {
             const int s = first ^ turn;
             const uint64_t block = same ? 2 * pair + (uint64_t)s : pair;
-            rc = run_block(&sides[s], block * n_sessions, counts ? &blocks[s] : NULL, &interrupted, err);
+            rc = run_block(&sides[s], block * n_sessions, counts ? &blocks[s] : NULL, interrupted, err);
         }
-        if (rc || interrupted || !counts) continue;
+        if (rc || *interrupted || !counts) continue;
         ab_add(ab, &blocks[0], &blocks[1]);
         print_pair(ab, people);
     }
@@ -115,20 +114,22 @@ static int write_documents(struct side sides[2], const struct ab *ab, struct ben
 }
 
 static int decide(const struct bench_options *options, const struct option_table *table, const char *command,
-                  bool *worse, struct err *err) {
+                  int *status, struct err *err) {
     struct side sides[2] = {0};
     struct bench_outputs outputs = {0};
+    bool interrupted = false;
     struct ab ab = {.metric = (enum ab_metric)ab_metric_find(options->metric),
                     .least = options->least / 100,
                     .pairs_max = (size_t)options->pairs};
     int rc = bench_outputs_open(&outputs, options->json, NULL, options->html, err);
     if (!rc) rc = open_sides(sides, options, table, err);
-    if (!rc) rc = run_pairs(sides, &ab, bench_outputs_people(&outputs), err);
+    if (!rc) rc = run_pairs(sides, &ab, bench_outputs_people(&outputs), &interrupted, err);
     if (!rc) {
         ab_print(bench_outputs_people(&outputs), &ab);
         rc = write_documents(sides, &ab, &outputs, command, err);
     }
-    *worse = ab.verdict == AB_WORSE || ab.verdict == AB_FAILING;
+    *status = ab.verdict == AB_WORSE || ab.verdict == AB_FAILING ? STATUS_WORSE : 0;
+    if (interrupted) *status = STATUS_INTERRUPTED;
     bench_outputs_close(&outputs);
     for (int s = 0; s < 2; s++) {
         measurement_close(&sides[s].all);
@@ -151,16 +152,15 @@ int bench_ab_main(int argc, char **argv) {
     struct option_result result;
     struct str command = STR_INIT;
     struct err err = {0};
-    bool worse = false;
-    int status;
+    int status, decided = 0;
     if (!command_line_read("bench ab", &table, argc, argv, &options, &result, &status)) return status;
     if (!options.a || !options.b) {
         fputs("optima bench ab: --a and --b are needed; see --help\n", stderr);
         return 2;
     }
     benching_command("optima bench ab", argc, argv, &command);
-    int rc = decide(&options, &table, str_text(&command), &worse, &err);
+    int rc = decide(&options, &table, str_text(&command), &decided, &err);
     str_close(&command);
     status = command_line_end("bench ab", rc, &err);
-    return status == 0 && worse ? STATUS_WORSE : status;
+    return status ? status : decided;
 }
