@@ -27,6 +27,7 @@ static const struct metric_words metric_table[] = {
     {"ttft_p50_s", "first token, p50", "", true},
     {"ttft_p95_s", "first token, p95", "", true},
     {"ttft_p99_s", "first token, p99", "", true},
+    {"ttft_short_p99_s", "first token of short prompts, p99", "", true},
     {"cost_per_m_output", "cost of 1M output tokens", "", false},
     {"joules_per_output_token", "energy of an output token", "J", false},
     {"kv_tokens", "tokens that the KV cache holds", "", false},

@@ -90,6 +90,19 @@ static int hanging_of(const char *line, size_t n_bytes) {
     return n_bytes > 1 && line[0] == '-' && line[1] == ' ' ? 2 : 0;
 }
 
+// What a cell's marks took follows as blanks, so that columns stay under each other.
+static void append_row(struct writer *w, const char *line, size_t n_bytes) {
+    for (size_t i = 0; i < n_bytes;) {
+        size_t n = 1;
+        while (i + n < n_bytes && line[i + n] != '|') n++;
+        int lost = columns_of(line + i, n) - shown_columns(w, line + i, n);
+        append_styled(w, line + i, n);
+        append_blanks(w->out, lost);
+        i += n;
+    }
+    end_styles(w);
+}
+
 static void append_heading(struct writer *w, const char *line, size_t n_bytes) {
     size_t n = strspn(line, "#");
     if (!w->styled) {
@@ -108,8 +121,7 @@ static void append_line(struct writer *w, const char *line, size_t n_bytes) {
         str_append(w->out, line, n_bytes);
         if (w->styled) str_append_text(w->out, code_off);
     } else if (n_bytes && line[0] == '|') {
-        append_styled(w, line, n_bytes);
-        end_styles(w);
+        append_row(w, line, n_bytes);
     } else if (n_bytes && line[0] == '#') {
         append_heading(w, line, n_bytes);
     } else {

@@ -22,6 +22,7 @@ static void text_is_laid_out_as_expected(void **state) {
         {"## Head", 40, true, "\033[1mHead\033[22m\n"},
         {"a **b** `c**`", 40, true, "a \033[1mb\033[22m \033[36mc**\033[39m\n"},
         {"**aa bb cc** dd **ee** ff gg", 20, true, "\033[1maa bb cc\033[22m dd \033[1mee\033[22m ff gg\n"},
+        {"| **a** | `b` |", 20, true, "| \033[1ma\033[22m     | \033[36mb\033[39m   |\n"},
         {"**unclosed", 20, true, "\033[1munclosed\033[22m\n"},
         {"\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4 123456789 x", 21, false,
          "\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4 123456789 x\n"},
