@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { HUGE_LAYER_BYTES = 32 << 20 };
+enum { HUGE_LAYER_BYTES = 8 << 20 };
 
 static void cpu_close(struct backend *common) {
     struct cpu_backend *backend = (struct cpu_backend *)common;
