@@ -24,7 +24,8 @@ enum {
 struct matmul {
     const struct tensor *weight; // [n_out, n_in]
     const float *bias;           // [n_out] or NULL
-    const void *activations;     // prepared rows (see activation_prepare), or F32 rows for F32, F16 and FP8 weights
+    const void *activations;     // prepared rows (see activation_prepare; memory behind the last to a multiple of
+                                 // ACTIVATION_ROWS), or F32 rows for F32, F16 and FP8 weights
     size_t activation_stride;    // bytes between rows; activation_bytes for prepared ones
     float *out;                  // [n_rows, n_out]
     size_t out_stride;           // elements

@@ -94,7 +94,11 @@ static void case_run(const struct packed_case *c, const struct kernel_table *k, 
                      int32_t first, int32_t count, float *out) {
     bool plain = c->format == TENSOR_FP8;
     size_t stride = plain ? (size_t)c->n_in * sizeof(float) : k->activation_bytes(c->format, c->n_in);
-    char *prepared = aligned_alloc(64, (stride * (size_t)n_rows + 127) / 64 * 64);
+    // Rows beyond the last are there, but whatever they hold changes nothing.
+    const size_t n_padded = ((size_t)n_rows + ACTIVATION_ROWS - 1) / ACTIVATION_ROWS * ACTIVATION_ROWS;
+    const size_t n_bytes = (stride * n_padded + 127) / 64 * 64;
+    char *prepared = aligned_alloc(64, n_bytes);
+    memset(prepared, 0xff, n_bytes);
     for (int32_t r = 0; r < n_rows; r++) {
         const float *x = c->x.data + (size_t)(row + r) * (size_t)c->n_in;
         if (plain)
