@@ -137,7 +137,9 @@ double rule_busy_share(const struct evidence *e, enum time_line line) {
 
 struct range rule_ttft_factor(const struct evidence *e, double work_best, double work_worst) {
     double waiting = rule_share_of(e->queue.p50.mean, e->ttft.p50.mean);
-    return (struct range){work_best, waiting + (1 - waiting) * work_worst};
+    // Prompts in a step wait for each other; at best only one is left at a time.
+    double together = e->load.running_mean * rule_busy_share(e, TIME_PROMPT);
+    return (struct range){work_best / (together > 1 ? together : 1), waiting + (1 - waiting) * work_worst};
 }
 
 struct decode_point rule_decode_now(const struct evidence *e) {

@@ -49,7 +49,8 @@ double rule_amdahl(double share, double factor);
 double rule_share_of(double part, double whole);                              // within 0 .. 1; 0 where it is not known
 double rule_busy_share(const struct evidence *evidence, enum time_line line); // of busy time, at most 0.95
 
-// TTFT over that now when prompts take a share of their time now: at best waiting shrinks alike, at worst it stays.
+// TTFT over that now when prompts take a share of their time now: at best waiting shrinks alike and
+// prompts no longer wait for each other, at worst all of it stays.
 struct range rule_ttft_factor(const struct evidence *evidence, double work_best, double work_worst);
 
 // A decoding step without prompt rows: rows (drafts too), tokens of context, and what each byte becomes.

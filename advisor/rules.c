@@ -24,7 +24,7 @@ const struct rule rules[] = {
     {"R6", "KV blocks partly empty", rule_kv_fragmented, TUNING " R4", "mini-sglang: page size", 50},
     {"R7", "memory left unused", rule_memory_unused, TUNING " R4 R10", "SGLang hyperparameter tuning: memory fraction",
      50},
-    {"R8", "prompts hold up answers", rule_prompts_interfere, TUNING, "arXiv:2403.02310 (Sarathi-Serve)", 100},
+    {"R8", "prompts hold up answers", rule_prompts_interfere, TUNING " R10", "arXiv:2403.02310 (Sarathi-Serve)", 100},
     {"R9", "prompts in pieces too small", rule_chunk_too_small, TUNING, "arXiv:2403.02310; roofline", 50},
     {"R10", "prefix cache misses what it could find", rule_prefix_misses, TUNING,
      "SGLang: longest prefix match; arXiv:2312.07104", 50},

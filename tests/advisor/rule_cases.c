@@ -455,6 +455,8 @@ static void watts_unknown(struct evidence *e) {
     e->machine.watts = NAN;
 }
 
+// Of 8 sequences, as many as prompts take of busy time.
+#define PROMPTS_TOGETHER (8 * 0.16 / 0.9)
 // Of a throughput, when decoding, 0.8 of busy time, takes `step` of what it takes now.
 #define DECODING(step) (1 / (0.2 + 0.8 * (step)))
 
@@ -491,10 +493,11 @@ const struct rule_case rule_cases[] = {
     {"a fifth of the slots empty, nobody minds", "R6", wasteful_blocks_in_empty_cache, RULE_WONT_HELP, NULL, 0, 0},
     {"2.3 GB to spare", "R7", memory_left, RULE_FIRES, "--kv-gib 8.125", 0.95 * (9.8e9 - 0x1p30) / 6.4e9,
      (9.8e9 - 0x1p30) / 6.4e9},
-    {"half of the prompts lost", "R10", prefixes_lost, RULE_FIRES, "--kv-gib 12", 0.4 / 0.9, 0.25 + 0.75 * 0.65 / 0.9},
-    {"prefix cache off", "R10", prefixes_off, RULE_FIRES, "", 0.5, 0.05 + 0.95 * 0.55},
+    {"half of the prompts lost", "R10", prefixes_lost, RULE_FIRES, "--kv-gib 12", 0.4 / 0.9 / PROMPTS_TOGETHER,
+     0.25 + 0.75 * 0.65 / 0.9},
+    {"prefix cache off", "R10", prefixes_off, RULE_FIRES, "", 0.5 / PROMPTS_TOGETHER, 0.05 + 0.95 * 0.55},
     {"14 points lost", "R10", prefixes_hardly_lost, RULE_HEALTHY, NULL, 0, 0},
-    {"the time comes first", "R10", time_first, RULE_FIRES, "", 1 - 0.9 * 0.8, 1},
+    {"the time comes first", "R10", time_first, RULE_FIRES, "", (1 - 0.9 * 0.8) / PROMPTS_TOGETHER, 1},
     {"nothing shared", "R11", nothing_shared, RULE_FIRES, "--no-prefix-cache", 1, 1 / 0.92},
     {"nothing shared, small gap", "R11", nothing_shared_cheaply, RULE_WONT_HELP, NULL, 0, 0},
     // 1 GB of KV becomes 0.53125 GB (200 ms to 153.125 ms by physics, 50 ms or 1.25 times more); at worst 0.664 GB.
@@ -508,7 +511,7 @@ const struct rule_case rule_cases[] = {
     {"79 % of the gaps with prompts", "R8", gaps_without_prompts, RULE_HEALTHY, NULL, 0, 0},
     // 8 rows now take 150 ms, of which 90 + 0.1818 + 2.2 ms are bytes; with 32 rows 0.7273 ms of head.
     {"8 rows of a prompt", "R9", small_chunks, RULE_FIRES, "--chunk 32",
-     (92.2 + 0.32 / 0.44 + 150 - 92.2 - 0.08 / 0.44) / 32 / 18.75,
+     (92.2 + 0.32 / 0.44 + 150 - 92.2 - 0.08 / 0.44) / 32 / 18.75 / (8 * 0.3 / 0.9),
      0.05 + 0.95 * (92.2 + 0.32 / 0.44) * 150 / (92.2 + 0.08 / 0.44) / 32 / 18.75},
     {"8 rows by two options", "R9", small_chunks_twice, RULE_FIRES, "--chunk 32 --prompt-rows 32", 0, 0},
     {"8 rows by the server's own choice", "R9", small_chunks_by_themselves, RULE_HEALTHY, NULL, 0, 0},
