@@ -385,7 +385,7 @@ bool evidence_make(struct evidence *out, const struct evidence_input *in, double
     for (int kind = 0; kind < STEP_KINDS; kind++) out->n_steps += (int64_t)window.sums.steps[kind].n_steps;
     machine_figures(in->machine, &window.machine_before, &window.machine_after, &out->machine);
     out->machine.n_read_curve = in->n_read_curve;
-    memcpy(out->machine.read_curve, in->read_curve, (size_t)in->n_read_curve * sizeof *in->read_curve);
+    for (int32_t i = 0; i < in->n_read_curve; i++) out->machine.read_curve[i] = in->read_curve[i];
     time_ledger_make(&out->ledger, window.sums.seconds, covered_s, held_back(&out->machine));
     out->busy_s = window.sums.busy_s;
     find_load(&v);

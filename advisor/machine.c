@@ -153,6 +153,7 @@ static void find_threads(struct machine *m, double at_s) {
 
 static void read_threads(struct machine *m, struct machine_counters *c) {
     if (!(c->at_s - m->threads_found_s < THREADS_S) || m->n_threads == 0) find_threads(m, c->at_s);
+    c->n_threads = m->n_threads;
     if (m->n_threads == 0) c->involuntary_switches = c->run_s = c->wait_s = NAN;
     for (int i = 0; i < m->n_threads; i++) {
         const int id = m->threads[i];
@@ -246,7 +247,7 @@ static double throttled_share(const struct machine *m, const struct machine_coun
     const double periods = more(before->periods, after->periods);
     const double throttled = more(before->periods_throttled, after->periods_throttled);
     if (isnan(m->quota_cores)) return isnan(throttled) ? NAN : 0;
-    const double lost = more(before->throttled_s, after->throttled_s) / fmax(m->n_threads, 1);
+    const double lost = more(before->throttled_s, after->throttled_s) / fmax(after->n_threads, 1);
     if (!(periods > 0)) return isnan(periods) ? NAN : 0;
     return fmin(lost / seconds, throttled / periods);
 }
@@ -262,7 +263,7 @@ void machine_figures(const struct machine *m, const struct machine_counters *bef
     const double frequency = (after->frequency_sum - before->frequency_sum) / n_frequency;
     const double thermal = more(before->thermal_s, after->thermal_s) / seconds;
     *out = (struct machine_figures){
-        .threads = m->n_threads,
+        .threads = after->n_threads,
         .physical_cores = m->physical_cores,
         .logical_cores = m->logical_cores,
         .numa_nodes = m->numa_nodes,

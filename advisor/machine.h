@@ -9,6 +9,7 @@ struct machine;
 // Totals since some moment; only their differences mean something.
 struct machine_counters {
     double at_s;
+    int32_t n_threads;                          // that compute, now
     double involuntary_switches, run_s, wait_s; // of the compute threads: preempted, running, runnable but not running
     double major_faults, own_cpu_s;             // of the process
     double busy_cpu_s, idle_cpu_s;              // of all processors
@@ -30,6 +31,6 @@ struct machine *machine_open(const struct machine_options *options); // never NU
 void machine_close(struct machine *machine);
 void machine_read(struct machine *machine, double at_s, struct machine_counters *out);
 
-// What was between two readings. Bandwidths are not known here: n_read_curve is 0.
+// What was between two readings; any thread. Bandwidths are not known here: n_read_curve is 0.
 void machine_figures(const struct machine *machine, const struct machine_counters *before,
                      const struct machine_counters *after, struct machine_figures *out);
