@@ -196,7 +196,9 @@ enum verdict_of_rule rule_input_starved(const struct evidence *e, struct rule_re
     if (!rule_below(r, load->running_mean, threshold_starved_share * target))
         return rule_healthy(r, "%s of %.0f sequences run", words_number(load->running_mean).text, target);
     double idle = fmin(load->idle_share, 1);
-    double low = fmin(2, threshold_target_utilisation / fmax(1 - idle, 1e-3));
+    // Twice the requests take at most as much longer as the server is busy now, and cannot use more time than there is.
+    double low = fmin(2 / (2 - idle), threshold_target_utilisation / fmax(1 - idle, 1e-3));
+    double error = fmin(0.5, 2 / sqrt(fmax(1, (double)e->load.n_finished))); // two deviations of a count
     struct finding *f = rule_finds(r, BOTTLENECK_INPUT, TIME_IDLE, idle);
     RULE_SAY(f->diagnosis,
              "The server is idle %s of the time: on average %s of %.0f possible sequences run and nobody "
@@ -207,9 +209,12 @@ enum verdict_of_rule rule_input_starved(const struct evidence *e, struct rule_re
     rule_fact(f, "queue_share", "share", fmin(load->queue_share, 1), FIGURE_MEASURED);
     RULE_SAY(f->action, "Nothing to change in the server. More throughput needs more requests at once: raise the "
                         "clients' concurrency or send work in batches.");
-    rule_effect(f, "output_tokens_per_s", load->output_rate, (struct range){fmax(low, 1), 2}, 2,
-                "twice the requests fill idle time, of which a fifth of the wall time stays");
+    rule_effect(
+        f, "output_tokens_per_s", load->output_rate, (struct range){fmax(low, 1) * (1 - error), 2 * (1 + error)}, NAN,
+        "twice the requests, each at most as much longer as the server is busy now; two deviations of the number "
+        "of requests");
     rule_input(f, "idle_share", "share", idle, FIGURE_MEASURED);
+    rule_input(f, "requests", "requests", fmax(0, (double)e->load.n_finished), FIGURE_MEASURED);
     int users = (int)fmin(1000, fmax(2, ceil(2 * load->running_mean)));
     RULE_SAY(f->experiment, "optima bench %.120s --users %d", rule_url(e), users);
     RULE_SAY(f->success, "with %d users output tokens/s rise by half or more: then it was the clients", users);

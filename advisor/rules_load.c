@@ -36,11 +36,14 @@ static bool change_would_bear(const struct evidence *e,
 static void limit_queue(struct finding *f, const struct evidence *e, double objective) {
     double rate = e->load.finish_rate, p95 = e->ttft.p95.mean;
     double length = fmax(1, floor(rate * objective)), prompt = fmax(0, e->ttft.p50.mean - e->queue.p50.mean);
-    double low = 0.5 * length / rate / p95, high = fmin(1, (length / rate + prompt) / p95);
-    if (!RULE_KNOWN(low, high, prompt) || low > high) return;
-    rule_effect(f, "ttft_p95_s", p95, (struct range){low, high}, NAN,
-                "a queue of %.0f requests at %s requests/s, half full to full, and the prompt itself", length,
-                words_number(rate).text);
+    double serving = fmax(0, e->e2e.p50.mean - e->queue.p50.mean);
+    double low = 0.5 * length / rate / p95, high = fmin(1, (length / rate + prompt + serving) / p95);
+    if (!RULE_KNOWN(low, high, prompt, serving) || low > high) return;
+    rule_effect(
+        f, "ttft_p95_s", p95, (struct range){low, high}, NAN,
+        "a queue of %.0f requests at %s requests/s, half full; at worst full, with the prompt itself, and those that "
+        "run end all at once",
+        length, words_number(rate).text);
     rule_input(f, "finish_rate", "requests/s", rate, FIGURE_MEASURED);
     rule_input(f, "objective_ttft", "s", objective, FIGURE_USER);
     rule_risk(f, "Requests beyond the queue get 429 with the time after which to try again: count them.");
