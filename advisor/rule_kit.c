@@ -180,6 +180,21 @@ static bool work_is_known(const struct evidence *e) {
            e->efficiency.decode_rows_mean > 0 && e->efficiency.decode_s_mean > 0 && s->layer_bytes > 0;
 }
 
+// More of anything takes no less time, and k times as much at most k times the time: what no noise of a model changes.
+static struct range within_reason(const struct evidence *e, const struct decode_point *to, struct range s) {
+    struct decode_point now = rule_decode_now(e);
+    double ratios[] = {to->rows / now.rows, now.context > 0 ? to->context / now.context : 1, to->layer_scale,
+                       to->kv_scale};
+    double least = e->efficiency.decode_s_mean, most = e->efficiency.decode_s_mean;
+    for (size_t i = 0; i < sizeof ratios / sizeof *ratios; i++) {
+        if (ratios[i] < 1)
+            least *= ratios[i];
+        else
+            most *= ratios[i];
+    }
+    return (struct range){clamped(s.low, least, most), clamped(s.high, least, most)};
+}
+
 struct range rule_decode_s(const struct evidence *e, const struct decode_point *to) {
     static const struct range nothing = {NAN, NAN};
     if (!work_is_known(e)) return nothing;
@@ -189,7 +204,7 @@ struct range rule_decode_s(const struct evidence *e, const struct decode_point *
     struct step_work from = decode_work(e, &now), there = decode_work(e, to);
     struct range s = step_model_predict_s(e->model, &from, e->efficiency.decode_s_mean, &there);
     if (!isfinite(s.low) || !isfinite(s.high) || s.low <= 0 || s.high < s.low) return nothing;
-    return s;
+    return within_reason(e, to, s);
 }
 
 double rule_decode_least_s(const struct evidence *e, const struct decode_point *to) {

@@ -108,7 +108,7 @@ def faults(options):
         Fault("useless draft", "R31 R32", ["--speculate", f"draft:{options.bad_draft}", "--draft-tokens", "4"], [chat(1, 64, 96)]),
         Fault("guesses in a full batch", "R31 R32", ["--speculate", "ngram", "--draft-tokens", "8"], [chat(16, 64, 96)]),
         Fault("long contexts", "R29 R12", load=[chat(8, 850, 160)], cure={"load": [chat(8, 425, 80)]}),
-        Fault("memory pressure", "R42", group=("memory", "anonymous memory and 6 MiB", None), cure={"group": None}),
+        Fault("memory pressure", "R42", ["--kv-gib", "0.02"], group=("memory", "anonymous memory and 6 MiB", None), cure={"group": None}),
     ]
 
 
@@ -156,8 +156,9 @@ class Group:
         except OSError as error:
             raise Skip(f"control groups: {error.strerror}") from error
 
-    def take(self, pid):
-        (self.path / "cgroup.procs").write_text(str(pid))
+    def join(self):
+        """For a child, before it becomes the server: pages of its file are then counted as its own."""
+        (self.path / "cgroup.procs").write_text(str(os.getpid()))
 
     def tighten(self, pid):
         """Leaves room for what the process has written, and hardly any for the pages of its files."""
@@ -186,10 +187,20 @@ class Server:
         if fault.prefix and not shutil.which(fault.prefix[0]):
             raise Skip(f"there is no {fault.prefix[0]}")
         command = [*fault.prefix, str(binary), "serve", *options.model, "--port", str(self.port), *with_options(fault.server, extra)]
+        if fault.group and fault.group[0] == "memory":
+            command[len(fault.prefix)] = self.uncached(binary)
         self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        if self.group:
-            self.group.take(self.process.pid)
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, preexec_fn=self.group.join if self.group else None)
+
+    def uncached(self, binary):
+        """A copy of the program that no memory holds yet."""
+        self.folder = tempfile.TemporaryDirectory(dir=binary.parent)
+        copy = pathlib.Path(self.folder.name) / "optima"
+        shutil.copy(binary, copy)
+        with open(copy, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return str(copy)
 
     def __enter__(self):
         deadline = time.monotonic() + 60
@@ -205,8 +216,6 @@ class Server:
             self.__exit__()
             raise Skip(f"the server did not start: {lines[-1] if lines else 'no message'}")
         self.wait_for_peaks()
-        if self.group:
-            self.group.tighten(self.process.pid)
         return self
 
     def wait_for_peaks(self):
@@ -258,7 +267,10 @@ def load(options, server, fault, seconds):
     """Runs the load and returns the report made while it still runs."""
     clients = [client for load in fault.load for client in start_load(options, server, load, seconds)]
     try:
-        time.sleep(seconds)
+        time.sleep(4)
+        if server.group:
+            server.group.tighten(server.process.pid)
+        time.sleep(seconds - 4)
         report = server.report(min(600, max(10, int(seconds - 5))))
     finally:
         for client in clients:
