@@ -108,7 +108,7 @@ def faults(options):
         Fault("useless draft", "R31 R32", ["--speculate", f"draft:{options.bad_draft}", "--draft-tokens", "4"], [chat(1, 64, 96)]),
         Fault("guesses in a full batch", "R31 R32", ["--speculate", "ngram", "--draft-tokens", "8"], [chat(16, 64, 96)]),
         Fault("long contexts", "R29 R12", load=[chat(8, 850, 160)], cure={"load": [chat(8, 425, 80)]}),
-        Fault("memory pressure", "R42", ["--kv-gib", "0.02"], group=("memory", "anonymous memory and 6 MiB", None), cure={"group": None}),
+        Fault("memory pressure", "R42", ["--kv-gib", "0.02"], group=("memory", "anonymous memory and 10 MiB", None), cure={"group": None}),
     ]
 
 
@@ -166,7 +166,7 @@ class Group:
             return
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
         anonymous = int(re.search(r"RssAnon:\s+(\d+) kB", status).group(1)) << 10
-        (self.path / "memory.limit_in_bytes").write_text(str(anonymous + (6 << 20)))
+        (self.path / "memory.limit_in_bytes").write_text(str(anonymous + (10 << 20)))
 
     def close(self):
         for _ in range(50):
