@@ -90,6 +90,13 @@ class Experiments(unittest.TestCase):
                 self.assertIn(part, json.loads(answer)["error"]["message"])
         self.assertEqual(common.request(running, "POST", "/advisor/experiments", b"{", headers={})[0], 400)
 
+    def test_what_cannot_be_told_yet_is_refused(self):
+        running = measured_server("--self-tune", "suggest")
+        status, _, body = common.post(running, "/advisor/experiments", {"setting": "sequences", "value": 8})
+        self.assertEqual(status, 400, body)
+        self.assertRegex(json.loads(body)["error"]["message"], "watched for|too little traffic")
+        self.assertEqual(json.loads(common.get(running, "/advisor/experiments")[2])["experiments"], [])
+
     def test_an_unknown_experiment_cannot_be_rolled_back(self):
         running = measured_server()
         for name in ("x999", "a%2fb", "%20", "R1"):
@@ -136,8 +143,20 @@ class Advise(unittest.TestCase):
         document = json.loads(self.run_advise(running.url, "--json").stdout)
         self.assertEqual(schema.check(document), [])
 
+    def test_options_that_need_a_restart_are_tried_on_two_servers(self):
+        load = "--users 2 --requests 4 --prompt-tokens 8 --output-tokens 8"
+        done = self.run_advise("--offline", "demo", "--try", "--sequences 1", "--workload", load, "--pairs", "6")
+        self.assertIn(done.returncode, (0, 3), done.stderr)
+        self.assertTrue(done.stdout.startswith("A: optima serve demo"), done.stdout)
+        self.assertIn("After 6 pairs", done.stdout)
+        done = self.run_advise("--offline", "demo", "--try", "--weights int8", "--workload", load, "--pairs", "6")
+        self.assertIn("optima eval demo --text YOUR_TEXT --reference demo --weights int8", done.stdout)
+
     def test_failures_are_one_line(self):
-        for arguments in (["http://127.0.0.1:1"], ["--window", "5"], ["ftp://x"], [common.server().url, "--api-key-file", "/nowhere"]):
+        url = common.server().url
+        for arguments in (["http://127.0.0.1:1"], ["--window", "5"], ["ftp://x"], [url, "--api-key-file", "/nowhere"],
+                          [url, "--experiment", "sequences=many"], [url, "--experiment", "R1", "--guard", "e2e=1s"], [url, "--rollback", "x999"],
+                          ["--offline", "demo"], ["--offline", "demo", "--try", "--sequences 0"], ["--offline", "/nowhere", "--try", "--sequences 2"]):
             done = self.run_advise(*arguments)
             self.assertNotEqual(done.returncode, 0)
             self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
