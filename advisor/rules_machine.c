@@ -140,7 +140,7 @@ static void say_crowd(struct finding *f, const struct evidence *e, double waitin
     rule_fact(f, "other_processes", "share", fmin(1, other), FIGURE_MEASURED);
     RULE_SAY(f->action, "Nothing to set here: move the other processes away, a load client too, or give this one cores "
                         "of its own.");
-    RULE_SAY(f->experiment, "optima bench %.110s --users 4, from another machine", rule_url(e));
+    RULE_SAY(f->experiment, "optima bench %.110s --users 4", rule_url(e));
 }
 
 enum verdict_of_rule rule_threads(const struct evidence *e, struct rule_result *r) {

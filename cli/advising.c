@@ -151,6 +151,7 @@ int advising_open(struct advisor **out, struct serving *serving, struct err *err
                   .weights = weights_of(serving),
                   .build = OPTIMA_VERSION,
                   .path = serving->options.model.path,
+                  .url = serving->url,
                   .is_gpu = backend_threads(serving->backend) == 0,
                   .n_processors = backend_threads(serving->backend),
                   .has_prefix_cache = !serving->options.step_loop.settings.no_prefix_cache,
@@ -159,6 +160,9 @@ int advising_open(struct advisor **out, struct serving *serving, struct err *err
                   .has_draft_model = serving->proposer && serving->proposer->runs_steps,
                   .price_per_hour = said(said_so->price_per_hour),
                   .watts_price_per_kwh = said(said_so->power_price)}};
+    const char *host = serving->options.server.http.host;
+    snprintf(serving->url, sizeof serving->url, "http://%s:%d", host ? host : "127.0.0.1",
+             server_port(serving->server));
     fill_model(&options.setup, serving);
     int rc = fill_objectives(&options.setup, said_so->objectives, err);
     step_loop_read_knobs(serving->step_loop, &options.setup.knobs);

@@ -35,6 +35,7 @@ struct serving {
     struct memory_ledger proposer_memory;
     struct step_loop *step_loop;
     struct advisor *advisor; // NULL: none
+    char url[300];           // of the server, for the advisor's commands
     pthread_t loader;
     int load_rc; // 0, or why loading failed, with load_err; read after the server has stopped
     struct err load_err;

@@ -289,6 +289,7 @@ int server_open(struct server **out, const struct server_options *options, struc
         server_close(server);
         return rc;
     }
+    server->port = http_server_port(server->http);
     fill_memory(server);
     dashboard_open(server);
     *out = server;
@@ -310,6 +311,10 @@ void server_attach(struct server *server, const struct server_engine *engine) {
 void server_wake(void *context) {
     struct server *server = context;
     uv_async_send(&server->wake);
+}
+
+int server_port(const struct server *server) {
+    return server->port;
 }
 
 void server_stop(struct server *server) {

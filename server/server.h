@@ -56,6 +56,8 @@ struct server_activity {
 };
 void server_activity(const struct server *server, struct server_activity *out);
 
+int server_port(const struct server *server); // that it listens on
+
 // Begins a graceful drain, as SIGTERM does; any thread. server_run returns when it is over.
 void server_stop(struct server *server);
 

@@ -26,6 +26,7 @@ struct server {
     uv_signal_t sigint, sigterm;
     uv_timer_t drain_timer;
     struct http_server *http;
+    int port; // read-only after opening
     enum server_phase phase;
     struct err failure; // of the device: code 0, or why the server ends
     bool is_stopping;   // the drain is over; handles close
