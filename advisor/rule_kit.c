@@ -77,16 +77,21 @@ void rule_risk(struct finding *finding, const char *format, ...) {
     va_end(args);
 }
 
+// Shares of two clocks may be a little more than all.
+static double rounded_share(const char *unit, double value) {
+    return strcmp(unit, "share") == 0 && value > 1 && value < 1.05 ? 1 : value;
+}
+
 void rule_fact(struct finding *finding, const char *metric, const char *unit, double value, enum figure_source source) {
     assert(finding->n_facts < FINDING_FACTS_MAX);
-    finding->facts[finding->n_facts++] = (struct fact){metric, unit, value, source};
+    finding->facts[finding->n_facts++] = (struct fact){metric, unit, rounded_share(unit, value), source};
 }
 
 void rule_input(struct finding *finding, const char *metric, const char *unit, double value,
                 enum figure_source source) {
     struct effect *effect = &finding->effect;
     assert(effect->n_inputs < FINDING_INPUTS_MAX);
-    effect->inputs[effect->n_inputs++] = (struct fact){metric, unit, value, source};
+    effect->inputs[effect->n_inputs++] = (struct fact){metric, unit, rounded_share(unit, value), source};
 }
 
 // ----------------------------------------------------------------------------------------------------- effects

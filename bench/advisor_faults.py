@@ -5,7 +5,8 @@
 For each fault a server is started with it (a bad option, a slowed function, a pinned core, a quota) and loaded by `optima bench`;
 then /advisor is asked, and its first finding must name the cause. Then its suggestion is followed: the option that it gives is set,
 or, where it can only name the cause (a slow sampler, too few requests), the cause is removed. The measured change of the finding's
-metric under the same load must lie in the predicted range. Printed: the confusion matrix, the share of causes found and of ranges
+metric must lie in the predicted range: both servers are loaded in turn, in pairs of short blocks, and the median of the pairs' ratios
+counts, because other work on the machine comes and goes. Printed: the confusion matrix, the share of causes found and of ranges
 that held. FILES.json gets every report. Faults that this machine cannot have (no control groups) are skipped with a line. Where
 other processes take more than a fifth of the machine before a server is started, the finding that says so is true, and set aside.
 Standard library only.
@@ -40,9 +41,10 @@ class Fault:
     """server, load: options; a load may also be a function of the server's port and the seconds. expects: ids of findings that name
     the cause. prefix: command before the server's. cure: what replaces fields where the finding has no option to set."""
 
-    def __init__(self, name, expects, server=(), load=(CHAT,), binary="optima", prefix=(), group=None, cure=None):
+    def __init__(self, name, expects, server=(), load=(CHAT,), binary="optima", prefix=(), group=None, cure=None, in_turn=True):
         self.name, self.expects, self.server, self.load = name, expects.split(), list(server), list(load)
         self.binary, self.prefix, self.group, self.cure = binary, list(prefix), group, cure
+        self.in_turn = in_turn  # short blocks in turn show the effect; not where a queue has to build up
 
     def cured(self):
         healed = Fault(self.name, "", self.server, self.load, self.binary, self.prefix, self.group)
@@ -95,7 +97,7 @@ def faults(options):
         Fault("huge chunks beside decodes", "R8", ["--prompt-rows", "512", "--chunk", "512", "--slo", "itl=10ms"], [decoders, long_prompts]),
         Fault("no prefix cache", "R10", ["--no-prefix-cache"], [shared], cure={"server": []}),
         Fault("prefixes that do not fit", "R10", ["--kv-gib", "0.06"], [chat(4, 600, 8, "--prefix-tokens", "560", "--prefixes", "40")]),
-        Fault("the time comes first", "R10", load=[time_first(False)], cure={"load": [time_first(True)]}),
+        Fault("the time comes first", "R10", load=[time_first(False)], cure={"load": [time_first(True)]}, in_turn=False),
         Fault("slow sampler", "R19", binary="optima_slow_sampler", cure={"binary": "optima"}),
         Fault("slow tokenizer", "R21", binary="optima_slow_tokenizer", load=[chat(4, 64, 8)], cure={"binary": "optima"}),
         Fault("slow readers", "R22", load=[["--rate", "6", *chat(1, 16, 400, "--slow-reader", "50%")[2:]]]),
@@ -103,12 +105,12 @@ def faults(options):
         Fault("all threads on one core", "R39", ["--threads", str(cpus)], prefix=["taskset", "-c", "0"]),
         Fault("quota of half a core", "R39", group=("cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000"}, "50000 100000"),
               cure={"group": None}),
-        Fault("overload", "R24", ["--slo", "ttft=500ms"], [["--rate", "400", *chat(1, 64, 64)[2:]]]),
+        Fault("overload", "R24", ["--slo", "ttft=500ms"], [["--rate", "400", *chat(1, 64, 64)[2:]]], in_turn=False),
         Fault("starvation", "R3", load=[chat(1, 32, 32, "--think", "0.4")], cure={"load": [chat(2, 32, 32, "--think", "0.4")]}),
         Fault("useless draft", "R31 R32", ["--speculate", f"draft:{options.bad_draft}", "--draft-tokens", "4"], [chat(1, 64, 96)]),
         Fault("guesses in a full batch", "R31 R32", ["--speculate", "ngram", "--draft-tokens", "8"], [chat(16, 64, 96)]),
         Fault("long contexts", "R29 R12", load=[chat(8, 850, 160)], cure={"load": [chat(8, 425, 80)]}),
-        Fault("memory pressure", "R42", ["--kv-gib", "0.02"], group=("memory", "anonymous memory and 10 MiB", None), cure={"group": None}),
+        Fault("memory pressure", "R42", ["--kv-gib", "0.02"], group=("memory", "anonymous memory and 10 MiB", None), cure={"group": None}, in_turn=False),
     ]
 
 
@@ -138,7 +140,8 @@ class Group:
 
     def __init__(self, controller, limits, version_2):
         old, new = pathlib.Path("/sys/fs/cgroup") / controller, pathlib.Path("/sys/fs/cgroup/cgroup.controllers")
-        name = f"optima-fault-{os.getpid()}"
+        Group.n = getattr(Group, "n", 0) + 1
+        name = f"optima-fault-{os.getpid()}-{Group.n}"
         try:
             if old.is_dir():
                 self.path = old / name
@@ -311,21 +314,57 @@ def suggested(fault, finding):
     return (fault.cured(), "cause removed") if fault.cure else None
 
 
+def block(options, server, fault, metric):
+    """The metric as the client of the first load sees it in one short block of load."""
+    with tempfile.TemporaryDirectory() as folder:
+        clients = []
+        for i, load in enumerate(fault.load):
+            clients.append(subprocess.Popen([str(options.binary), "bench", f"http://127.0.0.1:{server.port}", "--quiet", "--warm-up", "0",
+                                             "--duration", str(options.block), "--json", f"{folder}/{i}.json", *load],
+                                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        for client in clients:
+            client.wait(120)
+        summary = json.loads(pathlib.Path(folder, "0.json").read_text())["runs"][0]["summary"]
+    if metric == "output_tokens_per_s":
+        return summary["output_rate"][0]
+    name, quantile, _ = metric.split("_")
+    of = summary["latency_ms"][name]
+    return next((of[q][0] for q in (quantile, "p95", "p90") if of.get(q) and of[q][0]), None)
+
+
+def pairs(options, fault, healed, metric):
+    """The median of the metric's ratios, changed over faulty, of pairs of blocks in alternating order."""
+    ratios = []
+    with Server(options, fault) as faulty, Server(options, healed) as changed:
+        for i in range(options.pairs):
+            turns = [("faulty", faulty, fault), ("changed", changed, healed)]
+            values = {name: block(options, server, of, metric) for name, server, of in (turns if i % 2 == 0 else reversed(turns))}
+            if values["faulty"] and values["changed"]:
+                ratios.append(values["changed"] / values["faulty"])
+    return sorted(ratios)[len(ratios) // 2] if ratios else None
+
+
+def one_after_the_other(options, healed, metric, before):
+    with Server(options, healed) as server:
+        after = load(options, server, healed, options.seconds)
+    first, second = metric_of(before, metric), metric_of(after, metric)
+    return second / first if first and second else None
+
+
 def try_suggestion(options, fault, finding, before):
     """The measured factor of the finding's metric with its suggestion followed; None: there is none to follow."""
     follow = suggested(fault, finding)
     if not follow:
         return None
     healed, what = follow
-    with Server(options, healed) as server:
-        after = load(options, server, healed, options.seconds)
-    effect = finding["effect"]
-    first, second = metric_of(before, effect["metric"]), metric_of(after, effect["metric"])
-    if not first or not second:
+    metric, low, high = finding["effect"]["metric"], finding["effect"]["factor"]["low"], finding["effect"]["factor"]["high"]
+    if fault.in_turn and metric != "kv_tokens":
+        measured = pairs(options, fault, healed, metric)
+    else:
+        measured = one_after_the_other(options, healed, metric, before)
+    if not measured:
         return None
-    low, high, measured = effect["factor"]["low"], effect["factor"]["high"], second / first
-    return {"flag": what, "metric": effect["metric"], "low": low, "high": high, "measured": measured, "held": low <= measured <= high,
-            "after": after}
+    return {"flag": what, "metric": metric, "low": low, "high": high, "measured": measured, "held": low <= measured <= high}
 
 
 def busy_share(seconds):
@@ -393,6 +432,8 @@ def parse():
     parser.add_argument("--model", action="append", default=[], help="(the embedded demo model)")
     parser.add_argument("--seconds", type=float, default=45, help="of load before the report")
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--block", type=float, default=5, help="seconds of a block, where the faulty and the changed server take turns")
+    parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--no-effect", action="store_true", help="do not try the suggestions")
     parser.add_argument("--least", type=float, default=0.9, help="share of causes that must be named first")
     parser.add_argument("--out", type=pathlib.Path)

@@ -19,6 +19,10 @@ static void capped_with_gaps(struct evidence *e) {
     capped(e);
     e->host.gap_s = 0.02;
 }
+static void always_waiting(struct evidence *e) {
+    capped(e);
+    e->load.queue_share = 1.0000001;
+}
 static void rarely_full(struct evidence *e) {
     capped(e);
     e->load.full_share = 0.49;
@@ -469,6 +473,8 @@ const struct rule_case rule_cases[] = {
     // 20 ms between steps, which stay or grow four times.
     {"cap of 8, with gaps", "R1", capped_with_gaps, RULE_FIRES, "--sequences 32", DECODING((165 + 80) / 32.0 / 19.375),
      DECODING((159 + 20) / 32.0 / 19.375)},
+    {"cap of 8, somebody waits all the time by another clock", "R1", always_waiting, RULE_FIRES, "--sequences 32", 0,
+     0},
     {"cap reached in 49 % of steps", "R1", rarely_full, RULE_HEALTHY, NULL, 0, 0},
     // 1.25 (100 + rows) ms stays below 149 ms up to 19 rows; 16 is the round number below.
     {"objective of 149 ms", "R1", capped_with_objective, RULE_FIRES, "--sequences 16",
