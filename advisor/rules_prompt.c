@@ -30,10 +30,10 @@ static void limit_prompt_rows(struct finding *f, const struct evidence *e, doubl
     RULE_SAY(f->action,
              "Compute at most %.0f rows of prompts beside sequences that decode: a step then takes about %s.", rows,
              words_seconds(then).text);
-    rule_effect(f, tail.metric, tail.s, (struct range){fmin(1, then / tail.s), fmin(1, then / prompt->step_s_with)},
-                NAN,
-                "step without prompts + rows x time a row: over that percentile now, and over the mean step with "
-                "prompts, whose spread stays");
+    double beyond = fmax(0, tail.s - prompt->step_s_with);
+    rule_effect(f, tail.metric, tail.s, (struct range){fmin(1, then / tail.s), fmin(1, (then + beyond) / tail.s)}, NAN,
+                "step without prompts + rows x time a row, over that percentile now; at worst what it exceeds the mean "
+                "step with prompts by stays");
     rule_input(f, "step_without_prompts", "s", prompt->step_s_without, FIGURE_MEASURED);
     rule_input(f, "time_per_prompt_row", "s", second_per_row, FIGURE_MEASURED);
     rule_input(f, "objective_itl", "s", objective, FIGURE_USER);

@@ -513,7 +513,8 @@ const struct rule_case rule_cases[] = {
      1 / (0.2 + 0.8 * (166.40625 + 50) / 250), 1 / (0.2 + 0.8 * 1.25 * 153.125 / 250)},
     {"29 % of the bytes are KV", "R12", some_kv, RULE_WONT_HELP, NULL, 0, 0},
     // 5 ms a row of a prompt; 115 ms are left: 23 rows, 16 in whole tiles, a step of 215 ms.
-    {"gaps with prompts", "R8", gaps_with_prompts, RULE_FIRES, "--prompt-rows 16", 215.0 / 500, 215.0 / 335},
+    {"gaps with prompts", "R8", gaps_with_prompts, RULE_FIRES, "--prompt-rows 16", 215.0 / 500,
+     (215.0 + 500 - 335) / 500},
     {"gaps with prompts, no objective", "R8", gaps_without_objective, RULE_FIRES, "", 0, 0},
     {"gaps with prompts, within the objective", "R8", gaps_that_nobody_minds, RULE_WONT_HELP, NULL, 0, 0},
     {"79 % of the gaps with prompts", "R8", gaps_without_prompts, RULE_HEALTHY, NULL, 0, 0},
