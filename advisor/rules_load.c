@@ -131,6 +131,9 @@ enum verdict_of_rule rule_little_disagrees(const struct evidence *e, struct rule
     if (!RULE_KNOWN(inside, through) || inside <= 0 || load->n_finished < threshold_little_requests || !e->steady ||
         load->concurrency_slope.low > 0 || load->concurrency_slope.high < 0 || e->window_s < 5 * load->residence_mean)
         return RULE_UNKNOWN;
+    // Requests whose text is still worked on are in nobody's count yet.
+    if (rule_share_of(e->host.text_s_per_request, load->residence_mean) > threshold_text_of_request)
+        return RULE_UNKNOWN;
     double error = fabs(inside - through) / inside;
     if (!rule_above(r, error, threshold_little_error))
         return rule_healthy(r, "requests inside agree with rate x time to %s (fires above %s)",

@@ -164,7 +164,12 @@ enum verdict_of_rule rule_chunk_too_small(const struct evidence *e, struct rule_
     struct step_work from = prompt_work(e, rows), to = prompt_work(e, best);
     struct range then = step_model_predict_s(e->model, &from, now_s, &to);
     if (!RULE_KNOWN(then.low, then.high) || now_s <= 0 || best <= rows) return RULE_UNKNOWN;
-    struct range work = {then.low / best / (now_s / rows), then.high / best / (now_s / rows)};
+    // A step with more rows takes no less time, and no more than as many steps; beyond the rows that were seen, nothing
+    // narrower is known about the worst case.
+    double least = rows / best, most = 1;
+    struct range work = {fmin(most, fmax(least, then.low / best / (now_s / rows))),
+                         best > e->model->rows_high ? most
+                                                    : fmin(most, fmax(least, then.high / best / (now_s / rows)))};
     if (0.5 * (work.low + work.high) >= 1 / threshold_gain_least)
         return rule_wont_help(r, work, "%.0f rows of prompts in a step instead of %s: %s of the time", best,
                               words_number(rows).text, words_factors(work).text);

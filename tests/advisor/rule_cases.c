@@ -331,6 +331,10 @@ static void little(struct evidence *e) {
 static void nearly_little(struct evidence *e) {
     e->load.residence_mean = 0.9;
 }
+static void little_behind_text(struct evidence *e) {
+    little(e);
+    e->host.text_s_per_request = 0.11;
+}
 static void little_unsteady(struct evidence *e) {
     little(e);
     e->steady = false;
@@ -571,6 +575,7 @@ const struct rule_case rule_cases[] = {
     {"19 of 25.5 requests a second", "R25", not_nearly_full, RULE_HEALTHY, NULL, 0, 0},
     {"8 inside, 10 by Little's law", "R26", little, RULE_FIRES, "", 0, 0},
     {"8 inside, 9 by Little's law", "R26", nearly_little, RULE_HEALTHY, NULL, 0, 0},
+    {"8 inside, 10 by Little's law, with text before", "R26", little_behind_text, RULE_UNKNOWN, NULL, 0, 0},
     {"8 inside, 10 by Little's law, unsteady", "R26", little_unsteady, RULE_UNKNOWN, NULL, 0, 0},
     {"3 % failed", "R45", failing, RULE_FIRES, "", 0, 0},
     {"0.7 % failed", "R45", hardly_failing, RULE_HEALTHY, NULL, 0, 0},
