@@ -259,7 +259,7 @@ enum verdict_of_rule rule_page_faults(const struct evidence *e, struct rule_resu
     if (!rule_above(r, m->major_faults, threshold_major_faults))
         return rule_healthy(r, "%s pages a second come from disk (fires above %s)", words_number(m->major_faults).text,
                             words_number(threshold_major_faults).text);
-    double most = 1 / fmin(1, fmax(mbu, 0.05));
+    double most = 1 / fmin(1, fmax(mbu, 0.001));
     struct finding *f = rule_finds(r, BOTTLENECK_MACHINE, TIME_DECODE_WEIGHTS, fmax(0, 1 - mbu));
     RULE_SAY(f->diagnosis, "Memory runs short: %s pages a second are read from disk while tokens wait.",
              words_number(m->major_faults).text);
@@ -271,7 +271,7 @@ enum verdict_of_rule rule_page_faults(const struct evidence *e, struct rule_resu
              "Give the process more memory, or make it smaller: narrower weights (--weights int8) or a smaller "
              "KV cache (--kv-gib).");
     rule_effect(f, "output_tokens_per_s", e->load.output_rate, (struct range){1, most}, most,
-                "at best decoding reads at the measured peak, 1 / %s; a factor of 20 at most", words_percent(mbu).text);
+                "at best decoding reads at the measured peak instead of %s of it", words_percent(mbu).text);
     rule_input(f, "mbu_decode", "share", fmin(1, mbu), FIGURE_MODELLED);
     RULE_SAY(f->experiment, "optima bench %.110s --users 4, before and after", rule_url(e));
     RULE_SAY(f->success, "no page from disk while requests run, output tokens/s within the range");
