@@ -66,7 +66,7 @@ class Failure(unittest.TestCase):
         living = [threading.Thread(target=ask, args=(stream,)) for stream in (False, True)]
         for thread in living:
             thread.start()
-        self.assertTrue(common.eventually(lambda: common.metric(running, "vllm:generation_tokens_total") >= 20))
+        self.assertTrue(common.eventually(lambda: common.metric(running, "vllm:generation_tokens_total") >= 4, 60))
 
         # A request whose body has not come keeps the server from ending, so that it can be asked for its health.
         with socket.create_connection(("127.0.0.1", running.port), timeout=30) as slow:
