@@ -322,6 +322,7 @@ static int open_engine(struct bench *bench, const char *path, struct err *err) {
     if (limits->context < context || (int64_t)blocks_per_sequence(bench) * batch_max > limits->n_blocks)
         return err_set(err, ERR_LIMIT, "the KV cache has room for %d tokens, %d sequences of %d were asked for",
                        limits->n_blocks * limits->block_tokens, batch_max, context);
+    while (engine_touch_kv(bench->engine, blocks_per_sequence(bench) * batch_max)) continue; // as an idle server does
     return 0;
 }
 

@@ -330,6 +330,10 @@ void engine_measure_peaks(struct engine *engine, struct backend_peaks *out) {
     backend_measure_peaks(engine->backend, out);
 }
 
+bool engine_touch_kv(struct engine *engine, int32_t n_blocks) {
+    return backend_touch_kv(engine->backend, n_blocks);
+}
+
 int engine_n_ranks(const struct engine *engine) {
     return comm_n_ranks(engine->comm);
 }

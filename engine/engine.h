@@ -67,6 +67,9 @@ void engine_limit_threads(struct engine *engine, int n);
 // As backend_measure_peaks; no step is in flight.
 void engine_measure_peaks(struct engine *engine, struct backend_peaks *out);
 
+// As backend_touch_kv.
+bool engine_touch_kv(struct engine *engine, int32_t n_blocks);
+
 int engine_n_ranks(const struct engine *engine);
 
 // Rank 0, every ENGINE_CHECK_S while no step is in flight: an error says that another rank has gone, and then the

@@ -143,6 +143,11 @@ int backend_kv_open(struct backend *backend, const struct kv_shape *shape, struc
     return rc;
 }
 
+bool backend_touch_kv(struct backend *backend, int32_t n_blocks) {
+    assert(n_blocks >= 0 && n_blocks <= backend->kv.n_blocks && backend->n_in_flight == 0);
+    return backend->driver->touch_kv && backend->driver->touch_kv(backend, n_blocks);
+}
+
 // --------------------------------------------------------------------------------------------------- programs
 
 const char *op_kind_name(enum op_kind kind) {

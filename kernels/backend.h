@@ -31,9 +31,9 @@ struct comm;
 
 // Sees what matrices multiply while steps run: for calibration, on the CPU alone.
 struct input_observer {
-    // rows [n_rows, n] in F32 are the inputs of the matrix with this handle, and of those that share them: k and v with
-    // q, up with gate, all experts with their router (what experts hand to their own second matrix is not seen). All
-    // n_workers threads of the step call it, each for its share of the work.
+    // rows [n_rows, n] in F32 are the inputs of the matrix with this handle and of those that share them: k and v with
+    // q, up with gate, all experts with their router (not what experts hand to their second matrix). All n_workers
+    // threads of the step call it, each for its share of the work.
     void (*see)(void *context, const void *handle, const float *rows, int32_t n_rows, int32_t n, int worker,
                 int n_workers);
     void *context;
@@ -45,7 +45,7 @@ struct backend_options {
     int n_threads;               // CPU: 0 = one a physical core
     int device_index;            // which of several equal devices
     struct backend *beside; // an open one of the same options: the new one is for another model on the same device,
-                            // shares its threads and is closed first. They run their steps in turn. NULL: none
+                            // shares its threads and is closed first; steps run in turn. NULL: none
     bool deterministic;     // a row's bits depend on nothing else in its step; the CPU always keeps this
     const struct input_observer *observer; // NULL: none; outlives the backend
 };
@@ -114,11 +114,13 @@ struct kv_shape {
 
 uint64_t kv_bytes_per_block(const struct kv_shape *shape); // on every device: nothing is padded
 
-// Reserves the cache. Its inner layout is the backend's. On the CPU, memory is touched as it is used. ERR_INVALID or
-// ERR_UNSUPPORTED: the device does not have this format or head width; ERR_LIMIT or ERR_IO: no memory.
+// Reserves the cache. Its inner layout is the backend's. ERR_INVALID or ERR_UNSUPPORTED: the device does not have this
+// format or head width; ERR_LIMIT or ERR_IO: no memory.
 int backend_kv_open(struct backend *backend, const struct kv_shape *shape, struct err *err)
     __attribute__((warn_unused_result));
-
+// On the CPU memory comes as it is used; this readies some MiB of blocks [0, n_blocks) before. False: nothing is left
+// to do, or memory is short. No step is in flight.
+bool backend_touch_kv(struct backend *backend, int32_t n_blocks);
 // --------------------------------------------------------------------------------------------------- programs
 //
 // With ranks (kernels/comm.h) the numbers of heads, A*D, G*D and F are this rank's share. Every rank runs the same
@@ -285,12 +287,10 @@ struct step_times {
 // Submits one step. `input` and its arrays stay unchanged until the step is collected. At most two steps may be
 // submitted and not collected.
 void backend_submit(struct backend *backend, struct program *program, const struct step_input *input);
-
 // Waits for the oldest submitted step. results: [n_logit_rows] of that step, filled in the order of its logit rows.
 // An error, also one that arose at submit, means that the device has failed: every step after it fails too.
 int backend_collect(struct backend *backend, struct sample_result *results, struct step_times *times, struct err *err)
     __attribute__((warn_unused_result));
-
 // The logits of row l of the step collected last, [V] floats in host memory, valid until the next submit. For checks
 // against other implementations and for evaluation, not for serving.
 const float *backend_logits(struct backend *backend, int32_t logit_row);

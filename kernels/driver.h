@@ -28,6 +28,7 @@ struct backend_driver {
     uint64_t (*weight_bytes)(const struct tensor *tensor, enum weight_format format);
     int (*weight_load)(struct backend *backend, struct tensor *tensor, enum weight_format format, struct err *err);
     int (*kv_open)(struct backend *backend, const struct kv_shape *shape, struct err *err); // backend->kv is set behind
+    bool (*touch_kv)(struct backend *backend, int32_t n_blocks); // NULL: memory is there from the beginning
 
     // Calls program_begin first. program_add has been checked, and has loaded weights.
     int (*program_open)(struct program **out, struct backend *backend, const struct program_shape *shape,
@@ -68,7 +69,7 @@ static inline void program_begin(struct program *program, struct backend *backen
 extern const struct backend_driver cpu_driver;
 
 // Raised by hand when the meaning of something changes; the sizes catch what changes in the structs.
-#define BACKEND_DRIVER_VERSION 4u
+#define BACKEND_DRIVER_VERSION 5u
 #define BACKEND_DRIVER_ABI                                                                                             \
     (BACKEND_DRIVER_VERSION << 24 ^                                                                                    \
      (uint32_t)(sizeof(struct backend_driver) + 31 * sizeof(struct backend) + 37 * sizeof(struct program) +            \

@@ -63,6 +63,7 @@ int32_t block_pool_take(struct block_pool *pool, bool *was_cached) {
     list_remove(pool, list, block);
     pool->cached[block] = false;
     pool->n_refs[block] = 1;
+    if (block >= pool->n_touched) pool->n_touched = block + 1;
     return block;
 }
 

@@ -18,6 +18,7 @@ struct block_pool {
     int32_t *next, *previous; // [n_blocks] neighbours in the list that the block is in; -1: none
     bool *cached;             // [n_blocks] the prefix cache can find the block
     struct block_list free;   // used from the end, so that memory which was touched is used again
+    int32_t n_touched;        // blocks [0, n_touched) have had an owner
     struct block_list unused; // cached blocks without owner; first: released longest ago
 };
 

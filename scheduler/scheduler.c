@@ -458,6 +458,7 @@ void scheduler_counters(const struct scheduler *scheduler, struct scheduler_coun
     out->speculation_gain = governor_gain(&scheduler->speculation.governor);
     out->n_waiting = scheduler->queue.n_queued + scheduler->n_held + scheduler->n_preempted + scheduler->n_resuming;
     out->n_places = scheduler->blocks_short ? scheduler->n_running : scheduler->settings.sequences_max;
+    out->n_blocks_touched = scheduler->pool.n_touched;
     out->n_blocks_used = scheduler->limits.n_blocks - block_pool_n_available(&scheduler->pool);
     const struct guess_watch *watch = &scheduler->speculation.watch;
     out->n_shadow_tokens = watch->n_tokens;

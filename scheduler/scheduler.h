@@ -56,6 +56,7 @@ struct scheduler_counters {
     int32_t n_running, n_waiting; // sequences; preempted ones wait
     int32_t n_places;             // sequences that can run: as many as do when blocks are short
     int32_t n_blocks_used;        // owned by sequences
+    int32_t n_blocks_touched;     // the first of the cache, which were ever owned
     uint64_t n_finished;          // sequences that ended, aborted ones included
     uint64_t n_preemptions;
     uint64_t n_prompt_tokens; // of admitted sequences, n_prompt_tokens_cached of them from the prefix cache

@@ -16,7 +16,9 @@ enum {
     RECORDS_KEPT = 8192,
     QUEUE_AUTO_PER_SEQUENCE = 4, // waiting sequences for each that can run
     RETRY_AFTER_S_MAX = 60,
-    STEPS_PLANNED = 2, // at most in flight
+    STEPS_PLANNED = 2,       // at most in flight
+    BLOCKS_READY_SHARE = 16, // of the cache, whose memory is made ready before it is used
+    BLOCKS_READY_FACTOR = 4, // times the blocks that were used until now, likewise
 };
 static const uint64_t CHECK_AFTER_NS = 50u * 1000 * 1000, MEASURE_AFTER_NS = 1000u * 1000 * 1000;
 
@@ -281,8 +283,25 @@ static void measure_peaks(struct step_loop *loop) {
     loop->peaks_state = PEAKS_KNOWN;
 }
 
-// Sleeps until somebody sends something. Checks the books once when nothing comes for a while, so that a request which
-// follows closely does not wait for it, and from time to time whether the other ranks are there.
+// Makes memory ready for blocks that are likely to be used, piece by piece, until something comes: a part of the cache,
+// and some times what was ever used.
+static void touch_blocks(struct step_loop *loop) {
+    const int32_t n_blocks = engine_limits(loop->engine)->n_blocks;
+    struct scheduler_counters counters;
+    scheduler_counters(loop->scheduler, &counters);
+    const int64_t more = (int64_t)BLOCKS_READY_FACTOR * counters.n_blocks_touched;
+    int32_t wanted = n_blocks / BLOCKS_READY_SHARE;
+    if (wanted < more) wanted = more < n_blocks ? (int32_t)more : n_blocks;
+    bool some = true;
+    while (some && !wait_for_mail(loop, 0)) {
+        pthread_mutex_unlock(&loop->mutex);
+        some = engine_touch_kv(loop->engine, wanted);
+        pthread_mutex_lock(&loop->mutex);
+    }
+}
+
+// Sleeps until somebody sends something. Checks the books and touches memory once when nothing comes for a while, so
+// that a request which follows closely does not wait for it, and from time to time whether the other ranks are there.
 static void rest(struct step_loop *loop) {
     const bool alone = engine_n_ranks(loop->engine) == 1;
     bool checked = false;
@@ -296,8 +315,9 @@ static void rest(struct step_loop *loop) {
         pthread_mutex_unlock(&loop->mutex);
         if (checked && !loop->has_failed && engine_check_ranks(loop->engine, &why)) take_failure(loop, &why);
         scheduler_check_integrity(loop->scheduler);
-        checked = true;
         pthread_mutex_lock(&loop->mutex);
+        if (!checked && !loop->has_failed) touch_blocks(loop);
+        checked = true;
     }
     // Time without work says nothing about how fast sequences end.
     loop->last_finish_ns = clock_now_ns();

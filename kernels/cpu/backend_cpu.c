@@ -10,8 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-enum { HUGE_LAYER_BYTES = 8 << 20 };
+enum {
+    HUGE_LAYER_BYTES = 8 << 20,
+    KV_PIECE_BYTES = 2 << 20, // touched at once
+    KV_SPARE_SHARE = 4,       // while memory for such a share of the cache is free
+};
 
 static void cpu_close(struct backend *common) {
     struct cpu_backend *backend = (struct cpu_backend *)common;
@@ -104,6 +109,27 @@ struct kv_layer cpu_kv_layer(const struct cpu_backend *backend, int32_t layer) {
                              .head_dim = kv->head_dim};
 }
 
+// A piece is of one layer.
+static bool cpu_touch_kv(struct backend *common, int32_t n_blocks) {
+    struct cpu_backend *backend = (struct cpu_backend *)common;
+    const struct kv_shape *kv = &common->kv;
+    if (backend->kv_blocks_touched >= n_blocks || cpu_memory_available(common) < backend->kv_bytes / KV_SPARE_SHARE)
+        return false;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const size_t block_bytes = kv_bytes_per_block(kv) / (size_t)kv->n_layers;
+    const int32_t left = kv->n_blocks - backend->kv_blocks_touched, some = (int32_t)(KV_PIECE_BYTES / block_bytes) + 1;
+    const int32_t count = some < left ? some : left;
+    const uintptr_t first = (uintptr_t)cpu_kv_layer(backend, backend->kv_layers_touched).data +
+                            (size_t)backend->kv_blocks_touched * block_bytes;
+    const uintptr_t begin = first / page * page, end = (first + (size_t)count * block_bytes + page - 1) / page * page;
+    if (madvise((void *)begin, end - begin, MADV_POPULATE_WRITE) != 0) return false; // old systems cannot
+    if (++backend->kv_layers_touched == kv->n_layers) {
+        backend->kv_layers_touched = 0;
+        backend->kv_blocks_touched += count;
+    }
+    return true;
+}
+
 static void cpu_submit(struct backend *common, struct program *program, const struct step_input *input) {
     struct cpu_backend *backend = (struct cpu_backend *)common;
     backend->steps[backend->n_submitted++ % STEPS_SUBMITTED_MAX] =
@@ -142,6 +168,7 @@ const struct backend_driver cpu_driver = {.abi = BACKEND_DRIVER_ABI,
                                           .weight_bytes = cpu_weight_bytes,
                                           .weight_load = cpu_weight_load,
                                           .kv_open = cpu_kv_open,
+                                          .touch_kv = cpu_touch_kv,
                                           .program_open = cpu_program_open,
                                           .program_add = cpu_program_add,
                                           .program_prepare = cpu_program_prepare,

@@ -37,6 +37,7 @@ struct cpu_backend {
     struct cpu_region *regions;         // their memory, where it is the backend's
     struct random_quantiles *quantiles; // NULL until a weight is random
     void *kv_data;
+    int32_t kv_blocks_touched, kv_layers_touched; // blocks of all layers; layers of those that follow
     uint64_t weights_bytes, mapped_bytes, kv_bytes, activation_bytes, workspace_bytes;
     struct submitted_step steps[STEPS_SUBMITTED_MAX];
     uint64_t n_submitted, n_collected;

@@ -244,12 +244,12 @@ static void finish_task(const struct run *run, const struct op_attention *op, co
     run->kernels->attention_finish(task, total, out, (size_t)p->common.shape.q_width);
 }
 
-// One worker computes all positions of a task, range after range.
-static void attend_whole(const struct run *run, const struct op_attention *op, int32_t item, bool fetches_next) {
+// One worker computes all positions of a task, range after range, and fetches the beginning of the next; -1: none.
+static void attend_whole(const struct run *run, const struct op_attention *op, int32_t item, int32_t next_item) {
     struct worker_scratch *scratch = &run->program->scratch[run->worker];
     struct attention_task task = make_task(run, op, item), next;
-    if (fetches_next) {
-        next = make_task(run, op, item + 1);
+    if (next_item >= 0) {
+        next = make_task(run, op, next_item);
         task.next = &next;
     }
     int32_t first, end;
@@ -278,12 +278,22 @@ static int32_t chunk_tasks(const struct run *run, int32_t n) {
     return chunk < 1 ? 1 : chunk;
 }
 
+// A worker takes its next tasks before it computes those that it has, because the memory they read can be fetched then.
+static void attend_all(struct run *run, const struct op_attention *op, int32_t n_items) {
+    const int32_t chunk = chunk_tasks(run, n_items);
+    int32_t item, count, next_item, next_count;
+    for (bool some = take(run, n_items, chunk, &item, &count); some; item = next_item, count = next_count) {
+        some = take(run, n_items, chunk, &next_item, &next_count);
+        for (int32_t i = 0; i < count; i++)
+            attend_whole(run, op, item + i, i + 1 < count ? item + i + 1 : some ? next_item : -1);
+    }
+    stage_end(run);
+}
+
 static void run_attention(struct run *run, const struct op_attention *op) {
     int32_t n_items = run->step->n_tiles * op->n_kv_heads, n_splits = run->step->n_splits, item, count;
     if (n_splits == 1) {
-        while (take(run, n_items, chunk_tasks(run, n_items), &item, &count))
-            for (int32_t i = 0; i < count; i++) attend_whole(run, op, item + i, i + 1 < count);
-        stage_end(run);
+        attend_all(run, op, n_items);
         return;
     }
     int32_t part;

@@ -4,6 +4,8 @@
 
 #include "tests/kernels/backend_checks.h"
 
+#include <sys/mman.h>
+
 static const char *const instruction_sets[] = {"ref", "avx2", "avx512", "amx"};
 enum { N_SETS = sizeof instruction_sets / sizeof *instruction_sets };
 
@@ -216,6 +218,34 @@ static void large_cache_is_reserved_at_once(void **state) {
     backend_close(backend);
 }
 
+static uint64_t kv_resident(const struct backend *backend) {
+    struct backend_memory memory;
+    backend_memory(backend, &memory);
+    return memory.kv_resident_bytes;
+}
+
+static void memory_of_the_first_blocks_is_made_ready_in_pieces(void **state) {
+    (void)state;
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const bool can = madvise(page, 4096, MADV_POPULATE_WRITE) == 0;
+    munmap(page, 4096);
+    if (!can) skip(); // Linux before 5.14
+    struct backend *backend = NULL;
+    assert_int_equal(backend_open(&backend, &(struct backend_options){.n_threads = 1}, NULL), 0);
+    const struct kv_shape kv = {3, 2, 64, 16, 1000, KV_BF16};
+    assert_int_equal(backend_kv_open(backend, &kv, NULL), 0);
+    assert_int_equal(kv_resident(backend), 0);
+    assert_false(backend_touch_kv(backend, 0));
+    int n_pieces = 0;
+    while (backend_touch_kv(backend, 400)) n_pieces++;
+    assert_true(n_pieces > 3);
+    assert_in_range(kv_resident(backend), 400 * kv_bytes_per_block(&kv), 900 * kv_bytes_per_block(&kv));
+    assert_false(backend_touch_kv(backend, 300));
+    while (backend_touch_kv(backend, 1000)) continue;
+    assert_true(kv_resident(backend) >= 1000 * kv_bytes_per_block(&kv));
+    backend_close(backend);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_agree_with_plain_arithmetic),
@@ -231,6 +261,7 @@ int main(void) {
         cmocka_unit_test(wrong_options_are_refused_with_a_reason),
         cmocka_unit_test(experts_that_rows_hit_are_counted),
         cmocka_unit_test(large_cache_is_reserved_at_once),
+        cmocka_unit_test(memory_of_the_first_blocks_is_made_ready_in_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

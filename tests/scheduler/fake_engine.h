@@ -31,6 +31,7 @@ struct engine {
     void (*before_collect)(void *context); // may be NULL
     void *context;
     int threads_max;
+    _Atomic int32_t n_blocks_ready;
     uint64_t fails_from; // ticket of the first step that fails, as do all behind it; 0: none
 };
 
@@ -113,6 +114,13 @@ int engine_n_ranks(const struct engine *engine) {
 int engine_threads(const struct engine *engine) {
     (void)engine;
     return 4;
+}
+
+bool engine_touch_kv(struct engine *engine, int32_t n_blocks) {
+    assert_true(n_blocks > 0 && n_blocks <= engine->limits.n_blocks);
+    const bool some = engine->n_blocks_ready < n_blocks;
+    if (some) engine->n_blocks_ready++;
+    return some;
 }
 
 void engine_limit_threads(struct engine *engine, int n) {

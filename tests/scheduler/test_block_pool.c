@@ -40,6 +40,7 @@ static void cached_blocks_go_last_and_oldest_first(void **state) {
     block_pool_release(&pool, 1);
     block_pool_release(&pool, 0);
     assert_int_equal(block_pool_n_available(&pool), 3);
+    assert_int_equal(pool.n_touched, 3);
     assert_owners(&pool, 0, 0, 0);
     const int32_t order[] = {0, 2, 1};
     for (int i = 0; i < 3; i++) {

@@ -5,6 +5,7 @@
 #include "tests/scheduler/fake_model.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <time.h>
 
 enum { VOCAB = 101, THREADS = 3, REQUESTS_PER_THREAD = 60, REQUESTS = THREADS * REQUESTS_PER_THREAD, PROMPT_MAX = 40 };
@@ -419,11 +420,31 @@ static void peaks_are_measured_when_nothing_runs(void **state) {
     close_fixture(f);
 }
 
+static void wait_for_ready_blocks(struct fixture *f, int32_t n) {
+    for (int i = 0; i < 2000 && atomic_load(&f->engine->n_blocks_ready) < n; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+}
+
+// A sixteenth of the cache at first, four times what was used later, while nothing runs.
+static void memory_of_blocks_is_made_ready_when_nothing_runs(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(6, 64, 2);
+    wait_for_ready_blocks(f, 60 / 16);
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    assert_int_equal(atomic_load(&f->engine->n_blocks_ready), 60 / 16);
+    submit_some(f, 1, 2);
+    receive_until(f, 1);
+    wait_for_ready_blocks(f, 4);
+    assert_true(atomic_load(&f->engine->n_blocks_ready) >= 4);
+    close_fixture(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_are_taken_once),
         cmocka_unit_test(knobs_change_steps_and_no_answer),
         cmocka_unit_test(peaks_are_measured_when_nothing_runs),
+        cmocka_unit_test(memory_of_blocks_is_made_ready_when_nothing_runs),
         cmocka_unit_test(many_threads_one_step_in_flight),
         cmocka_unit_test(many_threads_two_steps_in_flight),
         cmocka_unit_test(a_full_queue_refuses_and_recovers),
