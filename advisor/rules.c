@@ -45,7 +45,7 @@ const struct rule rules[] = {
     {"R30", "attention in too few parts", rule_attention_splits, TUNING, "flash-decoding", 50},
     {"R31", "drafts rejected", rule_drafts_rejected, TUNING " R3", "arXiv:2406.14066 (SmartSpec)", 100},
     {"R32", "drafts in a full batch", rule_drafts_at_large_batch, TUNING " R3", "arXiv:2406.14066 (SmartSpec)", 100},
-    {"R33", "drafts would pay", rule_drafts_would_pay, TUNING " R3 R1 R4 R5",
+    {"R33", "drafts would pay", rule_drafts_would_pay, TUNING " R3 R1 R4 R5 R22",
      "arXiv:2406.14066; watching n-gram proposer", 100},
     {"R37", "slowed by heat or power", rule_throttled, ALWAYS, "counters of the processor", 20},
     {"R38", "energy of idle time", rule_energy, ALWAYS, "counters of the processor", 20},

@@ -30,10 +30,12 @@ static void limit_prompt_rows(struct finding *f, const struct evidence *e, doubl
     RULE_SAY(f->action,
              "Compute at most %.0f rows of prompts beside sequences that decode: a step then takes about %s.", rows,
              words_seconds(then).text);
-    double beyond = fmax(0, tail.s - prompt->step_s_with);
-    rule_effect(f, tail.metric, tail.s, (struct range){fmin(1, then / tail.s), fmin(1, (then + beyond) / tail.s)}, NAN,
-                "step without prompts + rows x time a row, over that percentile now; at worst what it exceeds the mean "
-                "step with prompts by stays");
+    const double beyond = fmax(0, tail.s - prompt->step_s_with), dearer = rows < prompt->rows_per_step ? 1.5 : 1;
+    const double worst = prompt->step_s_without + dearer * rows * second_per_row + beyond;
+    rule_effect(f, tail.metric, tail.s, (struct range){fmin(1, then / tail.s), fmin(1, worst / tail.s)}, NAN,
+                "step without prompts + rows x time a row, over that percentile; at worst a row takes %.1f times as "
+                "long, and what exceeds that step stays",
+                dearer);
     rule_input(f, "step_without_prompts", "s", prompt->step_s_without, FIGURE_MEASURED);
     rule_input(f, "time_per_prompt_row", "s", second_per_row, FIGURE_MEASURED);
     rule_input(f, "objective_itl", "s", objective, FIGURE_USER);
@@ -48,6 +50,9 @@ static void limit_prompt_rows(struct finding *f, const struct evidence *e, doubl
              words_seconds(objective).text);
 }
 
+// As long as nobody has said how long gaps may be, nothing may be wrong.
+static const double UNASKED = 0.25;
+
 static void ask_for_objective(struct finding *f, const struct evidence *e) {
     RULE_SAY(f->action, "Say how long a gap between tokens may be (--slo itl=50ms): from it follows how many rows of a "
                         "prompt fit beside decoding sequences (--prompt-rows).");
@@ -57,7 +62,7 @@ static void ask_for_objective(struct finding *f, const struct evidence *e) {
              rule_url(e));
     RULE_SAY(f->success, "without long prompts, ITL p99 falls to about %s",
              words_seconds(e->prompt.step_s_without).text);
-    f->benefit = f->share;
+    f->benefit = UNASKED * f->share;
 }
 
 enum verdict_of_rule rule_prompts_interfere(const struct evidence *e, struct rule_result *r) {
@@ -132,10 +137,12 @@ static struct chunk_limit what_limits(const struct evidence *e, double rows) {
                                 .by_rows = (double)e->setup.rows_max <= near};
 }
 
-// The options grow like the rows of a step, which several prompts may share.
-static void set_rows(struct finding *f, const struct evidence *e, struct chunk_limit limit, double factor) {
+// The options grow from `rows` in a step to `best`, which several prompts may share.
+static void set_rows(struct finding *f, const struct evidence *e, struct chunk_limit limit, double rows, double best) {
+    const double factor = best / rows;
     double chunk = (double)e->setup.knobs.knob[KNOB_CHUNK].value * factor;
-    double beside = (double)e->setup.knobs.knob[KNOB_PROMPT_ROWS].value * factor;
+    double beside = fmax(best, (double)e->setup.knobs.knob[KNOB_PROMPT_ROWS].value * factor);
+    if (limit.by_chunk && limit.by_prompt_rows) chunk = fmax(best, chunk);
     if (limit.by_rows)
         rule_set_flag(f, e, "--rows %.0f", floor(e->setup.rows_max * factor));
     else if (limit.by_chunk && limit.by_prompt_rows)
@@ -191,7 +198,7 @@ enum verdict_of_rule rule_chunk_too_small(const struct evidence *e, struct rule_
     rule_input(f, "prompt_step_then_low", "s", then.low, FIGURE_MODELLED);
     rule_input(f, "prompt_step_then_high", "s", then.high, FIGURE_MODELLED);
     rule_risk(f, "Sequences that decode beside a prompt wait up to %s for a token.", words_seconds(then.high).text);
-    set_rows(f, e, limit, best / rows);
+    set_rows(f, e, limit, rows, best);
     RULE_SAY(f->success, "TTFT p50 within the range, ITL p99 within its objective");
     RULE_SAY(f->why,
              "Each step reads all weights once and has its fixed costs. Until some times %s rows share them, "

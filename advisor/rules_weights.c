@@ -152,6 +152,7 @@ enum verdict_of_rule rule_sampling_heavy(const struct evidence *e, struct rule_r
     if (!rule_above(r, share, threshold_sample_share))
         return rule_healthy(r, "drawing tokens takes %s of busy time (fires above %s)", words_percent(share).text,
                             words_percent(threshold_sample_share).text);
+    const double warmer = 1 - share / 4; // what waits less keeps more in its caches
     double least = fmax(1, rows) * e->setup.vocab * 4 / e->peaks.read.value, excess = 1 - least / e->host.sample_s;
     if (excess < 0.3)
         return rule_wont_help(r, (struct range){1, rule_amdahl(share, 1 - fmax(0, excess))},
@@ -166,9 +167,12 @@ enum verdict_of_rule rule_sampling_heavy(const struct evidence *e, struct rule_r
     RULE_SAY(f->action,
              "Nothing to set in the server. Requests with logprobs, penalties, logit_bias or top_p cost most "
              "here; temperature 0, min_p or top_k cost least.");
-    rule_effect(f, "output_tokens_per_s", e->load.output_rate,
-                (struct range){rule_amdahl(share, 1 - 0.5 * excess), rule_amdahl(share, 1 - excess)}, NAN,
-                "Amdahl: at best drawing takes only the reading of its logits, at worst half of the rest goes");
+    rule_effect(
+        f, "output_tokens_per_s", e->load.output_rate,
+        (struct range){rule_amdahl(share, 1 - 0.5 * excess), rule_amdahl(share, 1 - excess) / warmer}, NAN,
+        "Amdahl: at best drawing takes only the reading of its logits, and all else %s of its time because caches "
+        "stay warm; at worst half of the excess goes",
+        words_percent(warmer).text);
     rule_input(f, "sampling_share", "share", share, FIGURE_MEASURED);
     rule_input(f, "excess_share", "share", fmax(0, excess), FIGURE_MODELLED);
     RULE_SAY(f->experiment, "optima bench %.100s --extra '{\"temperature\": 0}', then without --extra", rule_url(e));

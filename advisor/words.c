@@ -75,9 +75,10 @@ struct words words_factor(double factor) {
     if (!isfinite(factor)) return unknown();
     struct words words;
     snprintf(words.text, sizeof words.text,
-             fabs(factor) < 9.995 ? "%.2fx"
-             : fabs(factor) < 1e6 ? "%.1fx"
-                                  : "%.2ex",
+             factor != 0 && fabs(factor) < 0.0095 ? "%.1gx"
+             : fabs(factor) < 9.995               ? "%.2fx"
+             : fabs(factor) < 1e6                 ? "%.1fx"
+                                                  : "%.2ex",
              factor);
     return words;
 }

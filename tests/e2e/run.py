@@ -8,9 +8,27 @@
 import argparse
 import pathlib
 import sys
+import time
 import unittest
 
 import common
+
+
+SLOWEST = 10  # tests that are listed with their times
+
+
+class TimedResult(unittest.TextTestResult):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.seconds = {}
+
+    def startTest(self, test):
+        self.began = time.monotonic()
+        super().startTest(test)
+
+    def stopTest(self, test):
+        self.seconds[test.id()] = time.monotonic() - self.began
+        super().stopTest(test)
 
 
 def main():
@@ -29,7 +47,9 @@ def main():
         suite = loader.loadTestsFromNames([f"test_{name}" for name in arguments.names])
     else:
         suite = loader.discover(str(folder), pattern="test_*.py")
-    result = unittest.TextTestRunner(verbosity=1).run(suite)
+    result = unittest.TextTestRunner(verbosity=1, resultclass=TimedResult).run(suite)
+    for test, seconds in sorted(result.seconds.items(), key=lambda item: -item[1])[:SLOWEST]:
+        print(f"{seconds:6.1f} s  {test}")
     failures = common.stop_servers()
     for failure in failures:
         print(failure, file=sys.stderr)
