@@ -134,10 +134,11 @@ enum verdict_of_rule rule_text_bound(const struct evidence *e, struct rule_resul
     // Half of the text work goes, or all of it, and with it the waiting for the text of others.
     const double alone = e->prompt.ttft_short_alone, waiting = rule_share_of(e->queue.p50.mean, ttft);
     const bool has_alone = RULE_KNOWN(alone, waiting) && alone < ttft;
-    const double least = has_alone ? fmin(1 - of_ttft, waiting + 0.5 * alone / ttft) : 1 - of_ttft;
-    rule_effect(f, "ttft_p50_s", ttft, (struct range){fmax(0.005, least), 1 - of_ttft / 2}, NAN,
-                "at best the wait for the model and half of a prompt's modelled time are left, at worst half of the "
-                "text's time a request goes");
+    const double least = fmin(1 - of_ttft, waiting + (has_alone ? 0.5 * alone / ttft : 0));
+    rule_effect(
+        f, "ttft_p50_s", ttft, (struct range){fmax(0.005, least), 1 - of_ttft / 2}, NAN,
+        "at best the wait for the model and half of a prompt's modelled time, if known, are left; at worst half "
+        "of the text's time goes");
     rule_input(f, "text_share_of_ttft", "share", of_ttft, FIGURE_MEASURED);
     if (has_alone) rule_input(f, "prompt_alone", "s", alone, FIGURE_MODELLED);
     RULE_SAY(f->experiment, "optima bench %.110s --prompt-tokens 16, then --prompt-tokens 512", rule_url(e));

@@ -1,4 +1,5 @@
-"""Races optima against llama.cpp on one GGUF file: the same threads, in turns, so that a busy machine slows down both.
+"""Races optima against llama.cpp, or what descends from it, on one GGUF file: the same threads, in turns, so that a busy
+machine slows down both.
 
     race.py --llama-bench PATH --llama-batched-bench PATH MODEL.gguf [--threads N] [--rounds 5] [--out FILES]
 
@@ -35,11 +36,20 @@ def run(command):
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         fail(f"{command[0]} ended with {done.returncode}: {lines[-1] if lines else 'no message'}")
-    return done.stdout
+    return done.stdout, done.stderr
 
 
-def json_lines(text):
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+def decode_rates(table):
+    """Tokens a second of all streams together, by their number, from the table that llama-batched-bench prints."""
+    head, rates = [], {}
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if "S_TG t/s" in cells:
+            head = cells
+        elif head and len(cells) == len(head) and cells[0].isdigit():
+            row = dict(zip(head, cells))
+            rates[int(row["B"])] = float(row["S_TG t/s"])
+    return rates
 
 
 def names(options):
@@ -49,13 +59,12 @@ def names(options):
 def measure_peer(options):
     threads = str(options.threads)
     out = run([options.llama_bench, "-m", options.model, "-t", threads, "-p", str(options.prompt), "-n", "0", "-r", "1",
-               "-o", "json"])
+               "-o", "json"])[0]
     rates = [json.loads(out)[0]["avg_ts"]]
     room = max(options.streams) * (options.context + options.tokens)
-    out = run([options.llama_batched_bench, "-m", options.model, "-t", threads, "-tb", threads, "-c", str(room),
-               "-npp", str(options.context), "-ntg", str(options.tokens), "-npl", ",".join(map(str, options.streams)),
-               "--output-format", "jsonl"])
-    rows = {row["pl"]: row["speed_tg"] for row in json_lines(out) if "speed_tg" in row}
+    out, log = run([options.llama_batched_bench, "-m", options.model, "-t", threads, "-tb", threads, "-c", str(room),
+                    "-npp", str(options.context), "-ntg", str(options.tokens), "-npl", ",".join(map(str, options.streams))])
+    rows = decode_rates(out) or decode_rates(log)
     if set(rows) != set(options.streams):
         fail(f"{options.llama_batched_bench} gave no line for some number of streams")
     return rates + [rows[n] for n in options.streams]
@@ -64,9 +73,9 @@ def measure_peer(options):
 def measure_optima(options, seen):
     command = [str(options.optima), "bench-model", options.model, "--threads", str(options.threads), "--json",
                *options.optima_option]
-    prompt = json.loads(run(command + ["-p", str(options.prompt), "-n", "1", "-b", "1"]))
+    prompt = json.loads(run(command + ["-p", str(options.prompt), "-n", "1", "-b", "1"])[0])
     streams = json.loads(run(command + ["-p", str(options.context), "-n", str(options.tokens),
-                                        "-b", ",".join(map(str, options.streams))]))
+                                        "-b", ",".join(map(str, options.streams))])[0])
     seen["device"] = streams["device"]
     seen["read_bytes_per_s"] = max(seen.get("read_bytes_per_s", 0), streams["peaks_measured"]["read_bytes_per_s"])
     return [prompt["results"][0]["prompt"]["tokens_per_s"]] + [
