@@ -8,7 +8,11 @@
 #include <unistd.h>
 
 enum { READ_CHUNK_BYTES = 1 << 20, ROUNDS = 3, BURST = 100000 };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const size_t READ_BYTES = (size_t)64 << 20; // shadow memory takes several times as much
+#else
 static const size_t READ_BYTES = (size_t)1 << 30; // beyond most last-level caches
+#endif
 static const double BURST_NS = 30e6;
 
 struct measurement {
