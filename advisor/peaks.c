@@ -139,6 +139,7 @@ int peaks_store(const struct backend_peaks *peaks, const char *path, const char 
     write_json(peaks, device, &text);
     str_printf(&partial, "%s.partial-%d", path, (int)getpid());
     make_folders(path);
+    unlink(str_text(&partial)); // of a process of the same number that was killed
     FILE *file = fopen(str_text(&partial), "wxe");
     bool done = file && fwrite(text.data, 1, text.n_bytes, file) == text.n_bytes;
     if (file && fclose(file) != 0) done = false;

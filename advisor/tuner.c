@@ -207,11 +207,11 @@ static void number_plan(struct tuner *t, struct experiment_plan *plan) {
 }
 
 int tuner_begin(struct tuner *t, struct experiment_plan *plan, struct err *err) {
-    int rc = check_knob(t, plan, err);
-    if (rc) return rc;
     if (t->options.mode == SELF_TUNE_OFF)
         return err_set(err, ERR_UNSUPPORTED, "experiments are off; start the server with --self-tune suggest or auto");
     if (t->experiment) return err_set(err, ERR_BUSY, "experiment %s is running", t->plan.id);
+    int rc = check_knob(t, plan, err);
+    if (rc) return rc;
     struct experiment_before before = {.objective_itl_s = t->options.objective_itl,
                                        .objective_ttft_s = t->options.objective_ttft};
     rc = check_refused(t, plan, err);
@@ -336,12 +336,20 @@ void tuner_tick(struct tuner *t, double at_s, double wall_s, const struct adviso
 static int take_back(struct tuner *t, const struct decision *decision, struct err *err) {
     const struct experiment_plan *plan = &decision->state.plan;
     const int64_t value = present_value(t, plan->knob);
+    if (t->experiment && t->plan.knob == plan->knob)
+        return err_set(err, ERR_BUSY, "experiment %s of the same setting is running", t->plan.id);
     if (decision->state.phase != EXPERIMENT_KEPT)
         return err_set(err, ERR_INVALID, "experiment %s has ended (%s), and %s is back already", plan->id,
                        experiment_phase_name(decision->state.phase), knob_name(plan->knob));
     if (value != plan->value_new)
         return err_set(err, ERR_INVALID, "%s is %lld and no longer the %lld of experiment %s", knob_name(plan->knob),
                        (long long)value, (long long)plan->value_new, plan->id);
+    struct knobs knobs;
+    t->options.knobs.read(t->options.knobs.context, &knobs);
+    const struct knob *knob = &knobs.knob[plan->knob];
+    if (!knob->available || plan->value_now < knob->low || plan->value_now > knob->high)
+        return err_set(err, ERR_INVALID, "%s cannot be %lld on this server", knob_name(plan->knob),
+                       (long long)plan->value_now);
     struct decision back = *decision;
     back.state.phase = EXPERIMENT_STOPPED;
     back.state.began_s = back.state.ended_s = t->wall_s;

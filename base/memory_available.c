@@ -18,6 +18,10 @@ uint64_t memory_available_bytes(void) {
     uint64_t available = read_number("/proc/meminfo", "MemAvailable: %llu kB") * 1024;
     uint64_t limit = read_number("/sys/fs/cgroup/memory.max", "%llu");
     uint64_t used = read_number("/sys/fs/cgroup/memory.current", "%llu");
-    if (limit && limit > used && limit - used < available) available = limit - used;
-    return available;
+    if (!limit) return available;
+    // Pages of files that nobody uses are counted as used, but make room.
+    const uint64_t idle = read_number("/sys/fs/cgroup/memory.stat", "inactive_file %llu");
+    used = used > idle ? used - idle : 0;
+    const uint64_t left = limit > used ? limit - used : 0;
+    return left < available ? left : available;
 }

@@ -310,7 +310,8 @@ static void rest(struct step_loop *loop) {
     pthread_mutex_lock(&loop->mutex);
     loop->resting_since_ns = since_ns;
     while (!why.code && !wait_for_mail(loop, rest_at_most_ns(loop, checked))) {
-        if (loop->peaks_state == PEAKS_WANTED && clock_now_ns() - since_ns >= MEASURE_AFTER_NS) measure_peaks(loop);
+        const bool measures = loop->peaks_state == PEAKS_WANTED && !loop->has_failed;
+        if (measures && clock_now_ns() - since_ns >= MEASURE_AFTER_NS) measure_peaks(loop);
         if (checked && alone) continue;
         pthread_mutex_unlock(&loop->mutex);
         if (checked && !loop->has_failed && engine_check_ranks(loop->engine, &why)) take_failure(loop, &why);
@@ -384,13 +385,15 @@ static struct knob knob_of(enum knob_id id, const char *flag, int64_t value, int
 static void open_knobs(struct step_loop *loop) {
     const struct engine_limits *limits = engine_limits(loop->engine);
     const struct scheduler_settings *settings = &loop->options.settings;
+    const int32_t rows = limits->rows_max, prompt_rows = loop->options.prompt_rows;
     const int threads = engine_threads(loop->engine);
     const int64_t drafts = settings->draft_tokens == 0 ? -1 : settings->draft_tokens < 0 ? 0 : settings->draft_tokens;
     struct knob *knob = loop->knobs.knob;
     knob[KNOB_SEQUENCES] = knob_of(KNOB_SEQUENCES, "--sequences", loop->n_places, 1, limits->sequences_max, true);
-    knob[KNOB_CHUNK] = knob_of(KNOB_CHUNK, "--chunk", settings->chunk_max, 0, limits->rows_max, true);
+    knob[KNOB_CHUNK] =
+        knob_of(KNOB_CHUNK, "--chunk", settings->chunk_max < rows ? settings->chunk_max : rows, 0, rows, true);
     knob[KNOB_PROMPT_ROWS] =
-        knob_of(KNOB_PROMPT_ROWS, "--prompt-rows", loop->options.prompt_rows, 0, limits->rows_max, true);
+        knob_of(KNOB_PROMPT_ROWS, "--prompt-rows", prompt_rows < rows ? prompt_rows : rows, 0, rows, true);
     knob[KNOB_ADMISSION] = knob_of(KNOB_ADMISSION, "--admission", settings->admission, 0, 100, true);
     knob[KNOB_DRAFTS] = knob_of(KNOB_DRAFTS, "--draft-tokens", drafts, -1, DRAFTS_MAX, loop->options.proposer != NULL);
     knob[KNOB_THREADS] = knob_of(KNOB_THREADS, "--threads", threads, 1, threads, threads > 1);

@@ -9,6 +9,7 @@
 
 enum {
     TIMES_EVERY = 16, // small steps report the time of operations this often
+    TASKS_AHEAD = 4,  // tasks of attention a worker, with which the next are taken ahead
 };
 static const double TIMED_OP_NS = 20e3; // mean work of an operation, beside which looking at the clock is nothing
 
@@ -278,14 +279,17 @@ static int32_t chunk_tasks(const struct run *run, int32_t n) {
     return chunk < 1 ? 1 : chunk;
 }
 
-// A worker takes its next tasks before it computes those that it has, because the memory they read can be fetched then.
+// Where there is plenty, a worker takes its next tasks before it computes those that it has, because the memory they
+// read can be fetched then.
 static void attend_all(struct run *run, const struct op_attention *op, int32_t n_items) {
     const int32_t chunk = chunk_tasks(run, n_items);
-    int32_t item, count, next_item, next_count;
+    const bool takes_ahead = n_items >= TASKS_AHEAD * chunk * run->n_workers;
+    int32_t item, count, next_item = 0, next_count = 0;
     for (bool some = take(run, n_items, chunk, &item, &count); some; item = next_item, count = next_count) {
-        some = take(run, n_items, chunk, &next_item, &next_count);
+        some = takes_ahead && take(run, n_items, chunk, &next_item, &next_count);
         for (int32_t i = 0; i < count; i++)
             attend_whole(run, op, item + i, i + 1 < count ? item + i + 1 : some ? next_item : -1);
+        if (!takes_ahead) some = take(run, n_items, chunk, &next_item, &next_count);
     }
     stage_end(run);
 }

@@ -17,15 +17,19 @@ struct place {
     int64_t value, n_sets;
     double at_s, gain; // gain: of BETTER over NOW, until it is taken away
     uint64_t output, failed;
-    bool without_traffic, unsteady;
+    bool without_traffic, unsteady, without_knob;
     int32_t n_used;
 };
 
 static void read_knobs(void *context, struct knobs *out) {
     const struct place *place = context;
     memset(out, 0, sizeof *out);
-    out->knob[KNOB_SEQUENCES] = (struct knob){
-        .name = "sequences", .flag = "--sequences", .value = place->value, .low = LOW, .high = HIGH, .available = true};
+    out->knob[KNOB_SEQUENCES] = (struct knob){.name = "sequences",
+                                              .flag = "--sequences",
+                                              .value = place->value,
+                                              .low = LOW,
+                                              .high = HIGH,
+                                              .available = !place->without_knob};
 }
 
 static void set_knob(void *context, enum knob_id id, int64_t value) {
@@ -143,6 +147,16 @@ static void what_was_kept_can_be_taken_back(void **state) {
     open_place(&place, SELF_TUNE_SUGGEST, NULL);
     seconds(&place, 60);
     run_one(&place, BETTER);
+    assert_int_equal(place.value, BETTER);
+    place.without_knob = true; // as after a start with other options
+    assert_int_equal(tuner_stop(place.tuner, "x1", &err), ERR_INVALID);
+    place.without_knob = false;
+    assert_int_equal(place.value, BETTER);
+    seconds(&place, 60);
+    struct experiment_plan plan = plan_for(WORSE);
+    assert_int_equal(tuner_begin(place.tuner, &plan, &err), 0);
+    assert_int_equal(tuner_stop(place.tuner, "x1", &err), ERR_BUSY);
+    assert_int_equal(tuner_stop(place.tuner, plan.id, &err), 0);
     assert_int_equal(place.value, BETTER);
     assert_int_equal(tuner_stop(place.tuner, "x1", &err), 0);
     assert_int_equal(place.value, NOW);

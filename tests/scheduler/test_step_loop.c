@@ -403,6 +403,27 @@ static void knobs_change_steps_and_no_answer(void **state) {
     close_fixture(f);
 }
 
+static void options_beyond_a_step_are_knobs_within_it(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(6, 64, 2);
+    struct step_loop *loop;
+    struct step_loop_options options = {.settings = {.chunk_max = 1000}, .prompt_rows = 1000};
+    struct err err;
+    struct knobs knobs;
+    assert_int_equal(step_loop_open(&loop, f->engine, &options, &err), 0);
+    step_loop_read_knobs(loop, &knobs);
+    for (int id = 0; id < KNOBS; id++) {
+        const struct knob *knob = &knobs.knob[id];
+        if (!knob->available) continue;
+        assert_true(knob->low <= knob->value && knob->value <= knob->high);
+        step_loop_set_knob(loop, (enum knob_id)id, knob->value);
+    }
+    assert_int_equal(knobs.knob[KNOB_CHUNK].value, 24);
+    assert_int_equal(knobs.knob[KNOB_PROMPT_ROWS].value, 24);
+    step_loop_close(loop);
+    close_fixture(f);
+}
+
 // Asked for while there is work, peaks are measured when there is none; requests before and after are served.
 static void peaks_are_measured_when_nothing_runs(void **state) {
     (void)state;
@@ -443,6 +464,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_are_taken_once),
         cmocka_unit_test(knobs_change_steps_and_no_answer),
+        cmocka_unit_test(options_beyond_a_step_are_knobs_within_it),
         cmocka_unit_test(peaks_are_measured_when_nothing_runs),
         cmocka_unit_test(memory_of_blocks_is_made_ready_when_nothing_runs),
         cmocka_unit_test(many_threads_one_step_in_flight),
