@@ -406,21 +406,20 @@ static void knobs_change_steps_and_no_answer(void **state) {
 static void options_beyond_a_step_are_knobs_within_it(void **state) {
     (void)state;
     struct fixture *f = open_fixture(6, 64, 2);
-    struct step_loop *loop;
     struct step_loop_options options = {.settings = {.chunk_max = 1000}, .prompt_rows = 1000};
     struct err err;
     struct knobs knobs;
-    assert_int_equal(step_loop_open(&loop, f->engine, &options, &err), 0);
-    step_loop_read_knobs(loop, &knobs);
+    step_loop_close(f->loop);
+    assert_int_equal(step_loop_open(&f->loop, f->engine, &options, &err), 0);
+    step_loop_read_knobs(f->loop, &knobs);
     for (int id = 0; id < KNOBS; id++) {
         const struct knob *knob = &knobs.knob[id];
         if (!knob->available) continue;
         assert_true(knob->low <= knob->value && knob->value <= knob->high);
-        step_loop_set_knob(loop, (enum knob_id)id, knob->value);
+        step_loop_set_knob(f->loop, (enum knob_id)id, knob->value);
     }
     assert_int_equal(knobs.knob[KNOB_CHUNK].value, 24);
     assert_int_equal(knobs.knob[KNOB_PROMPT_ROWS].value, 24);
-    step_loop_close(loop);
     close_fixture(f);
 }
 
