@@ -25,7 +25,7 @@ struct matmul {
     const struct tensor *weight; // [n_out, n_in]
     const float *bias;           // [n_out] or NULL
     const void *activations;     // prepared rows (see activation_prepare; memory behind the last to a multiple of
-                                 // ACTIVATION_ROWS), or F32 rows for F32, F16 and FP8 weights
+                                 // ACTIVATION_ROWS), or F32 rows for F32 and F16 weights
     size_t activation_stride;    // bytes between rows; activation_bytes for prepared ones
     float *out;                  // [n_rows, n_out]
     size_t out_stride;           // elements
@@ -98,8 +98,8 @@ struct sample_scratch {
     /* Bytes of one prepared row for weights of this format; a multiple of 64. */                                      \
     X(size_t, activation_bytes, (enum tensor_format format, int32_t n))                                                \
     /* x[n] becomes a row of `out` [rows, activation_bytes], where the rows are a multiple of                          \
-       ACTIVATION_ROWS: F32 for F32, F16 and FP8 weights; rounded to BF16 for BF16 ones, laid out as matmul            \
-       reads; as kernels/packed.h says for INT8 and INT4. */                                                           \
+       ACTIVATION_ROWS: F32 for F32 and F16 weights; rounded to BF16 for BF16 and FP8 ones, laid out for each as       \
+       matmul reads; as kernels/packed.h says for INT8 and INT4. */                                                    \
     X(void, activation_prepare, (void *out, int32_t row, const float *x, enum tensor_format format, int32_t n))        \
     X(void, matmul, (const struct matmul *m))                                                                          \
     /* Quantises rows [16, n] of weights to one block of FP8, INT8 or INT4 (kernels/packed.h), with scales that        \

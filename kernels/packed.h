@@ -4,12 +4,15 @@
 // output, their group, so that Q8_0 and Q4_0 of GGUF fit as they are. A block is the codes of all groups, then the
 // scales [group][16], then, in formats that have them, the offsets (F16) [group][16]. In a group, 64 bytes hold four
 // neighbouring inputs, a quad, of the sixteen outputs: [output][input of the quad]. INT4 packs two quads into 64 bytes:
-// the even one in the low nibbles. FP8 (E4M3) is [input][16], then F32 scales [group of 128 inputs][16].
+// the even one in the low nibbles. FP8 (E4M3) has F32 scales [group of 128 inputs][16].
 // A value is scale * (code - zero), or scale * code + offset. Outputs and inputs beyond the matrix are zeros.
 //
 // An activation row for all integer formats is a struct packed_group for each group. An output is the sum, in order of
 // k, of the groups' (integer sum * activation scale) * weight scale, the first product rounded and the second fused
 // with the addition, each followed by offset * total, fused too.
+//
+// Activations of FP8 matrices are rounded to BF16. An output is the sum, in order of k, of the groups' sums * scale,
+// fused; in which order a group is summed is the instruction set's own affair.
 #pragma once
 
 #include "kernels/tensor.h"
@@ -37,7 +40,6 @@ static inline size_t packed_group_bytes(enum tensor_format format) {
 
 // Where the scales of a block begin.
 static inline size_t packed_scales_at(enum tensor_format format, int32_t n_in) {
-    if (format == TENSOR_FP8) return (size_t)n_in * PACKED_OUTPUTS;
     return (size_t)packed_groups(n_in) * packed_group_bytes(format);
 }
 

@@ -151,7 +151,8 @@ static inline void pack_fp8(char *block, const float *rows, int32_t n) {
         for (int32_t g = 0; g * PACKED_FP8_GROUP < n; g++) scales[g * PACKED_OUTPUTS + output] = largest / 448;
         const float factor = largest > 0x1p-110f ? 448 / largest : 0;
         for (int32_t k = 0; k < n; k++)
-            block[(size_t)k * PACKED_OUTPUTS + (size_t)output] = (char)e4m3_from_f32(x[k] * factor);
+            block[k / PACKED_QUAD * PACKED_LINE + output * PACKED_QUAD + k % PACKED_QUAD] =
+                (char)e4m3_from_f32(x[k] * factor);
     }
 }
 
@@ -197,9 +198,10 @@ static inline void fill_integers(char *block, const struct tensor_row *rows, enu
 
 static inline void fill_fp8(char *block, const struct tensor_row *rows, int32_t n) {
     float *scales = (float *)(void *)(block + packed_scales_at(TENSOR_FP8, n));
-    for (int32_t k = 0; k < n; k++)
+    for (int32_t g = 0; g < packed_groups(n); g++)
         for (int output = 0; output < PACKED_OUTPUTS; output++)
-            block[(size_t)k * PACKED_OUTPUTS + (size_t)output] = (char)rows[output].codes[k];
+            fill_group(block + (size_t)g * packed_group_bytes(TENSOR_FP8), output,
+                       rows[output].codes + g * PACKED_GROUP, false);
     for (int32_t k = 0; k < n; k += PACKED_FP8_GROUP)
         for (int output = 0; output < PACKED_OUTPUTS; output++)
             scales[k / PACKED_FP8_GROUP * PACKED_OUTPUTS + output] = rows[output].scales[k / TENSOR_GROUP];

@@ -36,7 +36,7 @@ static inline void packed_row(float *out, const struct tensor *t, int32_t row, f
     for (int32_t k = 0; k < n; k++) {
         float x;
         if (format == TENSOR_FP8)
-            x = f32_from_e4m3((uint8_t)block[k * PACKED_OUTPUTS + output]) *
+            x = f32_from_e4m3((uint8_t)packed_code(block, format, output, k)) *
                 packed_f32(scales, k / PACKED_FP8_GROUP, output);
         else
             x = (float)(packed_code(block, format, output, k) - zero) * packed_f16(scales, k / PACKED_GROUP, output);

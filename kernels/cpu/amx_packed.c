@@ -185,7 +185,9 @@ static void product_int4_offset(const struct matmul *m) {
 
 void amx_matmul_packed(const struct matmul *m) {
     const enum tensor_format format = m->weight->format;
-    if (m->n_rows <= FEW_ROWS || !tensor_format_is_integer(format))
+    if (format == TENSOR_FP8)
+        amx_matmul_fp8(m);
+    else if (m->n_rows <= FEW_ROWS)
         avx512_matmul_packed(m);
     else if (format == TENSOR_INT8)
         product_int8(m);

@@ -74,6 +74,20 @@ struct cpu_moe {
     float *gate, *up, *out; // [slots, F], [slots, F], [slots, H]
 };
 
+// Forms in which matrices take their input, by the format of the weights.
+enum row_form { ROWS_EXACT, ROWS_BF16, ROWS_FP8, ROWS_INTEGERS, ROW_FORMS };
+
+static inline enum row_form row_form(enum tensor_format format) {
+    if (tensor_format_is_integer(format)) return ROWS_INTEGERS;
+    return format == TENSOR_FP8 ? ROWS_FP8 : format == TENSOR_BF16 ? ROWS_BF16 : ROWS_EXACT;
+}
+
+// A format that takes rows of this form.
+static inline enum tensor_format row_form_format(enum row_form form) {
+    static const enum tensor_format formats[ROW_FORMS] = {TENSOR_F32, TENSOR_BF16, TENSOR_FP8, TENSOR_INT8};
+    return formats[form];
+}
+
 // A program's operations, activations and scratch. Activation rows are contiguous.
 struct cpu_program {
     struct program common;
@@ -92,14 +106,13 @@ struct cpu_program {
     int32_t *token;        // [R] references resolved
     float *rope_cosine[2]; // [R, n_dims/2]
     float *rope_sine[2];
-    float *residual;    // [R, H]
-    float *normed;      // [R, H]
-    char *rounded;      // [R] rows as weights in BF16 need them, of the widest input
-    char *packed;       // [R] rows as integers need them
-    float *query;       // [R, A*D]
-    float *key, *value; // [R, G*D]
-    float *attention;   // [R, A*D]
-    float *gate, *up;   // [R, F]; gate becomes the activations
+    float *residual;       // [R, H]
+    float *normed;         // [R, H]
+    char *rows[ROW_FORMS]; // [R] prepared, of the widest input; none of ROWS_EXACT
+    float *query;          // [R, A*D]
+    float *key, *value;    // [R, G*D]
+    float *attention;      // [R, A*D]
+    float *gate, *up;      // [R, F]; gate becomes the activations
     struct cpu_moe moe;
     float *linear;                      // [R, H] before it is added to the residual
     float *logits;                      // [L, V]

@@ -173,15 +173,15 @@ void KERNEL(matmul)(const struct matmul *m) {
 }
 
 size_t KERNEL(activation_bytes)(enum tensor_format format, int32_t n) {
-    if (tensor_format_is_integer(format)) return packed_activation_bytes(n);
+    if (tensor_format_is_quantised(format)) return KERNEL(activation_packed_bytes)(format, n);
     size_t n_bytes = (size_t)n * dot_activation_bytes(format);
     return (n_bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES;
 }
 
 void KERNEL(activation_prepare)(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
     char *to = (char *)out + (size_t)row * KERNEL(activation_bytes)(format, n);
-    if (tensor_format_is_integer(format)) {
-        KERNEL(activation_pack)(to, x, n);
+    if (tensor_format_is_quantised(format)) {
+        KERNEL(activation_pack)(to, x, format, n);
         return;
     }
     if (format != TENSOR_BF16) {

@@ -1,8 +1,93 @@
-// Products of FP8 weights with F32 activations: the inputs of a group are added in order of k, and then the groups.
-// Included once for each instruction set, by packed_template.h.
+// Products of FP8 weights with activations rounded to BF16: the quads of a group are added in order of k, and then the
+// groups. Included once for each instruction set, by packed_template.h.
+//
+// A row of activations is BF16 for AVX-512, the second and third number of each quad swapped, as the pairs of weights
+// come out of the table; elsewhere it is F32. Behind the last input are zeros, to the end of its group.
 #pragma once
 
-enum { FP8_TILE_ROWS = VEC_N / 2, FP8_SUMS_MAX = 8, FP8_CACHED_ROWS = 64, FP8_FETCHED_ROWS = 2 };
+#if defined(__AVX512F__)
+#include "kernels/cpu/fp8_bf16.h"
+#endif
+
+enum {
+    FP8_TILE_ROWS = VEC_N / 2,
+    FP8_SUMS_MAX = VEC_N,
+    FP8_CACHED_ROWS = 64,
+    FP8_NUMBER_BYTES = VEC_N == 16 ? 2 : 4,
+    FP8_QUAD_BYTES = PACKED_QUAD * FP8_NUMBER_BYTES,
+    FP8_GROUP_QUADS = PACKED_FP8_GROUP / PACKED_QUAD
+};
+
+#if defined(__AVX512F__)
+typedef struct fp8_pairs fp8_quad;
+
+VEC_INLINE fp8_quad fp8_quad_load(const char *line) {
+    return fp8_pairs_load(line);
+}
+VEC_INLINE __m512bh fp8_pair(const char *x) {
+    int32_t pair;
+    memcpy(&pair, x, sizeof pair);
+    return (__m512bh)_mm512_set1_epi32(pair);
+}
+VEC_INLINE vec fp8_quad_add(vec sum, const fp8_quad *quad, const char *x) {
+    sum = _mm512_dpbf16_ps(sum, (__m512bh)quad->even, fp8_pair(x));
+    return _mm512_dpbf16_ps(sum, (__m512bh)quad->odd, fp8_pair(x + 4));
+}
+static const float FP8_UNIT = 1;
+
+// Sixteen numbers, four quads.
+VEC_INLINE void fp8_store(char *to, vec x) {
+    enum { SWAPPED = 0xd8 };
+    const __m256i numbers = vec_to_bf16(x);
+    _mm256_storeu_si256((__m256i *)(void *)to,
+                        _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(numbers, SWAPPED), SWAPPED));
+}
+#else
+typedef struct {
+    vec inputs[PACKED_QUAD];
+} fp8_quad;
+
+// The numbers come out of eight neighbouring bytes, times 2^-8, which scales take in.
+VEC_INLINE fp8_quad fp8_quad_load(const char *line) {
+    const __m256i by_input = _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8, 12, 1, 5,
+                                              9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m256i codes = _mm256_shuffle_epi8(_mm256_loadu_si256((const __m256i *)(const void *)line), by_input);
+    char bytes[4 * VEC_N];
+    _mm256_storeu_si256((__m256i *)(void *)bytes,
+                        _mm256_permutevar8x32_epi32(codes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    fp8_quad quad;
+#pragma GCC unroll 4
+    for (int i = 0; i < PACKED_QUAD; i++) quad.inputs[i] = vec_load_fp8(bytes + i * VEC_N);
+    return quad;
+}
+VEC_INLINE vec fp8_quad_add(vec sum, const fp8_quad *quad, const char *x) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < PACKED_QUAD; i++) {
+        float number;
+        memcpy(&number, x + i * sizeof number, sizeof number);
+        sum = vec_fma(quad->inputs[i], vec_all(number), sum);
+    }
+    return sum;
+}
+static const float FP8_UNIT = 0x1p8f;
+
+VEC_INLINE void fp8_store(char *to, vec x) {
+    vec_store((float *)(void *)to, vec_round_bf16(x));
+}
+#endif
+
+static size_t fp8_activation_bytes(int32_t n) {
+    return ((size_t)packed_groups(n) * (PACKED_GROUP * FP8_NUMBER_BYTES / PACKED_LINE) | 1) * PACKED_LINE;
+}
+
+static void fp8_activation(char *row, const float *x, int32_t n) {
+    for (int32_t k = 0; k < packed_groups(n) * PACKED_GROUP; k += VEC_N) {
+        const int32_t left = n - k;
+        fp8_store(row + (size_t)k * FP8_NUMBER_BYTES, left >= VEC_N ? vec_load(x + k)
+                                                      : left > 0    ? vec_load_n(x + k, left)
+                                                                    : vec_zero());
+    }
+}
 
 struct fp8_tile {
     const char *weights; // the block of the first part
@@ -13,44 +98,40 @@ struct fp8_tile {
     int32_t n_in;
 };
 
-VEC_INLINE const char *tile_block(const struct fp8_tile *t, int32_t i) {
-    return t->weights + (size_t)((t->part + i) / PARTS - t->part / PARTS) * t->block_bytes;
+// Where a part of the tile begins in its block's lines.
+VEC_INLINE const char *tile_part(const struct fp8_tile *t, int32_t i) {
+    return t->weights + (size_t)((t->part + i) / PARTS - t->part / PARTS) * t->block_bytes +
+           (size_t)((t->part + i) % PARTS) * PART_LINE;
 }
-// Which of the block's lines' parts.
-VEC_INLINE size_t tile_lane(const struct fp8_tile *t, int32_t i) {
-    return (size_t)((t->part + i) % PARTS);
-}
-VEC_INLINE float load_f32(const void *p) {
-    float x;
-    memcpy(&x, p, sizeof x);
-    return x;
+VEC_INLINE vec tile_scales(const struct fp8_tile *t, int32_t i, int32_t g) {
+    const char *block = t->weights + (size_t)((t->part + i) / PARTS - t->part / PARTS) * t->block_bytes;
+    const size_t at = (size_t)g * PACKED_OUTPUTS + (size_t)((t->part + i) % PARTS) * VEC_N;
+    return vec_load((const float *)(const void *)(block + packed_scales_at(TENSOR_FP8, t->n_in)) + at);
 }
 
-// The inputs of one scale. The value of a byte is that of the F16 with the same bits, times 2^8: scales take it in.
+// The inputs of one scale.
 VEC_INLINE void fp8_group(const struct fp8_tile *t, int32_t g, int32_t n_parts, int32_t n_rows, vec *sums) {
-    const int32_t first = g * PACKED_FP8_GROUP, left = t->n_in - first;
-    const int32_t end = first + (left < PACKED_FP8_GROUP ? left : PACKED_FP8_GROUP);
+    const int32_t first = g * FP8_GROUP_QUADS, left = packed_groups(t->n_in) * (PACKED_GROUP / PACKED_QUAD) - first;
+    const int32_t end = first + (left < FP8_GROUP_QUADS ? left : FP8_GROUP_QUADS);
     vec inner[FP8_SUMS_MAX];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int32_t i = 0; i < n_parts * n_rows; i++) inner[i] = vec_zero();
-    for (int32_t k = first; k < end; k++) {
+    for (int32_t q = first; q < end; q++) {
+        const char *x = t->activations + (size_t)q * FP8_QUAD_BYTES;
 #pragma GCC unroll 8
         for (int32_t i = 0; i < n_parts; i++) {
-            const char *at = tile_block(t, i) + (size_t)k * PACKED_OUTPUTS + tile_lane(t, i) * VEC_N;
-            const vec weights = vec_load_fp8(at);
-            if (n_rows <= FP8_FETCHED_ROWS && k % 4 == 0) _mm_prefetch(at + FETCH_BYTES, _MM_HINT_T0);
+            const char *line = tile_part(t, i) + (size_t)q * PACKED_LINE;
+            const fp8_quad quad = fp8_quad_load(line);
+            _mm_prefetch(line + FETCH_BYTES, _MM_HINT_T0);
 #pragma GCC unroll 8
-            for (int32_t r = 0; r < n_rows; r++) {
-                const char *x = t->activations + (size_t)r * t->activation_stride + (size_t)k * sizeof(float);
-                inner[i * n_rows + r] = vec_fma(weights, vec_all(load_f32(x)), inner[i * n_rows + r]);
-            }
+            for (int32_t r = 0; r < n_rows; r++)
+                inner[i * n_rows + r] =
+                    fp8_quad_add(inner[i * n_rows + r], &quad, x + (size_t)r * t->activation_stride);
         }
     }
 #pragma GCC unroll 8
     for (int32_t i = 0; i < n_parts; i++) {
-        const char *at = tile_block(t, i) + packed_scales_at(TENSOR_FP8, t->n_in) +
-                         ((size_t)g * PACKED_OUTPUTS + tile_lane(t, i) * VEC_N) * sizeof(float);
-        const vec scales = vec_mul(vec_load((const float *)(const void *)at), vec_all(0x1p8f));
+        const vec scales = vec_mul(tile_scales(t, i, g), vec_all(FP8_UNIT));
 #pragma GCC unroll 8
         for (int32_t r = 0; r < n_rows; r++)
             sums[i * n_rows + r] = vec_fma(inner[i * n_rows + r], scales, sums[i * n_rows + r]);
@@ -65,7 +146,7 @@ VEC_INLINE void fp8_tile_run(const struct matmul *m, int32_t part, int32_t row, 
                          .n_in = m->weight->n_cols};
     t.weights = (const char *)m->weight->data + (size_t)(part / PARTS) * t.block_bytes;
     vec sums[FP8_SUMS_MAX];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int32_t i = 0; i < n_parts * n_rows; i++) sums[i] = vec_zero();
     for (int32_t g = 0; g * PACKED_FP8_GROUP < t.n_in; g++) fp8_group(&t, g, n_parts, n_rows, sums);
 #pragma GCC unroll 8
@@ -76,7 +157,7 @@ VEC_INLINE void fp8_tile_run(const struct matmul *m, int32_t part, int32_t row, 
 
 // As many parts at once as keep the arithmetic busy, for n_rows rows.
 VEC_INLINE void fp8_parts(const struct matmul *m, int32_t part, int32_t end, int32_t row, int32_t n_rows) {
-    const int32_t together = n_rows == 1 ? 4 : n_rows <= FP8_TILE_ROWS / 2 ? 2 : 1;
+    const int32_t together = n_rows == 1 ? 4 : VEC_N == 16 || n_rows <= FP8_TILE_ROWS / 2 ? 2 : 1;
     for (; part + together <= end; part += together) fp8_tile_run(m, part, row, together, n_rows);
     for (; part < end; part++) fp8_tile_run(m, part, row, 1, n_rows);
 }
@@ -117,7 +198,7 @@ VEC_INLINE void fp8_rows(const struct matmul *m, int32_t part, int32_t end, int3
 static void matmul_fp8(const struct matmul *m) {
     const int32_t first = m->out_first / VEC_N, end = (m->out_first + m->out_count + VEC_N - 1) / VEC_N;
     const int32_t n_tiles = (m->n_rows + FP8_TILE_ROWS - 1) / FP8_TILE_ROWS;
-    const int32_t cached = FP8_CACHED_ROWS / FP8_TILE_ROWS, block = n_tiles == 1 ? end - first : PARTS;
+    const int32_t cached = FP8_CACHED_ROWS / FP8_TILE_ROWS, block = n_tiles == 1 ? end - first : 2;
     for (int32_t tile = 0; tile < n_tiles; tile += cached)
         for (int32_t part = first; part < end; part += block)
             for (int32_t t = tile; t < tile + cached && t < n_tiles; t++) {

@@ -1,8 +1,8 @@
 // Matrix products of packed weights (kernels/packed.h) with any number of rows. Included once for each instruction set.
 //
 // A vector holds outputs: VEC_N of a block of sixteen, a part. Integers are exact within a group and groups are added
-// in order of k, one output a lane; FP8 adds the inputs of a group in order of k, and then the groups. So bits are the
-// same in every tile shape, on any instruction set.
+// in order of k, one output a lane: so their bits are the same in every tile shape, on any instruction set. Those of
+// FP8 are the same in every tile shape.
 #include "kernels/cpu/packed.h"
 #include "kernels/cpu/packed_part.h"
 #include "kernels/packed_make.h"
@@ -46,8 +46,15 @@ void KERNEL(matmul_packed)(const struct matmul *m) {
     }
 }
 
-void KERNEL(activation_pack)(char *row, const float *x, int32_t n) {
-    packed_activation(row, x, n);
+size_t KERNEL(activation_packed_bytes)(enum tensor_format format, int32_t n) {
+    return format == TENSOR_FP8 ? fp8_activation_bytes(n) : packed_activation_bytes(n);
+}
+
+void KERNEL(activation_pack)(char *row, const float *x, enum tensor_format format, int32_t n) {
+    if (format == TENSOR_FP8)
+        fp8_activation(row, x, n);
+    else
+        packed_activation(row, x, n);
 }
 
 void KERNEL(weight_pack)(void *block, const float *rows, enum tensor_format format, int32_t n) {

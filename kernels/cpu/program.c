@@ -34,8 +34,8 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
     p->residual = place(layout, rows * (size_t)shape->hidden, sizeof(float));
     p->normed = place(layout, rows * (size_t)shape->hidden, sizeof(float));
     size_t grouped = (rows + ACTIVATION_ROWS - 1) / ACTIVATION_ROWS * ACTIVATION_ROWS;
-    p->rounded = place(layout, grouped, p->backend->kernels->activation_bytes(TENSOR_BF16, widest));
-    p->packed = place(layout, grouped, p->backend->kernels->activation_bytes(TENSOR_INT8, widest));
+    for (enum row_form form = ROWS_EXACT + 1; form < ROW_FORMS; form++)
+        p->rows[form] = place(layout, grouped, p->backend->kernels->activation_bytes(row_form_format(form), widest));
     p->query = place(layout, rows * (size_t)shape->q_width, sizeof(float));
     p->key = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
     p->value = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
@@ -54,11 +54,12 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
 }
 
 static size_t prepared_bytes(const struct cpu_program *p, int32_t n) {
-    size_t exact = p->backend->kernels->activation_bytes(TENSOR_F32, n);
-    size_t rounded = p->backend->kernels->activation_bytes(TENSOR_BF16, n);
-    size_t packed = p->backend->kernels->activation_bytes(TENSOR_INT8, n);
-    if (packed > exact) exact = packed;
-    return exact > rounded ? exact : rounded;
+    size_t most = 0;
+    for (enum row_form form = 0; form < ROW_FORMS; form++) {
+        size_t n_bytes = p->backend->kernels->activation_bytes(row_form_format(form), n);
+        if (n_bytes > most) most = n_bytes;
+    }
+    return most;
 }
 
 static void place_moe(struct cpu_program *p, struct layout *layout) {
@@ -161,7 +162,7 @@ static void take_weight(struct cpu_program *p, struct tensor *weight) {
 
 // Whether rows prepared for one matrix serve the other.
 static bool takes_same_rows(const struct tensor *a, const struct tensor *b) {
-    return a->format == b->format || (tensor_format_is_integer(a->format) && tensor_format_is_integer(b->format));
+    return row_form(a->format) == row_form(b->format);
 }
 
 // A row reads some of the experts: their cost is that of one row.

@@ -24,8 +24,7 @@ void meet_sum(struct run *run, float *values, size_t n) {
 // ------------------------------------------------------------------------------------------------ inputs of products
 
 void operand_serve(struct operand *operand, const struct tensor *weight) {
-    operand->rounded |= weight->format == TENSOR_BF16;
-    operand->packed |= tensor_format_is_integer(weight->format);
+    operand->forms[row_form(weight->format)] = true;
 }
 
 static void operand_row(const struct run *run, const struct operand *operand, int32_t r) {
@@ -38,14 +37,15 @@ static void operand_row(const struct run *run, const struct operand *operand, in
     else if (operand->rows)
         memcpy(normed, from, n * sizeof *normed);
     if (operand->norm_weight || operand->rows) from = normed;
-    if (operand->rounded) run->kernels->activation_prepare(p->rounded, r, from, TENSOR_BF16, operand->n);
-    if (operand->packed) run->kernels->activation_prepare(p->packed, r, from, TENSOR_INT8, operand->n);
+    for (enum row_form form = ROWS_EXACT + 1; form < ROW_FORMS; form++)
+        if (operand->forms[form])
+            run->kernels->activation_prepare(p->rows[form], r, from, row_form_format(form), operand->n);
 }
 
 void operand_make(struct run *run, struct operand *operand) {
-    bool copies = operand->norm_weight || operand->rows;
+    const bool copies = operand->norm_weight || operand->rows;
     operand->exact = copies ? run->program->normed : operand->source;
-    if (!copies && !operand->rounded && !operand->packed) return;
+    if (!copies && !(operand->forms[ROWS_BF16] || operand->forms[ROWS_FP8] || operand->forms[ROWS_INTEGERS])) return;
     int32_t first, count;
     while (take(run, operand->n_rows, chunk_rows(run, operand->n_rows), &first, &count))
         for (int32_t r = first; r < first + count; r++) operand_row(run, operand, r);
@@ -62,13 +62,13 @@ void observe(const struct run *run, const struct operand *operand, const struct 
 void multiply(const struct run *run, const struct operand *operand, const struct output *output, int32_t first,
               int32_t count) {
     const enum tensor_format format = output->weight->format;
-    const bool packed = tensor_format_is_integer(format), prepared = packed || format == TENSOR_BF16;
-    const char *rows = packed ? run->program->packed : run->program->rounded;
+    const bool exact = row_form(format) == ROWS_EXACT;
+    const void *rows = exact ? (const void *)operand->exact : run->program->rows[row_form(format)];
     struct matmul m = {.weight = output->weight,
                        .bias = output->bias,
-                       .activations = prepared ? (const void *)rows : (const void *)operand->exact,
-                       .activation_stride = prepared ? run->kernels->activation_bytes(format, operand->n)
-                                                     : (size_t)operand->n * sizeof(float),
+                       .activations = rows,
+                       .activation_stride = exact ? (size_t)operand->n * sizeof(float)
+                                                  : run->kernels->activation_bytes(format, operand->n),
                        .out = output->to,
                        .out_stride = (size_t)(output->stride ? output->stride : output->weight->n_rows),
                        .n_rows = operand->n_rows,

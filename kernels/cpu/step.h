@@ -66,8 +66,8 @@ struct operand {
     const float *norm_weight;
     float norm_eps;
     int32_t n_rows, n;
-    bool rounded, packed; // beside F32, what some matrix needs: rows for BF16 weights, for integers
-    const float *exact;   // result: F32 rows, contiguous
+    bool forms[ROW_FORMS]; // in which the matrices take rows
+    const float *exact;    // result: F32 rows, contiguous
 };
 
 void operand_serve(struct operand *operand, const struct tensor *weight);

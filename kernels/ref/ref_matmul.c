@@ -11,7 +11,7 @@ size_t ref_activation_bytes(enum tensor_format format, int32_t n) {
     return ((size_t)n * sizeof(float) + 63) / 64 * 64;
 }
 
-// BF16 activations stay floats here, rounded.
+// Activations for BF16 and FP8 stay floats here, rounded.
 void ref_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
     char *to = (char *)out + (size_t)row * ref_activation_bytes(format, n);
     if (tensor_format_is_integer(format)) {
@@ -19,7 +19,8 @@ void ref_activation_prepare(void *out, int32_t row, const float *x, enum tensor_
         return;
     }
     float *rounded = (float *)(void *)to;
-    for (int32_t i = 0; i < n; i++) rounded[i] = format == TENSOR_BF16 ? f32_from_bf16(bf16_from_f32(x[i])) : x[i];
+    const bool rounds = format == TENSOR_BF16 || format == TENSOR_FP8;
+    for (int32_t i = 0; i < n; i++) rounded[i] = rounds ? f32_from_bf16(bf16_from_f32(x[i])) : x[i];
 }
 
 void ref_matmul(const struct matmul *m) {

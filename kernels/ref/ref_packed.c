@@ -40,7 +40,7 @@ static float product_fp8(const struct matmul *m, const char *block, int32_t outp
     const int32_t n = m->weight->n_cols;
     float sum = 0, group = 0;
     for (int32_t k = 0; k < n; k++) {
-        group = fmaf(f32_from_e4m3((uint8_t)block[k * PACKED_OUTPUTS + output]), x[k], group);
+        group = fmaf(f32_from_e4m3((uint8_t)packed_code(block, TENSOR_FP8, output, k)), x[k], group);
         if ((k + 1) % PACKED_FP8_GROUP && k + 1 < n) continue;
         sum = fmaf(group, packed_f32(block + packed_scales_at(TENSOR_FP8, n), k / PACKED_FP8_GROUP, output), sum);
         group = 0;

@@ -70,8 +70,8 @@ static void logits_are_those_of_the_dequantised_weights(void **state) {
     int n_checked = 0;
     for (struct dirent *entry; (entry = readdir(dir));) {
         if (entry->d_name[0] == '.') continue;
-        const bool is_float = strncmp(entry->d_name, "fp8", 3) == 0; // multiplies activations as they are
-        check_checkpoint(entry->d_name, "auto", is_float ? 1e-4 : 4e-2);
+        const bool is_float = strncmp(entry->d_name, "fp8", 3) == 0; // multiplies activations rounded to BF16
+        check_checkpoint(entry->d_name, "auto", is_float ? 1e-2 : 4e-2);
         n_checked++;
     }
     closedir(dir);

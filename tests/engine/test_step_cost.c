@@ -53,8 +53,8 @@ static void costs_are_those_by_hand(void **state) {
         {2, 10, 1, 4, WEIGHT_AS_IS, 2304 + 32, 512, (12 + 7) * 32, 2 * 2 * 1152 + 2 * 256 + (9 + 10 + 4 + 4) * 32},
         // The first of three rows sees 3 tokens, the others 4.
         {3, 5, 0, 4, WEIGHT_AS_IS, 2304 + 48, 0, (8 + 8) * 32, 3 * 2 * 1152 + (3 + 4 + 5 + 3 + 4 + 4) * 32},
-        // FP8: blocks of 16 outputs, of 8 inputs and a scale of 4 bytes; down has 16 inputs. The head stays.
-        {1, 1, 1, 0, WEIGHT_FP8, 2 * 16 * (6 * (8 + 4) + 16 + 4) + 16, 512, 2 * 2 * 32, 2 * 1152 + 2 * 256 + 2 * 32},
+        // FP8: blocks of 16 outputs, of 32 inputs (8 or 16, then zeros) and a scale of 4 bytes. The head stays.
+        {1, 1, 1, 0, WEIGHT_FP8, 2 * 16 * 7 * (32 + 4) + 16, 512, 2 * 2 * 32, 2 * 1152 + 2 * 256 + 2 * 32},
     };
     const struct kv_shape kv = {2, 1, 4, 16, 8, KV_F32};
     const struct sample_params draws = {.forced_token = -1};
