@@ -106,7 +106,7 @@ static char *prepare(const struct kernel_table *kernels, const struct product *p
     char *prepared = aligned_alloc(PACKED_LINE, (n_padded * *stride + PACKED_LINE) / PACKED_LINE * PACKED_LINE);
     if (!prepared) fail("no memory");
     for (int32_t r = 0; r < n_rows; r++)
-        kernels->activation_prepare(prepared, r, p->x + (size_t)r * (size_t)n, p->weight.format, n);
+        kernels->activation_prepare(prepared, r, p->x + (size_t)r * (size_t)n, p->weight.format, n, 0, n);
     return prepared;
 }
 

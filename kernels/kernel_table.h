@@ -12,6 +12,7 @@ enum {
     KV_BLOCK_TOKENS = 16,
     KV_QUAD = 4,                   // neighbouring dimensions of K in INT8 that are read together; heads are multiples
     ACTIVATION_ROWS = 16,          // prepared rows may be interleaved in groups of this many
+    ACTIVATION_INPUTS = 32,        // inputs of a row that are prepared together
     ATTENTION_TILE_TOKENS = 64,    // scores are computed and the softmax is rescaled in tiles of this many positions
     ATTENTION_SPLIT_TOKENS = 1024, // positions whose partial result is merged as one; both are aligned to position 0
     ATTENTION_QUERIES_MAX = 16,    // queries (rows times heads of one group) of one attention task
@@ -97,10 +98,12 @@ struct sample_scratch {
 #define KERNELS(X)                                                                                                     \
     /* Bytes of one prepared row for weights of this format; a multiple of 64. */                                      \
     X(size_t, activation_bytes, (enum tensor_format format, int32_t n))                                                \
-    /* x[n] becomes a row of `out` [rows, activation_bytes], where the rows are a multiple of                          \
-       ACTIVATION_ROWS: F32 for F32 and F16 weights; rounded to BF16 for BF16 and FP8 ones, laid out for each as       \
-       matmul reads; as kernels/packed.h says for INT8 and INT4. */                                                    \
-    X(void, activation_prepare, (void *out, int32_t row, const float *x, enum tensor_format format, int32_t n))        \
+    /* Inputs [first, first + count) of x[n] become those of a row of `out` [rows, activation_bytes], where the rows   \
+       are a multiple of ACTIVATION_ROWS: F32 for F32 and F16 weights; rounded to BF16 for BF16 and FP8 ones, laid out \
+       for each as matmul reads; as kernels/packed.h says for INT8 and INT4. first and count are multiples of          \
+       ACTIVATION_INPUTS, but for the end of the row. */                                                               \
+    X(void, activation_prepare,                                                                                        \
+      (void *out, int32_t row, const float *x, enum tensor_format format, int32_t n, int32_t first, int32_t count))    \
     X(void, matmul, (const struct matmul *m))                                                                          \
     /* Quantises rows [16, n] of weights to one block of FP8, INT8 or INT4 (kernels/packed.h), with scales that        \
        make the squared error small. */                                                                                \

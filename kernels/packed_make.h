@@ -50,9 +50,10 @@ static inline void packed_activation_group(struct packed_group *to, const float 
     to->start_int4 = PACKED_START - 8 * sum;
 }
 
-static inline void packed_activation(char *row, const float *x, int32_t n) {
+// Inputs [first, first + count), whole groups but for the end of the row.
+static inline void packed_activation(char *row, const float *x, int32_t n, int32_t first, int32_t count) {
     struct packed_group *groups = (struct packed_group *)(void *)row;
-    for (int32_t g = 0; g < packed_groups(n); g++) {
+    for (int32_t g = first / PACKED_GROUP; g < packed_groups(first + count); g++) {
         const int32_t left = n - g * PACKED_GROUP;
         float padded[PACKED_GROUP] = {0};
         if (left < PACKED_GROUP) memcpy(padded, x + g * PACKED_GROUP, (size_t)left * sizeof *x);

@@ -10,7 +10,8 @@
 bool amx_permitted(void);
 
 size_t amx_activation_bytes(enum tensor_format format, int32_t n);
-void amx_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n);
+void amx_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n, int32_t first,
+                            int32_t count);
 void amx_matmul(const struct matmul *m);
 void amx_matmul_packed(const struct matmul *m);
 void amx_matmul_fp8(const struct matmul *m);

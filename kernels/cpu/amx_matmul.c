@@ -57,15 +57,17 @@ size_t amx_activation_bytes(enum tensor_format format, int32_t n) {
     return (size_t)((n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS) * TILE_ROW_BYTES;
 }
 
-void amx_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
+void amx_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n, int32_t first,
+                            int32_t count) {
     if (format != TENSOR_BF16) {
-        avx512_activation_prepare(out, row, x, format, n);
+        avx512_activation_prepare(out, row, x, format, n, first, count);
         return;
     }
     size_t group_bytes = TILE * amx_activation_bytes(format, n);
     char *to = (char *)out + (size_t)(row / TILE) * group_bytes + (size_t)(row % TILE) * 4;
-    int32_t padded = (n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS * BLOCK_COLUMNS;
-    for (int32_t k = 0; k < padded; k += VEC_N, to += TILE_BYTES / 2) {
+    to += (size_t)first / BLOCK_COLUMNS * TILE_BYTES;
+    const int32_t end = (first + count + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS * BLOCK_COLUMNS;
+    for (int32_t k = first; k < end; k += VEC_N, to += TILE_BYTES / 2) {
         int32_t left = n - k;
         uint16_t pairs[VEC_N];
         vec_store_bf16(pairs, left >= VEC_N ? vec_load(x + k) : left > 0 ? vec_load_n(x + k, left) : vec_zero());

@@ -109,6 +109,7 @@ struct cpu_program {
     float *residual;       // [R, H]
     float *normed;         // [R, H]
     char *rows[ROW_FORMS]; // [R] prepared, of the widest input; none of ROWS_EXACT
+    char *made;            // [R] prepared by attention or an MLP's first half for the matrix behind it
     float *query;          // [R, A*D]
     float *key, *value;    // [R, G*D]
     float *attention;      // [R, A*D]

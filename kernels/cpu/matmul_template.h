@@ -178,18 +178,19 @@ size_t KERNEL(activation_bytes)(enum tensor_format format, int32_t n) {
     return (n_bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES;
 }
 
-void KERNEL(activation_prepare)(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
+void KERNEL(activation_prepare)(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n,
+                                int32_t first, int32_t count) {
     char *to = (char *)out + (size_t)row * KERNEL(activation_bytes)(format, n);
     if (tensor_format_is_quantised(format)) {
-        KERNEL(activation_pack)(to, x, format, n);
+        KERNEL(activation_pack)(to, x, format, n, first, count);
         return;
     }
     if (format != TENSOR_BF16) {
-        memcpy(to, x, (size_t)n * sizeof *x);
+        memcpy(to + (size_t)first * sizeof *x, x + first, (size_t)count * sizeof *x);
         return;
     }
-    for (int32_t i = 0; i < n; i += VEC_N) {
-        int32_t left = n - i;
+    for (int32_t i = first; i < first + count; i += VEC_N) {
+        int32_t left = first + count - i;
         if (left >= VEC_N)
             dot_store_rounded(to, i, vec_load(x + i), VEC_N);
         else

@@ -49,7 +49,8 @@ static void gather_rows(struct run *run, const struct op_moe *op, const struct o
     while (take(run, operand->n_rows, chunk_rows(run, operand->n_rows), &first, &count))
         for (int32_t i = first * op->n_hit; i < (first + count) * op->n_hit; i++) {
             const float *row = operand->exact + (size_t)(i / op->n_hit) * (size_t)operand->n;
-            run->kernels->activation_prepare(moe->input, moe->slot[i], row, op->experts[0].gate.format, operand->n);
+            run->kernels->activation_prepare(moe->input, moe->slot[i], row, op->experts[0].gate.format, operand->n, 0,
+                                             operand->n);
         }
     stage_end(run);
 }
@@ -108,8 +109,12 @@ static void run_gate_up(struct run *run, const struct op_moe *op) {
         multiply_slots(run, &expert->gate, op->gate_bias, moe->input, moe->gate, &item);
         multiply_slots(run, &expert->up, op->up_bias, moe->input, moe->up, &item);
         for (int32_t i = 0; i < moe->count[item.expert]; i++) {
-            size_t at = (size_t)(moe->first[item.expert] + i) * (size_t)width + (size_t)item.first;
-            run->kernels->gate_mul(moe->gate + at, moe->up + at, op->activation, item.count);
+            const int32_t slot = moe->first[item.expert] + i;
+            float *row = moe->gate + (size_t)slot * (size_t)width;
+            run->kernels->gate_mul(row + item.first, moe->up + (row - moe->gate) + item.first, op->activation,
+                                   item.count);
+            run->kernels->activation_prepare(moe->middle, slot, row, expert->down.format, width, item.first,
+                                             item.count);
         }
     }
     stage_end(run);
@@ -118,15 +123,6 @@ static void run_gate_up(struct run *run, const struct op_moe *op) {
 static void run_down(struct run *run, const struct op_moe *op) {
     const struct cpu_moe *moe = &run->program->moe;
     const struct program_shape *shape = &run->program->common.shape;
-    const enum tensor_format format = op->experts[0].down.format;
-    const int32_t n_slots = run->input->n_rows * op->n_hit;
-    int32_t first, count;
-    while (take(run, n_slots, chunk_rows(run, n_slots), &first, &count))
-        for (int32_t i = first; i < first + count; i++) {
-            const float *row = moe->gate + (size_t)moe->slot[i] * (size_t)shape->expert_width;
-            run->kernels->activation_prepare(moe->middle, moe->slot[i], row, format, shape->expert_width);
-        }
-    stage_end(run);
     const struct share share = share_out(run, shape->hidden);
     struct expert_item item;
     while (take_item(run, &share, &item))

@@ -7,7 +7,9 @@
 // Rows for integers and for FP8.
 void avx2_matmul_packed(const struct matmul *m);
 size_t avx2_activation_packed_bytes(enum tensor_format format, int32_t n);
-void avx2_activation_pack(char *row, const float *x, enum tensor_format format, int32_t n);
+void avx2_activation_pack(char *row, const float *x, enum tensor_format format, int32_t n, int32_t first,
+                          int32_t count);
 void avx512_matmul_packed(const struct matmul *m);
 size_t avx512_activation_packed_bytes(enum tensor_format format, int32_t n);
-void avx512_activation_pack(char *row, const float *x, enum tensor_format format, int32_t n);
+void avx512_activation_pack(char *row, const float *x, enum tensor_format format, int32_t n, int32_t first,
+                            int32_t count);

@@ -80,8 +80,9 @@ static size_t fp8_activation_bytes(int32_t n) {
     return ((size_t)packed_groups(n) * (PACKED_GROUP * FP8_NUMBER_BYTES / PACKED_LINE) | 1) * PACKED_LINE;
 }
 
-static void fp8_activation(char *row, const float *x, int32_t n) {
-    for (int32_t k = 0; k < packed_groups(n) * PACKED_GROUP; k += VEC_N) {
+// Inputs [first, first + count), whole groups but for the end of the row.
+static void fp8_activation(char *row, const float *x, int32_t n, int32_t first, int32_t count) {
+    for (int32_t k = first; k < packed_groups(first + count) * PACKED_GROUP; k += VEC_N) {
         const int32_t left = n - k;
         fp8_store(row + (size_t)k * FP8_NUMBER_BYTES, left >= VEC_N ? vec_load(x + k)
                                                       : left > 0    ? vec_load_n(x + k, left)

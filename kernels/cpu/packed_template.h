@@ -50,11 +50,12 @@ size_t KERNEL(activation_packed_bytes)(enum tensor_format format, int32_t n) {
     return format == TENSOR_FP8 ? fp8_activation_bytes(n) : packed_activation_bytes(n);
 }
 
-void KERNEL(activation_pack)(char *row, const float *x, enum tensor_format format, int32_t n) {
+void KERNEL(activation_pack)(char *row, const float *x, enum tensor_format format, int32_t n, int32_t first,
+                             int32_t count) {
     if (format == TENSOR_FP8)
-        fp8_activation(row, x, n);
+        fp8_activation(row, x, n, first, count);
     else
-        packed_activation(row, x, n);
+        packed_activation(row, x, n, first, count);
 }
 
 void KERNEL(weight_pack)(void *block, const float *rows, enum tensor_format format, int32_t n) {

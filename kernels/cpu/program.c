@@ -21,6 +21,16 @@ static void *place(struct layout *layout, size_t count, size_t n_bytes) {
     return at;
 }
 
+// Of a row in any form.
+static size_t prepared_bytes(const struct cpu_program *p, int32_t n) {
+    size_t most = 0;
+    for (enum row_form form = 0; form < ROW_FORMS; form++) {
+        size_t n_bytes = p->backend->kernels->activation_bytes(row_form_format(form), n);
+        if (n_bytes > most) most = n_bytes;
+    }
+    return most;
+}
+
 static void place_activations(struct cpu_program *p, struct layout *layout) {
     const struct program_shape *shape = &p->common.shape;
     size_t rows = (size_t)shape->rows_max, logit_rows = (size_t)shape->logit_rows_max;
@@ -36,6 +46,7 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
     size_t grouped = (rows + ACTIVATION_ROWS - 1) / ACTIVATION_ROWS * ACTIVATION_ROWS;
     for (enum row_form form = ROWS_EXACT + 1; form < ROW_FORMS; form++)
         p->rows[form] = place(layout, grouped, p->backend->kernels->activation_bytes(row_form_format(form), widest));
+    p->made = place(layout, grouped, prepared_bytes(p, widest));
     p->query = place(layout, rows * (size_t)shape->q_width, sizeof(float));
     p->key = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
     p->value = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
@@ -51,15 +62,6 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
         p->all_logits = place(layout, n_ranks * logit_rows * most, sizeof(float));
     }
     p->results = place(layout, logit_rows, sizeof *p->results);
-}
-
-static size_t prepared_bytes(const struct cpu_program *p, int32_t n) {
-    size_t most = 0;
-    for (enum row_form form = 0; form < ROW_FORMS; form++) {
-        size_t n_bytes = p->backend->kernels->activation_bytes(row_form_format(form), n);
-        if (n_bytes > most) most = n_bytes;
-    }
-    return most;
 }
 
 static void place_moe(struct cpu_program *p, struct layout *layout) {
@@ -229,8 +231,21 @@ void cpu_program_add(struct program *program, const struct op *op) {
     take_weights(p, &p->ops[p->n_ops++]);
 }
 
+// Rows are made for the matrix that comes next.
+static void check_order(const struct cpu_program *p) {
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        const enum op_kind kind = p->ops[i].kind;
+        const bool makes = kind == OP_ATTENTION || kind == OP_MLP_IN, takes = kind == OP_LINEAR_ADD;
+        assert(!makes || (i + 1 < p->n_ops && p->ops[i + 1].kind == OP_LINEAR_ADD));
+        assert(!takes ||
+               (i > 0 && p->ops[i - 1].kind == (p->ops[i].linear_add.source == SOURCE_MLP ? OP_MLP_IN : OP_ATTENTION)));
+        (void)makes, (void)takes;
+    }
+}
+
 int cpu_program_prepare(struct program *program, struct err *err) {
     struct cpu_program *p = (struct cpu_program *)program;
+    check_order(p);
     if (p->experts_differ)
         return err_set(err, ERR_UNSUPPORTED,
                        "some experts of a layer are too large or too small for the format of others");

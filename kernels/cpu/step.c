@@ -39,17 +39,34 @@ static void operand_row(const struct run *run, const struct operand *operand, in
     if (operand->norm_weight || operand->rows) from = normed;
     for (enum row_form form = ROWS_EXACT + 1; form < ROW_FORMS; form++)
         if (operand->forms[form])
-            run->kernels->activation_prepare(p->rows[form], r, from, row_form_format(form), operand->n);
+            run->kernels->activation_prepare(p->rows[form], r, from, row_form_format(form), operand->n, 0, operand->n);
 }
 
 void operand_make(struct run *run, struct operand *operand) {
     const bool copies = operand->norm_weight || operand->rows;
     operand->exact = copies ? run->program->normed : operand->source;
+    if (operand->made) return;
     if (!copies && !(operand->forms[ROWS_BF16] || operand->forms[ROWS_FP8] || operand->forms[ROWS_INTEGERS])) return;
     int32_t first, count;
     while (take(run, operand->n_rows, chunk_rows(run, operand->n_rows), &first, &count))
         for (int32_t r = first; r < first + count; r++) operand_row(run, operand, r);
     stage_end(run);
+}
+
+// Whether the operation prepares its results for the matrix behind it while they are made. Heads that share keys and
+// values are made together.
+static bool makes_rows(const struct op *op) {
+    const struct op_attention *attention = &op->attention;
+    if (op->kind == OP_ATTENTION)
+        return attention->n_heads / attention->n_kv_heads * attention->head_dim % ACTIVATION_INPUTS == 0;
+    return op->kind == OP_MLP_IN;
+}
+
+// Prepares elements [first, first + count) of x, a row of the running operation's results.
+static void make_row(const struct run *run, int32_t row, const float *x, int32_t first, int32_t count) {
+    const struct tensor *behind = &run->op[1].linear_add.weight;
+    if (makes_rows(run->op) && row_form(behind->format) != ROWS_EXACT)
+        run->kernels->activation_prepare(run->program->made, row, x, behind->format, behind->n_cols, first, count);
 }
 
 void observe(const struct run *run, const struct operand *operand, const struct tensor *weight) {
@@ -63,7 +80,9 @@ void multiply(const struct run *run, const struct operand *operand, const struct
               int32_t count) {
     const enum tensor_format format = output->weight->format;
     const bool exact = row_form(format) == ROWS_EXACT;
-    const void *rows = exact ? (const void *)operand->exact : run->program->rows[row_form(format)];
+    const void *rows = exact           ? (const void *)operand->exact
+                       : operand->made ? operand->made
+                                       : run->program->rows[row_form(format)];
     struct matmul m = {.weight = output->weight,
                        .bias = output->bias,
                        .activations = rows,
@@ -238,11 +257,13 @@ static void add_sinks(const struct attention_task *task, const float *sinks, str
 static void finish_task(const struct run *run, const struct op_attention *op, const struct attention_task *task,
                         struct attention_partial *total, int32_t item) {
     const struct cpu_program *p = run->program;
-    size_t row = (size_t)item_tile(run, op, item)->row_first;
+    const size_t width = (size_t)p->common.shape.q_width;
+    const int32_t row = item_tile(run, op, item)->row_first, count = task->n_group * task->kv.head_dim;
+    const int32_t first = task->kv_head * count;
+    float *out = p->attention + (size_t)row * width;
     if (op->sinks) add_sinks(task, op->sinks, total);
-    float *out =
-        p->attention + row * (size_t)p->common.shape.q_width + task->kv_head * task->n_group * task->kv.head_dim;
-    run->kernels->attention_finish(task, total, out, (size_t)p->common.shape.q_width);
+    run->kernels->attention_finish(task, total, out + first, width);
+    for (int32_t r = 0; r < task->n_rows; r++) make_row(run, row + r, out + (size_t)r * width, first, count);
 }
 
 // One worker computes all positions of a task, range after range, and fetches the beginning of the next; -1: none.
@@ -315,8 +336,10 @@ static void run_attention(struct run *run, const struct op_attention *op) {
 static void run_linear_add(struct run *run, const struct op_linear_add *op) {
     struct cpu_program *p = run->program;
     int32_t n_rows = run->input->n_rows, hidden = p->common.shape.hidden, first, count;
-    struct operand operand = {
-        .source = op->source == SOURCE_MLP ? p->gate : p->attention, .n_rows = n_rows, .n = op->weight.n_cols};
+    struct operand operand = {.source = op->source == SOURCE_MLP ? p->gate : p->attention,
+                              .n_rows = n_rows,
+                              .n = op->weight.n_cols,
+                              .made = makes_rows(run->op - 1) ? p->made : NULL};
     operand_serve(&operand, &op->weight);
     operand_make(run, &operand);
     observe(run, &operand, &op->weight);
@@ -359,8 +382,9 @@ static void run_mlp_in(struct run *run, const struct op_mlp_in *op) {
         multiply(run, &operand, &gate, first, count);
         multiply(run, &operand, &up, first, count);
         for (int32_t r = 0; r < n_rows; r++) {
-            size_t at = (size_t)r * (size_t)width + (size_t)first;
-            run->kernels->gate_mul(p->gate + at, p->up + at, op->activation, count);
+            float *row = p->gate + (size_t)r * (size_t)width;
+            run->kernels->gate_mul(row + first, p->up + (row - p->gate) + first, op->activation, count);
+            make_row(run, r, row, first, count);
         }
     }
     stage_end(run);
@@ -469,7 +493,8 @@ static void step_worker(void *argument, int worker, int n_workers) {
     uint64_t before = timed ? clock_now_ns() : 0;
     for (int32_t i = 0; i < p->n_ops; i++) {
         run.stage = i * STAGES_MAX;
-        run_op(&run, &p->ops[i]);
+        run.op = &p->ops[i];
+        run_op(&run, run.op);
         assert(run.stage <= (i + 1) * STAGES_MAX);
         if (!timed) continue;
         uint64_t now = clock_now_ns();

@@ -16,6 +16,7 @@ struct step {
 struct run {
     const struct step *step;
     struct cpu_program *program;
+    const struct op *op; // running, one of the program's
     const struct kernel_table *kernels;
     const struct step_input *input;
     int worker, n_workers;
@@ -41,7 +42,7 @@ static inline int32_t chunk_rows(const struct run *run, int32_t n) {
     return chunk < 1 ? 1 : chunk;
 }
 
-enum { MATMUL_ROUND = 16, MATMUL_CHUNK = 64 }; // matrix rows are taken in multiples of the first, but for the last
+enum { MATMUL_ROUND = ACTIVATION_INPUTS, MATMUL_CHUNK = 64 }; // matrix rows are taken in multiples of the first
 
 // Takes rows of a matrix, fewer and fewer, so that workers end together: as `take`.
 static inline bool take_outputs(const struct run *run, int32_t n, int32_t *first, int32_t *count) {
@@ -67,6 +68,7 @@ struct operand {
     float norm_eps;
     int32_t n_rows, n;
     bool forms[ROW_FORMS]; // in which the matrices take rows
+    const char *made;      // rows that are prepared already, or NULL
     const float *exact;    // result: F32 rows, contiguous
 };
 

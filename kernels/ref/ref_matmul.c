@@ -12,15 +12,16 @@ size_t ref_activation_bytes(enum tensor_format format, int32_t n) {
 }
 
 // Activations for BF16 and FP8 stay floats here, rounded.
-void ref_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n) {
+void ref_activation_prepare(void *out, int32_t row, const float *x, enum tensor_format format, int32_t n, int32_t first,
+                            int32_t count) {
     char *to = (char *)out + (size_t)row * ref_activation_bytes(format, n);
     if (tensor_format_is_integer(format)) {
-        packed_activation(to, x, n);
+        packed_activation(to, x, n, first, count);
         return;
     }
     float *rounded = (float *)(void *)to;
     const bool rounds = format == TENSOR_BF16 || format == TENSOR_FP8;
-    for (int32_t i = 0; i < n; i++) rounded[i] = rounds ? f32_from_bf16(bf16_from_f32(x[i])) : x[i];
+    for (int32_t i = first; i < first + count; i++) rounded[i] = rounds ? f32_from_bf16(bf16_from_f32(x[i])) : x[i];
 }
 
 void ref_matmul(const struct matmul *m) {

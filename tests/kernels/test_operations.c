@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/prepared.h"
 
 static const char *const instruction_sets[] = {"avx2", "avx512", "amx"};
 enum { N_SETS = sizeof instruction_sets / sizeof *instruction_sets };
@@ -67,7 +68,7 @@ static void product_run(const struct kernel_table *k, const struct product *p, i
     char *prepared = aligned_alloc(64, stride * n_grouped);
     memset(prepared, 0xff, stride * n_grouped);
     for (int32_t r = 0; r < n_rows; r++)
-        k->activation_prepare(prepared, r, p->x.data + (row + r) * n_in, p->weight.format, n_in);
+        prepare_in_parts(k, prepared, r, p->x.data + (row + r) * n_in, p->weight.format, n_in);
     struct matmul m = {.weight = &p->weight,
                        .bias = row % 2 ? p->bias.data : NULL,
                        .activations = prepared,

@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/packed.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/prepared.h"
 
 #include <stdio.h>
 
@@ -99,7 +100,7 @@ static void case_run(const struct packed_case *c, const struct kernel_table *k, 
     char *prepared = aligned_alloc(64, n_bytes);
     memset(prepared, 0xff, n_bytes);
     for (int32_t r = 0; r < n_rows; r++)
-        k->activation_prepare(prepared, r, c->x.data + (size_t)(row + r) * (size_t)c->n_in, c->format, c->n_in);
+        prepare_in_parts(k, prepared, r, c->x.data + (size_t)(row + r) * (size_t)c->n_in, c->format, c->n_in);
     struct matmul m = {&c->weight, c->bias.data, prepared, stride, out, (size_t)c->n_out, n_rows, first, count};
     k->matmul(&m);
     free(prepared);
@@ -205,7 +206,7 @@ static double squared_error(const float *x, enum tensor_format format) {
         float unit[PACKED_GROUP] = {0}, out;
         char row[256] __attribute__((aligned(64)));
         unit[k] = 1;
-        ref_activation_prepare(row, 0, unit, format, PACKED_GROUP);
+        ref_activation_prepare(row, 0, unit, format, PACKED_GROUP, 0, PACKED_GROUP);
         struct matmul m = {&weight, NULL, row, ref_activation_bytes(format, PACKED_GROUP), &out, 1, 1, 0, 1};
         ref_matmul(&m);
         error += pow((double)(out - x[k]), 2);
