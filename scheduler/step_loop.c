@@ -61,6 +61,7 @@ struct step_loop {
     struct mail mail;
     int32_t n_living, n_places; // sequences that have not ended; sequences that can run
     struct generation_events ready, handed_over;
+    size_t own_bytes; // of what is the step thread's own, scheduler included
     struct step_loop_stats stats;
     struct step_record *records; // [RECORDS_KEPT] a ring
     uint64_t n_records, n_records_taken;
@@ -99,6 +100,10 @@ static void obey(struct step_loop *loop, const struct knobs *knobs) {
     if (knob[KNOB_THREADS].available) engine_limit_threads(loop->engine, (int)knob[KNOB_THREADS].value);
 }
 
+static size_t count_own_bytes(const struct step_loop *loop) {
+    return scheduler_bytes(loop->scheduler) + loop->made.capacity * sizeof *loop->made.items;
+}
+
 // Hands over what happened and takes what came. Calls wake when the receiver had nothing to read. False: closing.
 static bool exchange(struct step_loop *loop) {
     struct scheduler_counters counters;
@@ -129,6 +134,7 @@ static bool exchange(struct step_loop *loop) {
     stats->n_shadow_tokens = counters.n_shadow_tokens;
     stats->n_shadow_guesses = counters.n_shadow_guesses;
     stats->n_shadow_hits = counters.n_shadow_hits;
+    const size_t own_bytes = count_own_bytes(loop);
 
     pthread_mutex_lock(&loop->mutex);
     bool wake = loop->ready.count == 0 && loop->made.count > 0;
@@ -136,6 +142,7 @@ static bool exchange(struct step_loop *loop) {
     for (size_t i = 0; i < loop->made.count; i++) loop->ready.items[loop->ready.count++] = loop->made.items[i];
     if (loop->has_record) loop->records[loop->n_records++ % RECORDS_KEPT] = loop->last_record;
     loop->stats = *stats;
+    loop->own_bytes = own_bytes;
     const bool knobs_changed = loop->knobs_changed;
     const struct knobs knobs = loop->knobs;
     loop->knobs_changed = false;
@@ -441,6 +448,7 @@ int step_loop_open(struct step_loop **out, struct engine *engine, const struct s
     pthread_cond_init(&loop->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     reserve_buffers(loop);
+    loop->own_bytes = count_own_bytes(loop);
     if (pthread_create(&loop->thread, NULL, run, loop) != 0) {
         free_loop(loop);
         return err_set(err, ERR_IO, "the step thread could not be started");
@@ -450,11 +458,13 @@ int step_loop_open(struct step_loop **out, struct engine *engine, const struct s
     return 0;
 }
 
-void step_loop_list_memory(const struct step_loop *loop, struct memory_ledger *ledger) {
+void step_loop_list_memory(struct step_loop *loop, struct memory_ledger *ledger) {
     const struct engine_limits *limits = engine_limits(loop->engine);
-    size_t n_events = loop->made.capacity + loop->ready.capacity + loop->handed_over.capacity;
-    size_t n_bytes = sizeof *loop + scheduler_bytes(loop->scheduler) + RECORDS_KEPT * sizeof *loop->records +
-                     n_events * sizeof *loop->made.items;
+    pthread_mutex_lock(&loop->mutex);
+    const size_t n_events = loop->ready.capacity + loop->handed_over.capacity, own_bytes = loop->own_bytes;
+    pthread_mutex_unlock(&loop->mutex);
+    const size_t n_bytes =
+        sizeof *loop + own_bytes + RECORDS_KEPT * sizeof *loop->records + n_events * sizeof *loop->ready.items;
     memory_ledger_add(ledger, "scheduler", n_bytes, n_bytes, "%d blocks and their prefixes, %d step records",
                       limits->n_blocks, RECORDS_KEPT);
     size_t n_requests = (size_t)limits->sequences_max + (size_t)loop->queue_max;

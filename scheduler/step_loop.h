@@ -28,8 +28,8 @@ int step_loop_open(struct step_loop **out, struct engine *engine, const struct s
                    struct err *err) __attribute__((warn_unused_result)); // starts the thread
 void step_loop_close(struct step_loop *loop);                            // aborts what lives, joins the thread
 
-// Adds what the scheduler, its requests and the queues between the threads take.
-void step_loop_list_memory(const struct step_loop *loop, struct memory_ledger *ledger);
+// Adds what the scheduler, its requests and the queues between the threads take. Any thread.
+void step_loop_list_memory(struct step_loop *loop, struct memory_ledger *ledger);
 
 // Any thread. ERR_BUSY: the queue is full (step_loop_retry_after_s says when to try again); ERR_LIMIT: it could never
 // fit into the KV cache; ERR_CLOSED: shutting down, or the device has failed.

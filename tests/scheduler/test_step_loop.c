@@ -459,6 +459,29 @@ static void memory_of_blocks_is_made_ready_when_nothing_runs(void **state) {
     close_fixture(f);
 }
 
+// Of more keys than the queue had room for at first, read while they come: what is listed grows with them.
+static void memory_is_listed_while_steps_run(void **state) {
+    (void)state;
+    struct fixture *f = open_fixture(6, 64, 2);
+    struct memory_ledger before = {0}, after = {0};
+    struct err err;
+    step_loop_list_memory(f->loop, &before);
+    for (uint64_t id = 1; id <= REQUESTS; id++) {
+        struct generation g = *expect_request(f, id, 1, 2);
+        g.key_id = id;
+        assert_int_equal(step_loop_submit(f->loop, &g, &err), 0);
+        struct memory_ledger ledger = {0};
+        step_loop_list_memory(f->loop, &ledger);
+        assert_true(ledger.rows[0].reserved_bytes >= before.rows[0].reserved_bytes);
+        if (id % 32 == 0) receive_until(f, (int32_t)id);
+    }
+    receive_until(f, REQUESTS);
+    step_loop_list_memory(f->loop, &after);
+    assert_string_equal(after.rows[0].owner, "scheduler");
+    assert_true(after.rows[0].reserved_bytes > before.rows[0].reserved_bytes);
+    close_fixture(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_are_taken_once),
@@ -466,6 +489,7 @@ int main(void) {
         cmocka_unit_test(options_beyond_a_step_are_knobs_within_it),
         cmocka_unit_test(peaks_are_measured_when_nothing_runs),
         cmocka_unit_test(memory_of_blocks_is_made_ready_when_nothing_runs),
+        cmocka_unit_test(memory_is_listed_while_steps_run),
         cmocka_unit_test(many_threads_one_step_in_flight),
         cmocka_unit_test(many_threads_two_steps_in_flight),
         cmocka_unit_test(a_full_queue_refuses_and_recovers),
