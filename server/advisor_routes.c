@@ -2,9 +2,10 @@
 #include "server/server_state.h"
 
 #include "advisor/advisor.h"
-#include "base/memory_resident.h"
+#include "base/clock.h"
 #include "base/json_write.h"
 #include "base/mem.h"
+#include "base/memory_resident.h"
 #include "server/query.h"
 
 #include <stdlib.h>
@@ -21,13 +22,26 @@ struct advisor *server_find_advisor(struct server *server, struct http_exchange 
     return NULL;
 }
 
-static bool read_window(const char *text, double *window_s, struct api_error *error) {
+const struct report *server_find_report(struct server *server, int window_s) {
+    const uint64_t now_ns = clock_now_ns();
+    struct report *report = recent_find(&server->recent, window_s, now_ns);
+    if (report || !server->engine.advisor) return report;
+    report = mem_alloc_zero(1, sizeof *report);
+    if (!advisor_report(server->engine.advisor, window_s, report)) {
+        free(report);
+        return NULL;
+    }
+    recent_keep(&server->recent, window_s, report, now_ns);
+    return report;
+}
+
+static bool read_window(const char *text, int *window_s, struct api_error *error) {
     *window_s = WINDOW_DEFAULT;
     if (!*text) return true;
     char *end;
     long value = strtol(text, &end, 10);
     if (*text >= '0' && *text <= '9' && !*end && value >= WINDOW_MIN && value <= WINDOW_MAX) {
-        *window_s = (double)value;
+        *window_s = (int)value;
         return true;
     }
     api_error_set(error, 400, "invalid_value", "window", "window must be a whole number of seconds from %d to %d.",
@@ -48,20 +62,18 @@ static bool read_form(struct http_exchange *exchange, const char *text, enum for
     return false;
 }
 
-// The report over the window that the query names; freed by the caller. NULL after an answer that says why not.
-static struct report *make_report(struct server *server, struct http_exchange *exchange, bool has_forms,
-                                  enum form *form) {
-    struct advisor *advisor = server_find_advisor(server, exchange);
-    if (!advisor) return NULL;
+// The report over the window that the query names. NULL after an answer that says why not.
+static const struct report *find_report(struct server *server, struct http_exchange *exchange, bool has_forms,
+                                        enum form *form) {
+    if (!server_find_advisor(server, exchange)) return NULL;
     char window[QUERY_VALUE_MAX] = "", format[QUERY_VALUE_MAX] = "";
     const struct query_field fields[] = {{"window", window}, {"format", format}};
     struct api_error error = {0};
-    double window_s;
+    int window_s;
     bool ok = query_read(http_exchange_request(exchange)->query, fields, has_forms ? 2 : 1, &error) &&
               read_window(window, &window_s, &error) && read_form(exchange, format, form, &error);
-    struct report *report = ok ? mem_alloc_zero(1, sizeof *report) : NULL;
-    if (ok && advisor_report(advisor, window_s, report)) return report;
-    free(report);
+    const struct report *report = ok ? server_find_report(server, window_s) : NULL;
+    if (report) return report;
     if (ok) api_error_set(&error, 503, "not_measured_yet", NULL, "Nothing has been measured yet.");
     server_reply_error(exchange, &error);
     return NULL;
@@ -74,7 +86,7 @@ static void reply_json(struct http_exchange *exchange, struct str *body) {
 
 void advisor_get(struct http_exchange *exchange, void *context) {
     enum form form;
-    struct report *report = make_report(context, exchange, true, &form);
+    const struct report *report = find_report(context, exchange, true, &form);
     if (!report) return;
     struct str out = STR_INIT;
     http_exchange_header(exchange, "Vary", "Accept");
@@ -86,18 +98,16 @@ void advisor_get(struct http_exchange *exchange, void *context) {
         report_json(report, &out);
         reply_json(exchange, &out);
     }
-    free(report);
 }
 
 static void reply_part(struct http_exchange *exchange, void *context,
                        void (*write)(const struct report *report, struct str *out)) {
     enum form form;
-    struct report *report = make_report(context, exchange, false, &form);
+    const struct report *report = find_report(context, exchange, false, &form);
     if (!report) return;
     struct str out = STR_INIT;
     write(report, &out);
     reply_json(exchange, &out);
-    free(report);
 }
 
 void advisor_ledger(struct http_exchange *exchange, void *context) {
@@ -116,18 +126,35 @@ static bool check_no_query(struct http_exchange *exchange) {
     return false;
 }
 
+struct memory_page {
+    struct memory_ledger ledger;
+    struct process_memory process;
+};
+
+// The system is asked about every page of the KV cache: not each time that somebody asks the server.
+static const struct memory_page *find_memory(struct server *server) {
+    const uint64_t now_ns = clock_now_ns();
+    struct memory_page *page = recent_find(&server->recent, RECENT_MEMORY, now_ns);
+    if (page) return page;
+    page = mem_alloc_zero(1, sizeof *page);
+    server->engine.list_memory(server->engine.memory_context, &page->ledger);
+    page->process = memory_of_process();
+    recent_keep(&server->recent, RECENT_MEMORY, page, now_ns);
+    return page;
+}
+
 void advisor_memory(struct http_exchange *exchange, void *context) {
     struct server *server = context;
     if (!server_check_ready(server, exchange) || !check_no_query(exchange)) return;
-    struct memory_ledger ledger = {0};
-    server->engine.list_memory(server->engine.memory_context, &ledger);
+    const struct memory_page *page = find_memory(server);
+    const struct memory_ledger *ledger = &page->ledger;
     uint64_t reserved = 0, committed = 0;
     struct str out = STR_INIT;
     json_write_begin(&out, NULL, '{');
     json_write_int(&out, "schema", REPORT_SCHEMA);
     json_write_begin(&out, "owners", '[');
-    for (int i = 0; i < ledger.n_rows; i++) {
-        const struct memory_row *row = &ledger.rows[i];
+    for (int i = 0; i < ledger->n_rows; i++) {
+        const struct memory_row *row = &ledger->rows[i];
         json_write_begin(&out, NULL, '{');
         json_write_text(&out, "owner", row->owner);
         json_write_text(&out, "detail", row->detail);
@@ -139,8 +166,7 @@ void advisor_memory(struct http_exchange *exchange, void *context) {
     json_write_end(&out, ']');
     json_write_int(&out, "total_at_most_bytes", (int64_t)reserved);
     json_write_int(&out, "total_in_memory_bytes", (int64_t)committed);
-    const struct process_memory process = memory_of_process();
-    json_write_int(&out, "process_resident_bytes", (int64_t)(process.anonymous + process.mapped));
+    json_write_int(&out, "process_resident_bytes", (int64_t)(page->process.anonymous + page->process.mapped));
     json_write_end(&out, '}');
     json_write_close(&out);
     reply_json(exchange, &out);

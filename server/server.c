@@ -357,5 +357,6 @@ void server_close(struct server *server) {
     vec_free(&server->free_slots);
     vec_free(&server->touched);
     str_close(&server->scratch);
+    recent_close(&server->recent);
     free(server);
 }

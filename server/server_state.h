@@ -5,6 +5,7 @@
 #include "server/activity.h"
 #include "server/completion.h"
 #include "server/metrics.h"
+#include "server/recent.h"
 #include "server/server.h"
 #include <uv.h>
 
@@ -49,6 +50,7 @@ struct server {
     struct metrics metrics;
     struct activity activity;
     struct memory_ledger memory; // read-only after opening
+    struct recent recent;        // reports and the memory page
     char dashboard_policy[320];  // which script and style the page may run: their hashes
     struct str scratch;          // of the chunk being written
 };
@@ -60,6 +62,9 @@ void server_reply_busy(struct server *server, struct http_exchange *exchange);
 void server_reply_text(struct http_exchange *exchange, int status, const char *content_type, struct str *body);
 // The advisor, or NULL after an answer that says why there is none.
 struct advisor *server_find_advisor(struct server *server, struct http_exchange *exchange);
+// The advisor's report over the last window_s whole seconds, at most RECENT_MS old. NULL: nothing was measured yet, or
+// there is no advisor. Valid until the next call.
+const struct report *server_find_report(struct server *server, int window_s);
 // Answers 503 and returns false unless the server takes requests.
 bool server_check_ready(struct server *server, struct http_exchange *exchange);
 

@@ -1,14 +1,9 @@
 // GET /health, /metrics and /version: answered on the loop at once, whatever the load.
 #include "server/server_state.h"
 
-#include "advisor/advisor.h"
 #include "base/clock.h"
-#include "base/mem.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-static const double metrics_window_s = 60;
+enum { METRICS_WINDOW_S = 60 };
 static const uint64_t stall_ns = 30ull * 1000 * 1000 * 1000;
 
 // Requests run, but for long no step has ended, although the one that was submitted first has waited as long.
@@ -47,12 +42,9 @@ void status_metrics(struct http_exchange *exchange, void *context) {
     struct server_activity activity;
     server_activity(server, &activity);
     view.activity = &activity;
-    struct report *report = mem_alloc(sizeof *report);
-    if (server->engine.advisor && advisor_report(server->engine.advisor, metrics_window_s, report))
-        view.report = report;
+    view.report = server_find_report(server, METRICS_WINDOW_S);
     struct str out = STR_INIT;
     metrics_print(&server->metrics, &view, &out);
-    free(report);
     http_exchange_reply(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", str_text(&out), out.n_bytes);
     str_close(&out);
 }
