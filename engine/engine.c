@@ -90,11 +90,11 @@ static int load_weights(struct engine *engine, const struct engine_options *opti
     int rc = 0;
     if (copies_weights(engine, format))
         rc = memory_plan_check_weights(engine->backend, spec, format, backend_memory_available(engine->backend), err);
-    if (!rc) rc = load_weight(&loading, &spec->embed, memory_plan_outer_format(&spec->embed, format), err);
+    if (!rc) rc = load_weight(&loading, &spec->embed, memory_plan_embed_format(engine->backend, spec, format), err);
     if (!rc && spec->tied)
         spec->head.handle = spec->embed.handle;
     else if (!rc)
-        rc = load_weight(&loading, &spec->head, memory_plan_outer_format(&spec->head, format), err);
+        rc = load_weight(&loading, &spec->head, memory_plan_head_format(engine->backend, &spec->head, format), err);
     for (int32_t i = 0; !rc && i < spec->n_layers; i++) {
         struct layer_spec *l = &spec->layers[i];
         struct tensor *matrix;

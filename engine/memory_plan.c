@@ -26,21 +26,34 @@ int memory_plan_weight_format(enum weight_format *out, const char *name, struct 
     return err_set(err, ERR_INVALID, "weights in \"%s\" are none of auto, bf16, fp8, int8, int4", name);
 }
 
-enum weight_format memory_plan_outer_format(const struct tensor *tensor, enum weight_format format) {
+enum weight_format memory_plan_table_format(const struct tensor *tensor, enum weight_format format) {
     if (format <= WEIGHT_BF16) return format;
     return tensor_format_is_quantised(tensor->format) ? WEIGHT_AS_IS : WEIGHT_BF16;
 }
 
+enum weight_format memory_plan_head_format(const struct backend *backend, const struct tensor *tensor,
+                                           enum weight_format format) {
+    const bool integers = format == WEIGHT_INT8 || format == WEIGHT_INT4;
+    if (integers && backend_keeps_int8(backend) && !tensor_format_is_quantised(tensor->format)) return WEIGHT_INT8;
+    return memory_plan_table_format(tensor, format);
+}
+
+enum weight_format memory_plan_embed_format(const struct backend *backend, const struct model_spec *spec,
+                                            enum weight_format format) {
+    return spec->tied ? memory_plan_head_format(backend, &spec->embed, format)
+                      : memory_plan_table_format(&spec->embed, format);
+}
+
 enum weight_format memory_plan_matrix_format(const struct layer_spec *layer, const struct tensor *matrix,
                                              enum weight_format format) {
-    return matrix == &layer->router ? memory_plan_outer_format(matrix, format) : format;
+    return matrix == &layer->router ? memory_plan_table_format(matrix, format) : format;
 }
 
 uint64_t memory_plan_weight_bytes(const struct backend *backend, const struct model_spec *spec,
                                   enum weight_format format) {
-    uint64_t n_bytes = backend_weight_bytes(backend, &spec->embed, memory_plan_outer_format(&spec->embed, format));
+    uint64_t n_bytes = backend_weight_bytes(backend, &spec->embed, memory_plan_embed_format(backend, spec, format));
     if (!spec->tied)
-        n_bytes += backend_weight_bytes(backend, &spec->head, memory_plan_outer_format(&spec->head, format));
+        n_bytes += backend_weight_bytes(backend, &spec->head, memory_plan_head_format(backend, &spec->head, format));
     for (int32_t i = 0; i < spec->n_layers; i++) {
         struct layer_spec *l = &spec->layers[i];
         const struct tensor *matrix;

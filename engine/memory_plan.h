@@ -17,9 +17,16 @@ struct memory_plan {
 int memory_plan_weight_format(enum weight_format *out, const char *name, struct err *err)
     __attribute__((warn_unused_result));
 
-// The form that embedding and head take beside layers in `format`: at most BF16 is saved there, because they decide
-// what is said. Tables that the model has quantised stay so.
-enum weight_format memory_plan_outer_format(const struct tensor *tensor, enum weight_format format);
+// The form of a table or router beside layers in `format`: it stays, or becomes BF16, because it is small, or a step
+// reads few rows of it. What the model has quantised stays so.
+enum weight_format memory_plan_table_format(const struct tensor *tensor, enum weight_format format);
+// The form of the head, or of the table that is both: every step reads all of it, so beside integers it is INT8, where
+// the device has that. INT4 there would cost more than in layers: it decides what is said.
+enum weight_format memory_plan_head_format(const struct backend *backend, const struct tensor *tensor,
+                                           enum weight_format format);
+// The form of the model's embedding.
+enum weight_format memory_plan_embed_format(const struct backend *backend, const struct model_spec *spec,
+                                            enum weight_format format);
 // The format of a layer's matrix: that of the others, but routers are kept like embeddings.
 enum weight_format memory_plan_matrix_format(const struct layer_spec *layer, const struct tensor *matrix,
                                              enum weight_format format);

@@ -48,9 +48,9 @@ void cost_model_make(struct cost_model *out, const struct backend *backend, cons
                                .token_bytes = (double)kv_bytes_per_block(kv) / kv->block_tokens / kv->n_layers};
     for (int32_t i = 0; i < spec->n_layers; i++) add_layer(out, backend, &spec->layers[i], weights);
     const struct tensor *head = spec->tied ? &spec->embed : &spec->head;
-    out->head_bytes = (double)backend_weight_bytes(backend, head, memory_plan_outer_format(head, weights));
+    out->head_bytes = (double)backend_weight_bytes(backend, head, memory_plan_head_format(backend, head, weights));
     out->head_flops = 2 * values_of(head);
-    const enum weight_format outer = memory_plan_outer_format(&spec->embed, weights);
+    const enum weight_format outer = memory_plan_embed_format(backend, spec, weights);
     if (spec->embed.n_rows > 0)
         out->embed_row_bytes = (double)backend_weight_bytes(backend, &spec->embed, outer) / spec->embed.n_rows;
 }

@@ -99,6 +99,10 @@ const char *weight_format_name(enum weight_format format) {
     return names[format];
 }
 
+bool backend_keeps_int8(const struct backend *backend) {
+    return backend->driver->keeps_int8;
+}
+
 uint64_t backend_weight_bytes(const struct backend *backend, const struct tensor *tensor, enum weight_format format) {
     return backend->driver->weight_bytes(tensor, format);
 }

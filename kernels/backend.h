@@ -70,6 +70,7 @@ uint64_t backend_memory_available(const struct backend *backend); // free for we
 enum weight_format { WEIGHT_AS_IS, WEIGHT_BF16, WEIGHT_FP8, WEIGHT_INT8, WEIGHT_INT4 };
 const char *weight_format_name(enum weight_format format); // "auto", "bf16", ...: as the option --weights takes it
 
+bool backend_keeps_int8(const struct backend *backend);
 uint64_t backend_weight_bytes(const struct backend *backend, const struct tensor *tensor, enum weight_format format);
 // Hands a weight over; sets tensor->handle. ERR_INVALID: the device does not have this format; ERR_FORMAT: a scale of
 // the matrix is no number; ERR_LIMIT: no memory.

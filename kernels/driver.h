@@ -17,6 +17,7 @@ extern "C" {
 struct backend_driver {
     uint32_t abi;     // BACKEND_DRIVER_ABI of its build
     const char *name; // "cpu", "cuda"
+    bool keeps_int8;  // WEIGHT_INT8 can be loaded
 
     // Fills description, steps_in_flight and holds_weights of the backend; `driver` is set by the caller.
     int (*open)(struct backend **out, const struct backend_options *options, struct err *err);
@@ -69,7 +70,7 @@ static inline void program_begin(struct program *program, struct backend *backen
 extern const struct backend_driver cpu_driver;
 
 // Raised by hand when the meaning of something changes; the sizes catch what changes in the structs.
-#define BACKEND_DRIVER_VERSION 5u
+#define BACKEND_DRIVER_VERSION 6u
 #define BACKEND_DRIVER_ABI                                                                                             \
     (BACKEND_DRIVER_VERSION << 24 ^                                                                                    \
      (uint32_t)(sizeof(struct backend_driver) + 31 * sizeof(struct backend) + 37 * sizeof(struct program) +            \

@@ -159,6 +159,7 @@ static const float *cpu_logits(struct backend *common, int32_t logit_row) {
 
 const struct backend_driver cpu_driver = {.abi = BACKEND_DRIVER_ABI,
                                           .name = "cpu",
+                                          .keeps_int8 = true,
                                           .open = cpu_open,
                                           .close = cpu_close,
                                           .memory_available = cpu_memory_available,
