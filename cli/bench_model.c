@@ -32,7 +32,7 @@ static const struct option_row rows[] = {
     {"device", OPTION_TEXT, FIELD(device), "DEVICE", NULL, 0, 0, false,
      "auto (cuda, else cpu), cpu, cuda, cuda:N or the path of a plugin (auto)"},
     {"weights", OPTION_CHOICE, FIELD(weights), NULL, "auto|bf16|fp8|int8|int4", 0, 0, false,
-     "precision of the layers' weights (auto: as the model has them)"},
+     "precision of the weights (auto: as the model has them); beside int8 and int4 the head is int8"},
     {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16|int8|fp8", 0, 0, false,
      "precision of the KV cache (auto: f32 below 100 M parameters, bf16 above)"},
     {"rows", OPTION_INT, FIELD(rows), "N", NULL, 1, 65536, true,

@@ -30,7 +30,7 @@ static const struct option_row rows[] = {
     {"stride", OPTION_INT, FIELD(stride), "N", NULL, 1, 1 << 24, true,
      "from one window to the next; not as llama.cpp (half a window)"},
     {"weights", OPTION_CHOICE, FIELD(weights), NULL, "auto|bf16|fp8|int8|int4", 0, 0, false,
-     "precision of the layers' weights (auto: as the model has them)"},
+     "precision of the weights (auto: as the model has them); beside int8 and int4 the head is int8"},
     {"kv-format", OPTION_CHOICE, FIELD(kv_format), NULL, "auto|f32|bf16|int8|fp8", 0, 0, false,
      "precision of the KV cache (auto: f32 below 100 M parameters, bf16 above)"},
     {"reference", OPTION_TEXT, FIELD(reference), "MODEL", NULL, 0, 0, false,

@@ -1,7 +1,7 @@
 // The only door to the mathematics: a backend is a device that holds weights and a paged KV cache and runs programs.
 //
 // The engine says what is computed (operations, in order, once per model); the backend decides how. Everything that
-// changes from step to step is in `struct step_input`. The engine never touches device memory.
+// changes from step to step is in `struct step_input`.
 //
 // Life: backend_open -> backend_weight_load for each tensor -> backend_kv_open -> program_open, program_add...,
 // program_prepare -> backend_submit / backend_collect, step after step -> program_close -> backend_close.
@@ -16,7 +16,6 @@
 #include "kernels/step_input.h"
 #include "kernels/tensor.h"
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
