@@ -1,6 +1,7 @@
 #include "base/url.h"
 
-#include <stdbool.h>
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 int url_parse(struct url *out, const char *text, struct err *err) {
@@ -30,4 +31,19 @@ int url_parse(struct url *out, const char *text, struct err *err) {
         return err_set(err, ERR_INVALID, "\"%s\": wrong path", text);
     memcpy(out->prefix, rest, n);
     return 0;
+}
+
+static bool is_any_ipv6(const char *host) {
+    struct in6_addr address;
+    return inet_pton(AF_INET6, host, &address) == 1 && IN6_IS_ADDR_UNSPECIFIED(&address);
+}
+
+bool url_host_is_any(const char *host) {
+    return strcmp(host, "0.0.0.0") == 0 || is_any_ipv6(host);
+}
+
+void url_of_server(char *out, size_t n_bytes, const char *host, int port) {
+    if (url_host_is_any(host)) host = strchr(host, ':') ? "::1" : "127.0.0.1";
+    const bool is_ipv6 = strchr(host, ':') != NULL;
+    snprintf(out, n_bytes, "http://%s%s%s:%d", is_ipv6 ? "[" : "", host, is_ipv6 ? "]" : "", port);
 }

@@ -1,10 +1,10 @@
 #include "cli/advising.h"
 
+#include "base/url.h"
 #include "cli/benching.h"
 #include "cli/serving.h"
 #include "engine/step_cost.h"
 
-#include <stdio.h>
 #include <string.h>
 
 // ------------------------------------------------------------------------------------------- where numbers come from
@@ -161,8 +161,7 @@ int advising_open(struct advisor **out, struct serving *serving, struct err *err
                   .price_per_hour = said(said_so->price_per_hour),
                   .watts_price_per_kwh = said(said_so->power_price)}};
     const char *host = serving->options.server.http.host;
-    snprintf(serving->url, sizeof serving->url, "http://%s:%d", host ? host : "127.0.0.1",
-             server_port(serving->server));
+    url_of_server(serving->url, sizeof serving->url, host ? host : "127.0.0.1", server_port(serving->server));
     fill_model(&options.setup, serving);
     int rc = fill_objectives(&options.setup, said_so->objectives, err);
     step_loop_read_knobs(serving->step_loop, &options.setup.knobs);

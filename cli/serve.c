@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/option.h"
+#include "base/url.h"
 #include "cli/command_line.h"
 #include "cli/serving.h"
 #include "engine/memory_plan.h"
@@ -100,12 +101,15 @@ static const struct option_table table = {
 
 static void print_hint(void *context, int port) {
     const struct serve_options *options = context;
-    printf("Optima %s listens on http://%s:%d\n\ntry it:\n\n"
-           "  curl -N http://%s:%d/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+    char url[SERVING_URL_BYTES];
+    url_of_server(url, sizeof url, options->host, port);
+    printf("Optima %s listens on %s%s\n\ntry it:\n\n"
+           "  curl -N %s/v1/chat/completions -H 'Content-Type: application/json' \\\n"
            "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Tell me a story about a cat.\"}], \"stream\": "
            "true}'\n\n"
-           "what limits it: http://%s:%d in a browser, or optima advise http://%s:%d\n",
-           OPTIMA_VERSION, options->host, port, options->host, port, options->host, port, options->host, port);
+           "what limits it: %s in a browser, or optima advise %s\n",
+           OPTIMA_VERSION, url, url_host_is_any(options->host) ? " and this machine's other addresses" : "", url, url,
+           url);
     fflush(stdout);
 }
 

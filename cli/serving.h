@@ -12,6 +12,8 @@
 #include "server/server.h"
 #include <pthread.h>
 
+enum { SERVING_URL_BYTES = 300 };
+
 struct serving_options {
     struct model_options model;
     struct backend_options backend;
@@ -34,8 +36,8 @@ struct serving {
     struct proposer *proposer; // NULL: no speculation
     struct memory_ledger proposer_memory;
     struct step_loop *step_loop;
-    struct advisor *advisor; // NULL: none
-    char url[300];           // of the server, for the advisor's commands
+    struct advisor *advisor;     // NULL: none
+    char url[SERVING_URL_BYTES]; // of the server, for the advisor's commands
     pthread_t loader;
     int load_rc; // 0, or why loading failed, with load_err; read after the server has stopped
     struct err load_err;
