@@ -352,6 +352,10 @@ size_t advisor_history(struct advisor *advisor, struct history_point *out, size_
     return n;
 }
 
+int advisor_experiment_check(const struct advisor *advisor, struct err *err) {
+    return tuner_check_mode(advisor->options.self_tune, err);
+}
+
 int advisor_experiment_begin(struct advisor *advisor, struct experiment_plan *plan, struct err *err) {
     pthread_mutex_lock(&advisor->mutex);
     const int rc = tuner_begin(advisor->tuner, plan, err);

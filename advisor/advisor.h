@@ -81,6 +81,8 @@ struct history_point {
 };
 size_t advisor_history(struct advisor *advisor, struct history_point *out, size_t n);
 
+// Whether experiments may be asked for. ERR_UNSUPPORTED: --self-tune is off.
+int advisor_experiment_check(const struct advisor *advisor, struct err *err) __attribute__((warn_unused_result));
 // Begins an experiment on live traffic. plan->id is filled in. ERR_INVALID: the reason; ERR_BUSY: one is running;
 // ERR_UNSUPPORTED: --self-tune is off.
 int advisor_experiment_begin(struct advisor *advisor, struct experiment_plan *plan, struct err *err)

@@ -206,11 +206,16 @@ static void number_plan(struct tuner *t, struct experiment_plan *plan) {
     if (!plan->seed) plan->seed = rng_mix64((uint64_t)t->last_number ^ (uint64_t)t->wall_s << 20);
 }
 
+int tuner_check_mode(enum self_tune mode, struct err *err) {
+    if (mode != SELF_TUNE_OFF) return 0;
+    return err_set(err, ERR_UNSUPPORTED, "experiments are off; start the server with --self-tune suggest or auto");
+}
+
 int tuner_begin(struct tuner *t, struct experiment_plan *plan, struct err *err) {
-    if (t->options.mode == SELF_TUNE_OFF)
-        return err_set(err, ERR_UNSUPPORTED, "experiments are off; start the server with --self-tune suggest or auto");
+    int rc = tuner_check_mode(t->options.mode, err);
+    if (rc) return rc;
     if (t->experiment) return err_set(err, ERR_BUSY, "experiment %s is running", t->plan.id);
-    int rc = check_knob(t, plan, err);
+    rc = check_knob(t, plan, err);
     if (rc) return rc;
     struct experiment_before before = {.objective_itl_s = t->options.objective_itl,
                                        .objective_ttft_s = t->options.objective_ttft};

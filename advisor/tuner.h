@@ -38,6 +38,7 @@ void tuner_tick(struct tuner *tuner, double at_s, double wall_s, const struct ad
 // What the rules say now: with auto, the next experiment may begin.
 void tuner_consider(struct tuner *tuner, const struct diagnosis *diagnosis);
 
+int tuner_check_mode(enum self_tune mode, struct err *err) __attribute__((warn_unused_result)); // ERR_UNSUPPORTED: off
 // Fills in the plan's id and present value. ERR_UNSUPPORTED: off; ERR_BUSY: one is running; ERR_INVALID: the reason why
 // not, or not now.
 int tuner_begin(struct tuner *tuner, struct experiment_plan *plan, struct err *err) __attribute__((warn_unused_result));

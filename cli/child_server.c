@@ -79,10 +79,10 @@ static bool read_address(struct child_server *server, struct str *said) {
         const ssize_t n = read(server->output, part, sizeof part);
         if (n > 0) str_append(said, part, (size_t)n);
     }
-    const char *at = strstr(str_text(said), before), *end = at ? strchr(at, '\n') : NULL;
-    if (!end) return false;
+    const char *at = strstr(str_text(said), before);
+    if (!at || !strchr(at, '\n')) return false;
     at += strlen(before);
-    snprintf(server->text, sizeof server->text, "%.*s", (int)(end - at), at);
+    snprintf(server->text, sizeof server->text, "%.*s", (int)strcspn(at, " \n"), at);
     return true;
 }
 

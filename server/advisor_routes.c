@@ -22,6 +22,19 @@ struct advisor *server_find_advisor(struct server *server, struct http_exchange 
     return NULL;
 }
 
+bool server_check_no_query(struct http_exchange *exchange) {
+    struct api_error error = {0};
+    if (query_read(http_exchange_request(exchange)->query, NULL, 0, &error)) return true;
+    server_reply_error(exchange, &error);
+    return false;
+}
+
+void server_reply_not_measured(struct http_exchange *exchange) {
+    struct api_error error = {0};
+    api_error_set(&error, 503, "not_measured_yet", NULL, "Nothing has been measured yet.");
+    server_reply_error(exchange, &error);
+}
+
 const struct report *server_find_report(struct server *server, int window_s) {
     const uint64_t now_ns = clock_now_ns();
     struct report *report = recent_find(&server->recent, window_s, now_ns);
@@ -73,10 +86,11 @@ static const struct report *find_report(struct server *server, struct http_excha
     bool ok = query_read(http_exchange_request(exchange)->query, fields, has_forms ? 2 : 1, &error) &&
               read_window(window, &window_s, &error) && read_form(exchange, format, form, &error);
     const struct report *report = ok ? server_find_report(server, window_s) : NULL;
-    if (report) return report;
-    if (ok) api_error_set(&error, 503, "not_measured_yet", NULL, "Nothing has been measured yet.");
-    server_reply_error(exchange, &error);
-    return NULL;
+    if (!ok)
+        server_reply_error(exchange, &error);
+    else if (!report)
+        server_reply_not_measured(exchange);
+    return report;
 }
 
 static void reply_json(struct http_exchange *exchange, struct str *body) {
@@ -118,14 +132,6 @@ void advisor_roofline(struct http_exchange *exchange, void *context) {
     reply_part(exchange, context, report_roofline_json);
 }
 
-// Pages without parameters.
-static bool check_no_query(struct http_exchange *exchange) {
-    struct api_error error = {0};
-    if (query_read(http_exchange_request(exchange)->query, NULL, 0, &error)) return true;
-    server_reply_error(exchange, &error);
-    return false;
-}
-
 struct memory_page {
     struct memory_ledger ledger;
     struct process_memory process;
@@ -145,7 +151,7 @@ static const struct memory_page *find_memory(struct server *server) {
 
 void advisor_memory(struct http_exchange *exchange, void *context) {
     struct server *server = context;
-    if (!server_check_ready(server, exchange) || !check_no_query(exchange)) return;
+    if (!server_check_ready(server, exchange) || !server_check_no_query(exchange)) return;
     const struct memory_page *page = find_memory(server);
     const struct memory_ledger *ledger = &page->ledger;
     uint64_t reserved = 0, committed = 0;
@@ -174,7 +180,7 @@ void advisor_memory(struct http_exchange *exchange, void *context) {
 
 void advisor_history_get(struct http_exchange *exchange, void *context) {
     struct advisor *advisor = server_find_advisor(context, exchange);
-    if (!advisor || !check_no_query(exchange)) return;
+    if (!advisor || !server_check_no_query(exchange)) return;
     struct history_point *points = mem_alloc(HISTORY_MAX * sizeof *points);
     size_t n = advisor_history(advisor, points, HISTORY_MAX);
     struct str out = STR_INIT;

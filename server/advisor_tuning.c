@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EXPERIMENTS_SHOWN = 20, PAIRS_MIN = 6 };
-static const double block_s_min = 1, block_s_max = 600, effect_max = 1, report_window_s = 300;
+enum { EXPERIMENTS_SHOWN = 20, PAIRS_MIN = 6, REPORT_WINDOW_S = 300 };
+static const double block_s_min = 1, block_s_max = 600, effect_max = 1;
 
 static const struct {
     int code, status;
@@ -54,7 +54,7 @@ static void reply_experiments(struct http_exchange *exchange, struct advisor *ad
 
 void advisor_experiments_list(struct http_exchange *exchange, void *context) {
     struct advisor *advisor = server_find_advisor(context, exchange);
-    if (advisor) reply_experiments(exchange, advisor, EXPERIMENTS_SHOWN);
+    if (advisor && server_check_no_query(exchange)) reply_experiments(exchange, advisor, EXPERIMENTS_SHOWN);
 }
 
 // ----------------------------------------------------------------------------------------------------- what to try
@@ -141,27 +141,29 @@ static int read_plan(const cJSON *body, const struct report *report, struct expe
     return 0;
 }
 
-static int begin_experiment(struct advisor *advisor, struct str_view text, struct err *err) {
+static int begin_experiment(struct advisor *advisor, const struct report *report, struct str_view text,
+                            struct err *err) {
     struct experiment_plan plan = {.predicted = {NAN, NAN}};
-    struct report *report = mem_alloc_zero(1, sizeof *report);
     cJSON *body = NULL;
     int rc = json_parse(&body, text.data, text.n_bytes, &JSON_LIMITS_CLIENT, err);
     if (rc) rc = err->code = ERR_INVALID; // whatever is wrong with it
     if (!rc && !cJSON_IsObject(body)) rc = err_set(err, ERR_INVALID, "The body must be a JSON object.");
-    if (!rc && !advisor_report(advisor, report_window_s, report))
-        rc = err_set(err, ERR_INVALID, "Nothing has been measured yet.");
     if (!rc) rc = read_plan(body, report, &plan, err);
     if (!rc) rc = advisor_experiment_begin(advisor, &plan, err);
     cJSON_Delete(body);
-    free(report);
     return rc;
 }
 
+// Whether it may be asked for at all comes before what is asked for.
 void advisor_experiments_begin(struct http_exchange *exchange, void *context) {
     struct advisor *advisor = server_find_advisor(context, exchange);
     struct err err = {0};
-    if (!advisor) return;
-    if (begin_experiment(advisor, http_exchange_request(exchange)->body, &err))
+    if (!advisor || !server_check_no_query(exchange)) return;
+    if (advisor_experiment_check(advisor, &err)) return reply_refusal(exchange, &err);
+    const struct report *report = server_find_report(context, REPORT_WINDOW_S);
+    if (!report)
+        server_reply_not_measured(exchange);
+    else if (begin_experiment(advisor, report, http_exchange_request(exchange)->body, &err))
         reply_refusal(exchange, &err);
     else
         reply_experiments(exchange, advisor, 1);
@@ -170,7 +172,7 @@ void advisor_experiments_begin(struct http_exchange *exchange, void *context) {
 void advisor_rollback(struct http_exchange *exchange, void *context) {
     struct advisor *advisor = server_find_advisor(context, exchange);
     struct err err = {0};
-    if (!advisor) return;
+    if (!advisor || !server_check_no_query(exchange)) return;
     const char *id = http_exchange_request(exchange)->path + strlen("/advisor/rollback/");
     if (!str_view_is_plain_name(str_view_of(id))) {
         err_set(&err, ERR_NOT_FOUND, "There is no such experiment.");

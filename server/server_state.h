@@ -62,6 +62,9 @@ void server_reply_busy(struct server *server, struct http_exchange *exchange);
 void server_reply_text(struct http_exchange *exchange, int status, const char *content_type, struct str *body);
 // The advisor, or NULL after an answer that says why there is none.
 struct advisor *server_find_advisor(struct server *server, struct http_exchange *exchange);
+// Answers 400 and returns false when the query has a parameter: for pages without any.
+bool server_check_no_query(struct http_exchange *exchange);
+void server_reply_not_measured(struct http_exchange *exchange); // 503: there is nothing to report yet
 // The advisor's report over the last window_s whole seconds, at most RECENT_MS old. NULL: nothing was measured yet, or
 // there is no advisor. Valid until the next call.
 const struct report *server_find_report(struct server *server, int window_s);

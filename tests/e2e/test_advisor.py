@@ -54,7 +54,12 @@ class Pages(unittest.TestCase):
                 error = json.loads(body)["error"]
                 self.assertEqual((status, error["param"]), (400, param), error)
                 self.assertNotIn("abc", error["message"])
-        self.assertEqual(common.get(running, "/advisor/memory?x=1")[0], 400)
+        for path in ("/advisor/ledger", "/advisor/roofline", "/advisor/memory", "/advisor/history", "/advisor/experiments"):
+            status, _, body = common.get(running, path + "?x=1")
+            self.assertEqual((status, json.loads(body)["error"]["code"]), (400, "unknown_parameter"), path)
+        for path in ("/advisor/experiments", "/advisor/rollback/x1"):
+            status, _, body = common.post(running, path + "?x=1", {})
+            self.assertEqual((status, json.loads(body)["error"]["code"]), (400, "unknown_parameter"), path)
 
     def test_numbers_are_those_of_the_server(self):
         running = measured_server()
@@ -73,9 +78,19 @@ class Pages(unittest.TestCase):
 class Experiments(unittest.TestCase):
     def test_self_tune_is_off_unless_asked_for(self):
         running = measured_server()
-        status, _, body = common.post(running, "/advisor/experiments", {"setting": "sequences", "value": 8})
-        self.assertEqual(status, 403, body)
-        self.assertEqual(json.loads(body)["error"]["code"], "self_tune_off")
+        for request in ({"setting": "sequences", "value": 8}, {"finding": "R999"}, [], {"x": 1}):
+            status, _, body = common.post(running, "/advisor/experiments", request)
+            self.assertEqual((status, json.loads(body)["error"]["code"]), (403, "self_tune_off"), request)
+
+    def test_nothing_can_be_tried_before_something_was_measured(self):
+        running = common.Server(["--self-tune", "suggest"])
+        try:
+            status, _, body = common.post(running, "/advisor/experiments", {"finding": "R999"})
+            late = common.get(running, "/advisor")[0] == 200  # the first seconds had passed already, or passed between
+            error = json.loads(body)["error"]
+            self.assertIn((status, error["code"]), [(503, "not_measured_yet")] + [(400, "invalid_value")] * late)
+        finally:
+            running.stop()
 
     def test_wrong_requests_are_told_why(self):
         running = measured_server("--self-tune", "suggest")
