@@ -17,9 +17,11 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -28,9 +30,9 @@ def fail(text):
     sys.exit(f"race.py: {text}")
 
 
-def run(command):
+def run(command, folder=None):
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     except OSError as error:
         fail(f"cannot run {command[0]}: {error.strerror}")
     if done.returncode != 0:
@@ -56,14 +58,24 @@ def names(options):
     return [f"prompt {options.prompt}"] + [f"{n} stream{'s' if n > 1 else ''}" for n in options.streams]
 
 
+def run_peer(command):
+    """In a folder that goes away: some write logs where they are."""
+    program = shutil.which(command[0])
+    if not program:
+        fail(f"cannot run {command[0]}: there is no such program")
+    with tempfile.TemporaryDirectory() as folder:
+        return run([os.path.abspath(program), *command[1:]], folder)
+
+
 def measure_peer(options):
     threads = str(options.threads)
-    out = run([options.llama_bench, "-m", options.model, "-t", threads, "-p", str(options.prompt), "-n", "0", "-r", "1",
-               "-o", "json"])[0]
+    out = run_peer([options.llama_bench, "-m", options.model, "-t", threads, "-p", str(options.prompt), "-n", "0", "-r", "1",
+                    "-o", "json"])[0]
     rates = [json.loads(out)[0]["avg_ts"]]
     room = max(options.streams) * (options.context + options.tokens)
-    out, log = run([options.llama_batched_bench, "-m", options.model, "-t", threads, "-tb", threads, "-c", str(room),
-                    "-npp", str(options.context), "-ntg", str(options.tokens), "-npl", ",".join(map(str, options.streams))])
+    streams = ",".join(map(str, options.streams))
+    out, log = run_peer([options.llama_batched_bench, "-m", options.model, "-t", threads, "-tb", threads, "-c", str(room),
+                         "-npp", str(options.context), "-ntg", str(options.tokens), "-npl", streams])
     rows = decode_rates(out) or decode_rates(log)
     if set(rows) != set(options.streams):
         fail(f"{options.llama_batched_bench} gave no line for some number of streams")
@@ -171,6 +183,7 @@ def parse():
         fail("--streams: at least 1")
     if not pathlib.Path(options.model).is_file():
         fail(f"{options.model} is no file")
+    options.model = os.path.abspath(options.model)
     return options
 
 
