@@ -239,7 +239,6 @@ static void check_order(const struct cpu_program *p) {
         assert(!makes || (i + 1 < p->n_ops && p->ops[i + 1].kind == OP_LINEAR_ADD));
         assert(!takes ||
                (i > 0 && p->ops[i - 1].kind == (p->ops[i].linear_add.source == SOURCE_MLP ? OP_MLP_IN : OP_ATTENTION)));
-        (void)makes, (void)takes;
     }
 }
 
