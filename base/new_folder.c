@@ -56,14 +56,24 @@ int new_file_close(struct new_file *file, struct err *err) {
     return rc;
 }
 
-int new_folder_finish(struct new_folder *folder, struct err *err) {
-    const char *from = str_text(&folder->partial_path), *to = str_text(&folder->path);
-    // A file system that cannot rename without replacing still never replaces a folder with files.
+static int move(const char *from, const char *to, struct err *err) {
     int rc = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
-    if (rc != 0 && errno == EINVAL) rc = rename(from, to);
-    if (rc != 0) return err_set(err, ERR_IO, "cannot rename %s to %s: %s", from, to, strerror(errno));
-    str_clear(&folder->partial_path);
-    return 0;
+    if (rc != 0 && errno == EINVAL) rc = rename(from, to); // a file system that always replaces
+    return rc ? err_set(err, ERR_IO, "cannot rename %s to %s: %s", from, to, strerror(errno)) : 0;
+}
+
+int new_folder_finish_file(struct new_folder *folder, const char *name, struct err *err) {
+    struct str from = STR_INIT;
+    str_printf(&from, "%s/%s", str_text(&folder->partial_path), name);
+    int rc = move(str_text(&from), str_text(&folder->path), err);
+    str_close(&from);
+    return rc;
+}
+
+int new_folder_finish(struct new_folder *folder, struct err *err) {
+    int rc = move(str_text(&folder->partial_path), str_text(&folder->path), err);
+    if (!rc) str_clear(&folder->partial_path);
+    return rc;
 }
 
 static void remove_files(const char *path) {

@@ -26,6 +26,9 @@ void new_file_write(struct new_file *file, const void *data, size_t n_bytes);
 int new_file_close(struct new_file *file, struct err *err)
     __attribute__((warn_unused_result)); // on the disk afterwards
 
+// Moves its file of this name to where the folder should have been: a file that appears as a whole or not at all.
+int new_folder_finish_file(struct new_folder *folder, const char *name, struct err *err)
+    __attribute__((warn_unused_result));
 // Renames it. On failure, or without it: new_folder_close removes what was written.
 int new_folder_finish(struct new_folder *folder, struct err *err) __attribute__((warn_unused_result));
 void new_folder_close(struct new_folder *folder);

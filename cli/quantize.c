@@ -8,6 +8,7 @@
 #include "cli/evaluated.h"
 #include "cli/quantizing.h"
 #include "models/quantized_folder.h"
+#include "models/quantized_gguf.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -29,7 +30,7 @@ static const struct option_row rows[] = {
     {"calibrate", OPTION_TEXT, FIELD(calibrate), "FILE", NULL, 0, 0, false,
      "a text like those that the model will read: errors are weighed by what the matrices see there"},
     {"group", OPTION_CHOICE, FIELD(group), NULL, "32|64|128", 0, 0, false,
-     "inputs that share a scale (int4: 32; int8: all of an output; fp8: always all)"},
+     "inputs that share a scale (int4: 32; int8: all of an output; fp8: always all; GGUF: always 32)"},
     {"eval", OPTION_TEXT, FIELD(eval), "FILE", NULL, 0, 0, false,
      "text for the report (the last tenth of --calibrate; for the demo model one that comes with it)"},
     {"tokens", OPTION_INT, FIELD(tokens), "N", NULL, 64, 1e9, true, "calibrate with the first N tokens (32768)"},
@@ -43,7 +44,8 @@ static const struct option_table table = {
     .usage = "optima quantize PATH OUT --weights int4|int8|fp8 [options]",
     .summary =
         "Writes PATH (a model folder; \"demo\" is the embedded model) as a new folder OUT with quantised matrices\n"
-        "in the format of compressed-tensors, and reports perplexity and divergence from the original.",
+        "in the format of compressed-tensors, or PATH (a GGUF file) as a new GGUF file OUT with matrices in Q4_0\n"
+        "(int4) or Q8_0 (int8), and reports perplexity and divergence from the original.",
     .rows = rows,
     .n_rows = sizeof rows / sizeof *rows,
     .n_positional_max = 2,
@@ -81,7 +83,7 @@ static int check_parent(const char *out, struct err *err) {
 static int check(const struct quantize *q, struct err *err) {
     const struct quantize_options *options = q->options;
     struct stat status;
-    if (!q->out) return err_set(err, ERR_INVALID, "OUT is missing: where the new folder shall be");
+    if (!q->out) return err_set(err, ERR_INVALID, "OUT is missing: where the new folder or GGUF file shall be");
     if (!options->weights) return err_set(err, ERR_INVALID, "a format is missing: --weights int4, int8 or fp8");
     if (strcmp(options->weights, "fp8") == 0 && options->group)
         return err_set(err, ERR_INVALID, "--group: fp8 has one scale for all inputs of an output");
@@ -89,6 +91,28 @@ static int check(const struct quantize *q, struct err *err) {
         return err_set(err, ERR_INVALID, "--nearest and --calibrate exclude each other");
     if (lstat(q->out, &status) == 0) return err_set(err, ERR_INVALID, "%s exists already", q->out);
     return check_parent(q->out, err);
+}
+
+static bool is_gguf(const struct model *model) {
+    return strcmp(model->source_format, "gguf") == 0;
+}
+
+// Whether the model's matrices can be quantised, and written as its files are.
+static int check_model(const struct quantize *q, struct err *err) {
+    const struct model_spec *spec = &q->model->spec;
+    const struct quantize_options *options = q->options;
+    if (is_gguf(q->model) && strcmp(options->weights, "fp8") == 0)
+        return err_set(err, ERR_UNSUPPORTED, "%s: GGUF has no form for fp8; int4 and int8 can be written", q->path);
+    if (is_gguf(q->model) && options->group && strcmp(options->group, "32") != 0)
+        return err_set(err, ERR_UNSUPPORTED, "--group %s: in GGUF 32 inputs share a scale", options->group);
+    for (int32_t i = 0; i < spec->n_layers; i++) {
+        const struct tensor *matrix;
+        for (size_t m = 0; (matrix = layer_matrix(spec, &spec->layers[i], m)); m++)
+            if (tensor_format_is_quantised(matrix->format))
+                return err_set(err, ERR_UNSUPPORTED, "%s: its weights are in %s already", q->path,
+                               tensor_format_name(matrix->format));
+    }
+    return 0;
 }
 
 static int read_tokens(struct quantize *q, const char *path, struct file_map *file, token_vec *tokens,
@@ -152,11 +176,14 @@ static int quantize(struct quantize *q, struct err *err) {
         .eval_tokens = &q->eval_tokens,
         .window = q->window,
     };
+    const bool gguf = is_gguf(q->model);
     if (options->group) how.group = (int32_t)strtol(options->group, NULL, 10);
-    if (!how.group && how.format == TENSOR_INT4) how.group = TENSOR_GROUP;
+    if (!how.group && (gguf || how.format == TENSOR_INT4)) how.group = TENSOR_GROUP;
+    how.scales_f16 = gguf;
     int rc = quantizing_run(&q->quantizing, q->model, &how, err);
     if (rc) return rc;
-    return quantized_folder_write(q->model, q->quantizing.entries, q->quantizing.n_entries, q->out, err);
+    return (gguf ? quantized_gguf_write : quantized_folder_write)(q->model, q->quantizing.entries,
+                                                                  q->quantizing.n_entries, q->out, err);
 }
 
 // -------------------------------------------------------------------------------------------------------------- report
@@ -241,7 +268,7 @@ static int open_model(struct quantize *q, struct err *err) {
     if (rc) return rc;
     q->window = evaluated_window_auto(q->model);
     if (!q->model->tokenizer) return err_set(err, ERR_NOT_FOUND, "%s: there is no tokenizer", q->model->path);
-    return quantized_folder_check(q->model, err);
+    return check_model(q, err);
 }
 
 static int run(struct quantize *q, struct err *err) {

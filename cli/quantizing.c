@@ -39,12 +39,13 @@ static int quantize_matrix(struct work *w, const struct tensor *matrix, const st
     struct quantizing *out = w->out;
     struct quantized_entry *entry = &out->entries[out->n_entries];
     struct quantizing_error *error = &out->errors[out->n_entries++];
-    const struct quantizer_options how = {.method = moments                                   ? QUANTIZER_MEASURED
-                                                    : w->options->method == QUANTIZER_NEAREST ? QUANTIZER_NEAREST
-                                                                                              : QUANTIZER_SEARCHED,
-                                          .format = w->options->format,
-                                          .group = w->options->group,
-                                          .scale_format = matrix->format == TENSOR_F16 ? TENSOR_F16 : TENSOR_BF16};
+    const struct quantizer_options how = {
+        .method = moments                                   ? QUANTIZER_MEASURED
+                  : w->options->method == QUANTIZER_NEAREST ? QUANTIZER_NEAREST
+                                                            : QUANTIZER_SEARCHED,
+        .format = w->options->format,
+        .group = w->options->group,
+        .scale_format = w->options->scales_f16 || matrix->format == TENSOR_F16 ? TENSOR_F16 : TENSOR_BF16};
     entry->matrix = matrix;
     quantizer_run(&entry->quantized, matrix, &how, moments, w->pool, w->kernels);
     *error = (struct quantizing_error){.name = name_of(w->model, matrix)};

@@ -4,7 +4,7 @@
 #include "base/err.h"
 #include "models/bpe.h"
 #include "models/model.h"
-#include "models/quantized_folder.h"
+#include "models/quantized_entries.h"
 #include "models/quantizer.h"
 
 struct quantizing_options {
@@ -13,6 +13,7 @@ struct quantizing_options {
     int32_t group;                                   // 0: all inputs of an output
     const token_vec *calibrate_tokens, *eval_tokens; // the first of QUANTIZER_MEASURED alone
     int32_t window;
+    bool scales_f16; // else as the weights are: F16 or BF16
 };
 
 struct quantizing_error {

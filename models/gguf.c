@@ -1,5 +1,6 @@
 #include "models/gguf.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,6 @@ enum {
     KEY_BYTES_MAX = 65535,
     NAME_BYTES_MAX = 255,
     STRING_BYTES_MAX = 16 << 20,
-    ALIGNMENT_DEFAULT = 32,
     ALIGNMENT_MAX = 65536,
     DIMS_MAX = 4,
     VALUE_BYTES_MIN = 8 + 4 + 1,         // empty key, type, one byte
@@ -162,7 +162,7 @@ static bool round_up(uint64_t *value, uint64_t alignment) {
 }
 
 static int read_tensors(struct gguf *gguf, struct reader *reader, uint64_t n_tensors, struct err *err) {
-    int64_t alignment = ALIGNMENT_DEFAULT;
+    int64_t alignment = GGUF_ALIGNMENT;
     int rc = gguf_get_int(gguf, "general.alignment", 1, ALIGNMENT_MAX, &alignment, err);
     if (rc) return rc;
     if (alignment & (alignment - 1))
@@ -200,10 +200,12 @@ static int read_file(struct gguf *gguf, struct reader *reader, struct err *err) 
     if (!read_u64(reader, &n_tensors) || !read_u64(reader, &n_values) ||
         n_values > bytes_left(reader) / VALUE_BYTES_MIN || n_tensors > bytes_left(reader) / TENSOR_BYTES_MIN)
         return err_set(err, ERR_FORMAT, "the file is too short for its counts of keys and tensors");
+    gguf->all_values.data = reader->data + reader->at;
     for (uint64_t i = 0; i < n_values; i++) {
         int rc = read_value(gguf, reader, err);
         if (rc) return rc;
     }
+    gguf->all_values.n_bytes = (size_t)(reader->data + reader->at - gguf->all_values.data);
     return read_tensors(gguf, reader, n_tensors, err);
 }
 
@@ -233,6 +235,14 @@ const struct gguf_value *gguf_find(const struct gguf *gguf, const char *key) {
 const struct stored_tensor *gguf_tensor(const struct gguf *gguf, const char *name) {
     uint64_t index = 0;
     return map_get(&gguf->names, name, strlen(name), &index) ? &gguf->tensors.items[index] : NULL;
+}
+
+uint32_t gguf_format_number(const char *format_name) {
+    const uint32_t n = sizeof tensor_types / sizeof *tensor_types;
+    for (uint32_t i = 0; i < n; i++)
+        if (tensor_types[i].name && strcmp(tensor_types[i].name, format_name) == 0) return i;
+    assert(false);
+    return n;
 }
 
 // Reads one integer of any type; false for other types and for what int64_t does not hold.

@@ -61,29 +61,6 @@ static int value_bits(const struct quantized *q) {
 
 // ------------------------------------------------------------------------------------------------------ which tensors
 
-static int compare_entries(const void *a, const void *b) {
-    const char *x = ((const struct quantized_entry *)a)->matrix->data,
-               *y = ((const struct quantized_entry *)b)->matrix->data;
-    return (x > y) - (x < y);
-}
-
-// The entries whose matrices together are the stored tensor: some families find several in one.
-static const struct quantized_entry *entries_of(const struct writing *w, const struct stored_tensor *stored,
-                                                size_t *n) {
-    const char *at = stored->data, *end = stored->data + stored->n_bytes;
-    const struct quantized_entry *first = NULL;
-    *n = 0;
-    for (size_t i = 0; i < w->n_entries && at < end; i++) {
-        const struct tensor *matrix = w->entries[i].matrix;
-        if ((const char *)matrix->data != at || matrix->n_cols != stored->shape[stored->n_dims - 1]) continue;
-        if (!first) first = &w->entries[i];
-        if (&w->entries[i] != first + *n) return NULL;
-        at += tensor_bytes(matrix);
-        ++*n;
-    }
-    return first && at == end && stored->n_dims == 2 ? first : NULL;
-}
-
 static const char *const weight_suffix = ".weight";
 
 static bool has_weight_suffix(const char *name) {
@@ -230,8 +207,8 @@ static int write_tensors(struct writing *w, const char *name, struct err *err) {
     for (size_t i = 0; i < n; i++) {
         if (strcmp(stored[i].file, name) != 0) continue;
         size_t n_entries;
-        const struct quantized_entry *entries = entries_of(w, &stored[i], &n_entries);
-        if (entries)
+        const struct quantized_entry *entries = quantized_entries_of(w->entries, w->n_entries, &stored[i], &n_entries);
+        if (entries && stored[i].n_dims == 2)
             add_quantized(w, &tensors, &stored[i], entries, n_entries);
         else
             add_copy(w, &tensors, &stored[i]);
@@ -355,24 +332,10 @@ static int copy_files(struct writing *w, struct err *err) {
 
 // ---------------------------------------------------------------------------------------------------------------- all
 
-int quantized_folder_check(const struct model *model, struct err *err) {
-    const struct model_spec *spec = &model->spec;
-    if (strcmp(model->source_format, "safetensors") != 0)
-        return err_set(err, ERR_UNSUPPORTED, "%s: only models in safetensors can be written quantised", model->path);
-    for (int32_t i = 0; i < spec->n_layers; i++) {
-        const struct tensor *matrix;
-        for (size_t m = 0; (matrix = layer_matrix(spec, &spec->layers[i], m)); m++)
-            if (tensor_format_is_quantised(matrix->format))
-                return err_set(err, ERR_UNSUPPORTED, "%s: its weights are in %s already", model->path,
-                               tensor_format_name(matrix->format));
-    }
-    return 0;
-}
-
 int quantized_folder_write(const struct model *model, struct quantized_entry *entries, size_t n_entries,
                            const char *out, struct err *err) {
     struct writing w = {.model = model, .entries = entries, .n_entries = n_entries};
-    qsort(entries, n_entries, sizeof *entries, compare_entries);
+    quantized_entries_sort(entries, n_entries);
     int rc = model_folder_open(model, &w.source, err);
     if (rc) return rc;
     rc = new_folder_open(&w.folder, out, err);

@@ -13,17 +13,7 @@
 
 #include "base/err.h"
 #include "models/model.h"
-#include "models/quantizer.h"
-
-// A matrix of the model's spec and what became of it.
-struct quantized_entry {
-    const struct tensor *matrix;
-    struct quantized quantized;
-};
-
-// Where quantised matrices can stand for the tensors of the model's files: ERR_UNSUPPORTED: the model's files are not
-// safetensors, or are quantised already.
-int quantized_folder_check(const struct model *model, struct err *err) __attribute__((warn_unused_result));
+#include "models/quantized_entries.h"
 
 // Writes OUT, which must not exist. entries: any of the matrices, all quantised in one way; sorted here. A tensor of
 // the files is written quantised when all of it is among them.

@@ -1,5 +1,5 @@
-"""`optima quantize`: the folder is what compressed-tensors defines, the report's divergences are small, a failure leaves
-no folder."""
+"""`optima quantize`: the folder is what compressed-tensors defines, a GGUF file becomes one, the report's divergences are
+small, a failure leaves nothing."""
 
 import json
 import math
@@ -138,6 +138,16 @@ class Quantize(unittest.TestCase):
             self.assertEqual((report["matrices"], report["matrices_left"]), (49, 0))
             self.assertTrue(0 < report["worst"][0]["error"] < error_max, report["worst"])
 
+    def test_gguf_files_stay_gguf_files(self):
+        if not STORIES.exists():
+            self.skipTest("there is no ../shared")
+        for name, weights, most in (("f32", "int8", 1e-3), ("f16", "int4", 0.2)):
+            out, report = self.quantize(f"{name}.gguf", "--weights", weights, "--eval", self.text,
+                                        model=STORIES / f"stories260K.{name}.gguf")
+            self.assertEqual(out.read_bytes()[:4], b"GGUF")
+            self.assertTrue(0 < report["divergence"]["mean"] < most, report)
+            self.assertEqual((report["matrices"], report["matrices_left"]), (30, 5))
+
     def test_calibration_is_better_than_searching_and_that_than_rounding(self):
         calibrate = self.folder / "calibrate"
         calibrate.write_text((DEMO / "heldout.txt").read_text()[12000:])
@@ -214,7 +224,9 @@ class Quantize(unittest.TestCase):
         ]
         if STORIES.exists():
             cases += [([STORIES / "hf", out, "--weights", "int4"], "--eval"),
-                      ([STORIES / "stories260K.q8_0.gguf", out, "--weights", "int4"], "safetensors")]
+                      ([STORIES / "stories260K.q8_0.gguf", out, "--weights", "int4", "--eval", self.text], "int8 already"),
+                      ([STORIES / "stories260K.f16.gguf", out, "--weights", "fp8", "--eval", self.text], "GGUF"),
+                      ([STORIES / "stories260K.f16.gguf", out, "--weights", "int8", "--group", "64"], "--group")]
         for arguments, mention in cases:
             status, printed, err = run(*arguments)
             self.assertNotEqual(status, 0, arguments)
