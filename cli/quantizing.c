@@ -8,7 +8,10 @@
 
 #include <stdlib.h>
 
-enum { ERROR_TOKENS = 2048 }; // of the report's text, for the errors of single matrices
+enum {
+    ERROR_TOKENS = 2048, // of the report's text, for the errors of single matrices
+    ROWS_MIN = 32        // of a text, that say something of an input
+};
 
 struct work {
     struct quantizing *out;
@@ -56,34 +59,45 @@ static int quantize_matrix(struct work *w, const struct tensor *matrix, const st
     return 0;
 }
 
-static const struct calibration_sums *sums_of(const struct calibration *c, int32_t layer,
-                                              enum calibration_input input) {
-    if (!c->inputs || input == CALIBRATION_NONE) return NULL;
-    return &c->inputs[(layer - c->layer_first) * CALIBRATION_INPUTS + (int32_t)input];
+// What the text showed of an input. NULL: it was not read, or experts were hardly hit.
+static const struct calibration_sums *sums_of(const struct calibration *c, int32_t layer, int input) {
+    const struct calibration_sums *sums = c->inputs ? calibration_sums_of(c, layer, input) : NULL;
+    return sums && sums->n_rows >= ROWS_MIN ? sums : NULL;
 }
 
-// Matrices with the same input follow each other, so that its factor is made once.
+// What many matrices share is made once: the inputs of attention, or of all experts; an expert's own come between.
+struct shared_moments {
+    int input;
+    struct quantizer_moments moments;
+};
+
+static const struct quantizer_moments *moments_of(struct work *w, struct shared_moments *shared,
+                                                  const struct calibration_sums *sums, int input) {
+    struct shared_moments *s = &shared[input >= CALIBRATION_DOWN];
+    if (!sums) return NULL;
+    if (s->input != input) {
+        quantizer_moments_free(&s->moments);
+        s->moments = quantizer_moments_make(sums->sums, sums->n, sums->n_rows, w->pool, w->kernels);
+        s->input = input;
+    }
+    return &s->moments;
+}
+
 static int quantize_layer(struct work *w, int32_t i, struct err *err) {
     struct layer_spec *layer = &w->model->spec.layers[i];
     const struct tensor *matrix;
-    struct quantizer_moments moments = {0};
-    enum calibration_input before = CALIBRATION_NONE;
+    struct shared_moments shared[2] = {{.input = -1}, {.input = -1}};
     int rc = 0;
     for (size_t m = 0; !rc && (matrix = layer_matrix(&w->model->spec, layer, m)); m++) {
         if (!is_quantisable(w, layer, matrix)) {
             w->out->n_left += matrix != &layer->router;
             continue;
         }
-        const enum calibration_input input = calibration_input_of(layer, m);
+        const int input = calibration_input_of(layer, m);
         const struct calibration_sums *sums = sums_of(&w->calibrated, i, input);
-        if (sums && input != before) {
-            quantizer_moments_free(&moments);
-            moments = quantizer_moments_make(sums->sums, sums->n, sums->n_rows, w->pool, w->kernels);
-            before = input;
-        }
-        rc = quantize_matrix(w, matrix, sums ? &moments : NULL, sums_of(&w->seen, i, input), err);
+        rc = quantize_matrix(w, matrix, moments_of(w, shared, sums, input), sums_of(&w->seen, i, input), err);
     }
-    quantizer_moments_free(&moments);
+    for (int s = 0; s < 2; s++) quantizer_moments_free(&shared[s].moments);
     return rc;
 }
 

@@ -7,7 +7,12 @@
 
 #include <stdlib.h>
 
-static const struct tensor *matrix_of(const struct layer_spec *layer, enum calibration_input input) {
+static int n_inputs_of(const struct model_spec *spec) {
+    return CALIBRATION_DOWN + (spec->n_experts > 1 ? spec->n_experts : 1);
+}
+
+// A matrix that has this input; NULL: the layer has none.
+static const struct tensor *matrix_of(const struct model_spec *spec, const struct layer_spec *layer, int input) {
     switch (input) {
     case CALIBRATION_ATTENTION:
         return &layer->wq;
@@ -15,28 +20,27 @@ static const struct tensor *matrix_of(const struct layer_spec *layer, enum calib
         return &layer->wo;
     case CALIBRATION_MLP:
         return layer->experts ? &layer->router : &layer->gate;
-    case CALIBRATION_DOWN:
-        return layer->experts ? NULL : &layer->down;
-    case CALIBRATION_INPUTS:
-    case CALIBRATION_NONE:
+    default:
         break;
     }
-    return NULL;
+    const int expert = input - CALIBRATION_DOWN;
+    if (layer->experts) return expert < spec->n_experts ? &layer->experts[expert].down : NULL;
+    return expert == 0 ? &layer->down : NULL;
 }
 
-enum calibration_input calibration_input_of(const struct layer_spec *layer, size_t i) {
+int calibration_input_of(const struct layer_spec *layer, size_t i) {
     if (i < 3) return CALIBRATION_ATTENTION;
     if (i == 3) return CALIBRATION_OUT;
     if (!layer->experts) return i < 6 ? CALIBRATION_MLP : CALIBRATION_DOWN;
-    return i == 4 || (i - 5) % 3 < 2 ? CALIBRATION_MLP : CALIBRATION_NONE;
+    return i == 4 || (i - 5) % 3 < 2 ? CALIBRATION_MLP : CALIBRATION_DOWN + (int)((i - 5) / 3);
 }
 
 size_t calibration_layer_bytes(const struct model_spec *spec) {
     size_t most = 0;
     for (int32_t i = 0; i < spec->n_layers; i++) {
         size_t n_bytes = 0;
-        for (enum calibration_input input = 0; input < CALIBRATION_INPUTS; input++) {
-            const struct tensor *matrix = matrix_of(&spec->layers[i], input);
+        for (int input = 0; input < n_inputs_of(spec); input++) {
+            const struct tensor *matrix = matrix_of(spec, &spec->layers[i], input);
             if (matrix) n_bytes += (size_t)matrix->n_cols * (size_t)matrix->n_cols * sizeof(float);
         }
         if (n_bytes > most) most = n_bytes;
@@ -44,11 +48,19 @@ size_t calibration_layer_bytes(const struct model_spec *spec) {
     return most;
 }
 
+static struct calibration_sums *sums_at(const struct calibration *c, int32_t layer, int input) {
+    return &c->inputs[(layer - c->layer_first) * c->n_inputs + input];
+}
+
+const struct calibration_sums *calibration_sums_of(const struct calibration *calibration, int32_t layer, int input) {
+    return sums_at(calibration, layer, input);
+}
+
 static struct calibration_sums *find(const struct calibration *c, const void *handle) {
-    for (int32_t i = 0; i < c->n_layers; i++)
-        for (enum calibration_input input = 0; input < CALIBRATION_INPUTS; input++) {
-            const struct tensor *matrix = matrix_of(&c->spec->layers[c->layer_first + i], input);
-            if (matrix && matrix->handle == handle) return &c->inputs[i * CALIBRATION_INPUTS + (int32_t)input];
+    for (int32_t i = c->layer_first; i < c->layer_first + c->n_layers; i++)
+        for (int input = 0; input < c->n_inputs; input++) {
+            const struct tensor *matrix = matrix_of(c->spec, &c->spec->layers[i], input);
+            if (matrix && matrix->handle == handle) return sums_at(c, i, input);
         }
     return NULL;
 }
@@ -63,12 +75,12 @@ static void see(void *context, const void *handle, const float *rows, int32_t n_
 }
 
 static int reserve(struct calibration *c, struct err *err) {
-    c->inputs = mem_alloc_zero((size_t)c->n_layers * CALIBRATION_INPUTS, sizeof *c->inputs);
-    for (int32_t i = 0; i < c->n_layers; i++)
-        for (enum calibration_input input = 0; input < CALIBRATION_INPUTS; input++) {
-            const struct tensor *matrix = matrix_of(&c->spec->layers[c->layer_first + i], input);
+    c->inputs = mem_alloc_zero((size_t)c->n_layers * (size_t)c->n_inputs, sizeof *c->inputs);
+    for (int32_t i = c->layer_first; i < c->layer_first + c->n_layers; i++)
+        for (int input = 0; input < c->n_inputs; input++) {
+            const struct tensor *matrix = matrix_of(c->spec, &c->spec->layers[i], input);
             if (!matrix) continue;
-            struct calibration_sums *sums = &c->inputs[i * CALIBRATION_INPUTS + (int32_t)input];
+            struct calibration_sums *sums = sums_at(c, i, input);
             sums->n = matrix->n_cols;
             sums->sums = calloc((size_t)sums->n * (size_t)sums->n, sizeof *sums->sums);
             if (!sums->sums) return err_set(err, ERR_LIMIT, "no memory for the sums of %d inputs", sums->n);
@@ -97,8 +109,11 @@ static int read_text(struct calibration *c, struct model *model, const int32_t *
 
 int calibration_run(struct calibration *out, struct model *model, int32_t layer_first, int32_t n_layers,
                     const int32_t *tokens, size_t n_tokens, int32_t window, struct err *err) {
-    *out = (struct calibration){
-        .spec = &model->spec, .layer_first = layer_first, .n_layers = n_layers, .kernels = offline_kernels()};
+    *out = (struct calibration){.spec = &model->spec,
+                                .layer_first = layer_first,
+                                .n_layers = n_layers,
+                                .n_inputs = n_inputs_of(&model->spec),
+                                .kernels = offline_kernels()};
     int rc = reserve(out, err);
     if (!rc) rc = read_text(out, model, tokens, n_tokens, window, err);
     if (rc) calibration_close(out);
@@ -106,7 +121,7 @@ int calibration_run(struct calibration *out, struct model *model, int32_t layer_
 }
 
 void calibration_close(struct calibration *calibration) {
-    for (int32_t i = 0; calibration->inputs && i < calibration->n_layers * CALIBRATION_INPUTS; i++)
+    for (int32_t i = 0; calibration->inputs && i < calibration->n_layers * calibration->n_inputs; i++)
         free(calibration->inputs[i].sums);
     free(calibration->inputs);
     *calibration = (struct calibration){0};

@@ -10,32 +10,32 @@
 
 struct kernel_table;
 
-// Inputs of a layer's matrices. All experts share theirs with the router; what they hand to down is not seen.
+// Inputs of a layer's matrices. All experts share those of gate and up with the router; each has its own of down.
 enum calibration_input {
     CALIBRATION_ATTENTION, // of q, k and v
     CALIBRATION_OUT,       // of o
     CALIBRATION_MLP,       // of gate and up
-    CALIBRATION_DOWN,
-    CALIBRATION_INPUTS,
-    CALIBRATION_NONE = -1,
+    CALIBRATION_DOWN,      // of down; with experts that of the first, and those of the others follow
 };
 
-// That of matrix i (as layer_matrix counts them).
-enum calibration_input calibration_input_of(const struct layer_spec *layer, size_t i);
+// That of matrix i (as layer_matrix counts them), a number.
+int calibration_input_of(const struct layer_spec *layer, size_t i);
 
 struct calibration_sums {
     float *sums; // [n, n] of x_i * x_j, lower triangle; NULL: the layer has no such matrix
     int32_t n;
-    size_t n_rows;
+    size_t n_rows; // of an expert, those that hit it
 };
 
 struct calibration {
     const struct model_spec *spec;
     int32_t layer_first, n_layers;
-    struct calibration_sums *inputs; // [n_layers, CALIBRATION_INPUTS]
+    int n_inputs;                    // of a layer, the most
+    struct calibration_sums *inputs; // [n_layers, n_inputs]
     const struct kernel_table *kernels;
 };
 
+const struct calibration_sums *calibration_sums_of(const struct calibration *calibration, int32_t layer, int input);
 size_t calibration_layer_bytes(const struct model_spec *spec); // memory of one layer
 
 // Reads the tokens in windows of `window`, on the CPU, with weights as the model has them, for layers layer_first and

@@ -31,8 +31,8 @@ struct comm;
 // Sees what matrices multiply while steps run: for calibration, on the CPU alone.
 struct input_observer {
     // rows [n_rows, n] in F32 are the inputs of the matrix with this handle and of those that share them: k and v with
-    // q, up with gate, all experts with their router (not what experts hand to their second matrix). All n_workers
-    // threads of the step call it, each for its share of the work.
+    // q, up with gate, all experts with their router. An expert's second matrix sees the rows that hit it. All
+    // n_workers threads of the step call it, each for its share of the work.
     void (*see)(void *context, const void *handle, const float *rows, int32_t n_rows, int32_t n, int worker,
                 int n_workers);
     void *context;

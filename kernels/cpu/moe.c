@@ -120,11 +120,24 @@ static void run_gate_up(struct run *run, const struct op_moe *op) {
     stage_end(run);
 }
 
+// Shows what each expert hit hands to its second matrix.
+static void observe_slots(const struct run *run, const struct op_moe *op) {
+    const struct cpu_moe *moe = &run->program->moe;
+    const struct input_observer *observer = run->program->backend->observer;
+    const int32_t width = run->program->common.shape.expert_width;
+    for (int32_t i = 0; observer && i < moe->n_hit; i++) {
+        const int32_t e = moe->hit[i];
+        observer->see(observer->context, op->experts[e].down.handle, moe->gate + (size_t)moe->first[e] * (size_t)width,
+                      moe->count[e], width, run->worker, run->n_workers);
+    }
+}
+
 static void run_down(struct run *run, const struct op_moe *op) {
     const struct cpu_moe *moe = &run->program->moe;
     const struct program_shape *shape = &run->program->common.shape;
     const struct share share = share_out(run, shape->hidden);
     struct expert_item item;
+    observe_slots(run, op);
     while (take_item(run, &share, &item))
         multiply_slots(run, &op->experts[item.expert].down, op->down_bias, moe->middle, moe->out, &item);
     stage_end(run);
