@@ -14,14 +14,14 @@ fi
 # run_suite FOLDER [CMAKE OPTION...]
 run_suite() {
   local folder=$1
-  build_into "$@" -DOPTIMA_TESTS=ON -DOPTIMA_BENCH=ON
+  build_into "$@" -DOPTIMA_TESTS=ON
   ctest --test-dir "$folder" --output-on-failure -j "$(nproc)" --timeout 900 --no-tests=error
   .venv/bin/python tests/e2e/run.py --binary "$folder/optima"
 }
 
 if [ "${1:-}" = --sanitize ]; then
-  run_suite build-asan -DOPTIMA_ASAN=ON
-  run_suite build-tsan -DOPTIMA_TSAN=ON
+  run_suite build-asan -DOPTIMA_ASAN=ON -DOPTIMA_BENCH=OFF
+  run_suite build-tsan -DOPTIMA_TSAN=ON -DOPTIMA_BENCH=OFF
 else
-  run_suite build-test
+  run_suite build-test -DOPTIMA_BENCH=ON
 fi

@@ -5,6 +5,7 @@ every test of the run; run.py stops them at the end.
 """
 
 import atexit
+import functools
 import json
 import os
 import pathlib
@@ -22,6 +23,23 @@ SHARED = ROOT.parent / "shared"
 binary = ROOT / "build-test" / "optima"  # run.py sets what it was given
 cuda_device = None  # likewise; None: the emulated one
 os.environ.setdefault("TSAN_OPTIONS", f"suppressions={ROOT / 'tests' / 'tsan.supp'}")
+
+
+def sanitizer():
+    """What the program was built with: "thread", "address" or None. They make it slow, and the plain program passes every test in full."""
+    data = binary.read_bytes()
+    return "thread" if b"__tsan_init" in data else "address" if b"__asan_init" in data else None
+
+
+def sees_no_threads(test):
+    """Decorates a test of which ThreadSanitizer would see nothing that it does not see in others, after minutes."""
+    @functools.wraps(test)
+    def run(self):
+        if sanitizer() == "thread":
+            self.skipTest("nothing new for ThreadSanitizer")
+        test(self)
+
+    return run
 
 
 class Server:

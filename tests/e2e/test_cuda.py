@@ -70,18 +70,19 @@ class Cuda(unittest.TestCase):
             self.assertTrue(all(abs(a - b) < 1e-3 for a, b in pairs), f"request {i}")
 
     def test_every_format_of_weights_writes_a_story(self):
-        for weights in ("auto", "fp8", "int4"):
+        for weights in ("int4", "fp8", "auto")[: 1 if common.sanitizer() else 3]:
             with self.subTest(weights=weights):
                 running = cuda_server("--weights", weights)
-                got = complete(running, prompt="Once upon a time", max_tokens=12, temperature=0)
+                got = complete(running, prompt="Once upon a time", max_tokens=5, temperature=0)
                 self.assertRegex(got["text"], r"^,? there (was|were) ")
 
     def test_a_deterministic_device_gives_the_same_answer_at_any_load(self):
         running = cuda_server("--deterministic", "--no-prefix-cache")
-        alone = [complete(running, **question(i)) for i in range(N_PARALLEL)]
-        with concurrent.futures.ThreadPoolExecutor(N_PARALLEL) as pool:
-            together = list(pool.map(lambda i: complete(running, **question(i)), range(N_PARALLEL)))
-        for i in range(N_PARALLEL):
+        n = N_PARALLEL // 2 if common.sanitizer() else N_PARALLEL
+        alone = [complete(running, **question(i)) for i in range(n)]
+        with concurrent.futures.ThreadPoolExecutor(n) as pool:
+            together = list(pool.map(lambda i: complete(running, **question(i)), range(n)))
+        for i in range(n):
             self.assertEqual(together[i], alone[i], f"request {i}")
 
     def test_a_format_that_the_device_lacks_is_one_line(self):

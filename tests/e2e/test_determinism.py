@@ -2,6 +2,7 @@
 and after preemption."""
 
 import concurrent.futures
+import functools
 import json
 import unittest
 
@@ -33,32 +34,36 @@ def answer(running, i):
     return choice["text"], choice["logprobs"]
 
 
-class Determinism(unittest.TestCase):
-    N = 24
+N = 24
 
-    def setUp(self):
-        alone = common.server("--no-prefix-cache", "--threads", "1")
-        self.want = [answer(alone, i) for i in range(self.N)]
+
+@functools.cache
+def answers_alone():
+    alone = common.server("--no-prefix-cache", "--threads", "1")
+    return [answer(alone, i) for i in range(N)]
+
+
+class Determinism(unittest.TestCase):
 
     def check(self, running, parallel):
         with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
-            got = list(pool.map(lambda i: answer(running, i), range(self.N)))
-        for i in range(self.N):
-            self.assertEqual(got[i], self.want[i], f"request {i}")
+            got = list(pool.map(lambda i: answer(running, i), range(N)))
+        for i in range(N):
+            self.assertEqual(got[i], answers_alone()[i], f"request {i}")
 
     def test_in_a_full_batch_and_after_prefix_hits(self):
         running = common.server()
-        self.check(running, self.N)
-        self.check(running, self.N)
+        self.check(running, N)
+        self.check(running, N)
         self.assertGreater(common.metric(running, "vllm:prefix_cache_hits_total"), 0)
 
     def test_with_small_chunks_and_two_steps_in_flight(self):
-        self.check(common.server("--chunk", "5", "--rows", "24", "--steps-in-flight", "2"), self.N)
+        self.check(common.server("--chunk", "5", "--rows", "24", "--steps-in-flight", "2"), N)
 
     def test_after_preemption(self):
         # 32 blocks of 16 tokens for 24 sequences that grow to 12 blocks each: they cannot all stay.
         running = common.server("--context", "256", "--kv-gib", "0.0035")
-        self.check(running, self.N)
+        self.check(running, N)
         self.assertGreater(common.metric(running, "vllm:num_preemptions_total"), 0)
 
 

@@ -102,6 +102,7 @@ class Quantize(unittest.TestCase):
         self.assertEqual((status, err), (0, ""))
         return out, json.loads(printed)
 
+    @common.sees_no_threads
     def test_folders_follow_compressed_tensors(self):
         names = [name for name in self.original if "_proj.weight" in name]
         self.assertEqual(len(names), 49)
@@ -148,6 +149,7 @@ class Quantize(unittest.TestCase):
             self.assertTrue(0 < report["divergence"]["mean"] < most, report)
             self.assertEqual((report["matrices"], report["matrices_left"]), (30, 5))
 
+    @common.sees_no_threads
     def test_calibration_is_better_than_searching_and_that_than_rounding(self):
         calibrate = self.folder / "calibrate"
         calibrate.write_text((DEMO / "heldout.txt").read_text()[12000:])
@@ -158,6 +160,7 @@ class Quantize(unittest.TestCase):
         self.assertTrue(calibrated < 0.8 * searched < searched < nearest, (calibrated, searched, nearest))
         self.assertLess(found[2]["worst"][0]["error"], found[1]["worst"][0]["error"])
 
+    @common.sees_no_threads
     def test_the_last_tenth_of_a_text_is_for_the_report(self):
         out = self.folder / "out"
         status, printed, err = run("demo", out, "--weights", "int8", "--calibrate", self.text)

@@ -54,7 +54,7 @@ static void logits_equal_transformers(void **state) {
         print_message("skipped: the emulated plugin was not built\n");
         skip();
     }
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_golden(names[i]);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i += TEST_STRIDE) check_golden(names[i]);
 }
 
 static void what_the_device_lacks_is_refused_in_one_line(void **state) {
