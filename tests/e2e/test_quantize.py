@@ -226,6 +226,9 @@ class Quantize(unittest.TestCase):
             (["demo", out, "--weights", "int4", "--eval", empty], "tokens"),
         ]
         if STORIES.exists():
+            cut = self.folder / "cut.gguf"
+            cut.write_bytes((STORIES / "stories260K.f16.gguf").read_bytes()[:100000])
+            cases += [([cut, out, "--weights", "int4", "--eval", self.text], "cut.gguf")]
             cases += [([STORIES / "hf", out, "--weights", "int4"], "--eval"),
                       ([STORIES / "stories260K.q8_0.gguf", out, "--weights", "int4", "--eval", self.text], "int8 already"),
                       ([STORIES / "stories260K.f16.gguf", out, "--weights", "fp8", "--eval", self.text], "GGUF"),
