@@ -48,19 +48,15 @@ size_t calibration_layer_bytes(const struct model_spec *spec) {
     return most;
 }
 
-static struct calibration_sums *sums_at(const struct calibration *c, int32_t layer, int input) {
-    return &c->inputs[(layer - c->layer_first) * c->n_inputs + input];
-}
-
-const struct calibration_sums *calibration_sums_of(const struct calibration *calibration, int32_t layer, int input) {
-    return sums_at(calibration, layer, input);
+struct calibration_sums *calibration_sums_of(const struct calibration *calibration, int32_t layer, int input) {
+    return &calibration->inputs[(layer - calibration->layer_first) * calibration->n_inputs + input];
 }
 
 static struct calibration_sums *find(const struct calibration *c, const void *handle) {
     for (int32_t i = c->layer_first; i < c->layer_first + c->n_layers; i++)
         for (int input = 0; input < c->n_inputs; input++) {
             const struct tensor *matrix = matrix_of(c->spec, &c->spec->layers[i], input);
-            if (matrix && matrix->handle == handle) return sums_at(c, i, input);
+            if (matrix && matrix->handle == handle) return calibration_sums_of(c, i, input);
         }
     return NULL;
 }
@@ -80,7 +76,7 @@ static int reserve(struct calibration *c, struct err *err) {
         for (int input = 0; input < c->n_inputs; input++) {
             const struct tensor *matrix = matrix_of(c->spec, &c->spec->layers[i], input);
             if (!matrix) continue;
-            struct calibration_sums *sums = sums_at(c, i, input);
+            struct calibration_sums *sums = calibration_sums_of(c, i, input);
             sums->n = matrix->n_cols;
             sums->sums = calloc((size_t)sums->n * (size_t)sums->n, sizeof *sums->sums);
             if (!sums->sums) return err_set(err, ERR_LIMIT, "no memory for the sums of %d inputs", sums->n);

@@ -18,7 +18,7 @@ enum calibration_input {
     CALIBRATION_DOWN,      // of down; with experts that of the first, and those of the others follow
 };
 
-// That of matrix i (as layer_matrix counts them), a number.
+// That of matrix i (as layer_matrix counts them); of expert e's down, CALIBRATION_DOWN + e.
 int calibration_input_of(const struct layer_spec *layer, size_t i);
 
 struct calibration_sums {
@@ -35,7 +35,8 @@ struct calibration {
     const struct kernel_table *kernels;
 };
 
-const struct calibration_sums *calibration_sums_of(const struct calibration *calibration, int32_t layer, int input);
+// Of a layer, as the model counts them, that was calibrated.
+struct calibration_sums *calibration_sums_of(const struct calibration *calibration, int32_t layer, int input);
 size_t calibration_layer_bytes(const struct model_spec *spec); // memory of one layer
 
 // Reads the tokens in windows of `window`, on the CPU, with weights as the model has them, for layers layer_first and

@@ -23,8 +23,7 @@ struct engine_options {
     int32_t steps_in_flight; // 1 or 2; 0: what the backend prefers
     const char *kv_format;   // "auto", "f32", "bf16", "int8", "fp8"
     bool speculates;         // sequences bring drafts, which all need logits
-    const char
-        *weights; // format of the layers' matrices: "auto" (as the model has them), "bf16", "fp8", "int8", "int4"
+    const char *weights;     // "auto" (as the model has them), "bf16", "fp8", "int8", "int4": see memory_plan.h
     // Called while weights are copied, from the calling thread; may be NULL. done and total in bytes.
     void (*progress)(void *context, uint64_t done, uint64_t total);
     void *progress_context;

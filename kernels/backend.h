@@ -1,7 +1,7 @@
 // The only door to the mathematics: a backend is a device that holds weights and a paged KV cache and runs programs.
 //
 // The engine says what is computed (operations, in order, once per model); the backend decides how. Everything that
-// changes from step to step is in `struct step_input`.
+// changes from step to step is in `struct step_input`. The engine never touches device memory.
 //
 // Life: backend_open -> backend_weight_load for each tensor -> backend_kv_open -> program_open, program_add...,
 // program_prepare -> backend_submit / backend_collect, step after step -> program_close -> backend_close.
@@ -69,7 +69,7 @@ uint64_t backend_memory_available(const struct backend *backend); // free for we
 enum weight_format { WEIGHT_AS_IS, WEIGHT_BF16, WEIGHT_FP8, WEIGHT_INT8, WEIGHT_INT4 };
 const char *weight_format_name(enum weight_format format); // "auto", "bf16", ...: as the option --weights takes it
 
-bool backend_keeps_int8(const struct backend *backend);
+bool backend_keeps_int8(const struct backend *backend); // INT8 can be loaded
 uint64_t backend_weight_bytes(const struct backend *backend, const struct tensor *tensor, enum weight_format format);
 // Hands a weight over; sets tensor->handle. ERR_INVALID: the device does not have this format; ERR_FORMAT: a scale of
 // the matrix is no number; ERR_LIMIT: no memory.

@@ -9,6 +9,7 @@ enum {
     KEY_BYTES_MAX = 65535,
     NAME_BYTES_MAX = 255,
     STRING_BYTES_MAX = 16 << 20,
+    ALIGNMENT_DEFAULT = 32,
     ALIGNMENT_MAX = 65536,
     DIMS_MAX = 4,
     VALUE_BYTES_MIN = 8 + 4 + 1,         // empty key, type, one byte
@@ -162,9 +163,10 @@ static bool round_up(uint64_t *value, uint64_t alignment) {
 }
 
 static int read_tensors(struct gguf *gguf, struct reader *reader, uint64_t n_tensors, struct err *err) {
-    int64_t alignment = GGUF_ALIGNMENT;
-    int rc = gguf_get_int(gguf, "general.alignment", 1, ALIGNMENT_MAX, &alignment, err);
+    gguf->alignment = ALIGNMENT_DEFAULT;
+    int rc = gguf_get_int(gguf, "general.alignment", 1, ALIGNMENT_MAX, &gguf->alignment, err);
     if (rc) return rc;
+    const int64_t alignment = gguf->alignment;
     if (alignment & (alignment - 1))
         return err_set(err, ERR_FORMAT, "general.alignment is %" PRId64 ", not a power of two", alignment);
     uint64_t end = 0, section = 0;

@@ -19,8 +19,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { GGUF_ALIGNMENT = 32 }; // where general.alignment does not say otherwise
-
 enum gguf_type {
     GGUF_U8,
     GGUF_I8,
@@ -52,6 +50,7 @@ struct gguf {
     stored_tensor_vec tensors;  // their data point into the file
     struct map keys, names;     // index into values, into tensors
     struct str_view all_values; // the bytes of all keys and values
+    int64_t alignment;          // of the tensors' bytes, a power of two
     struct arena arena;
 };
 
@@ -62,7 +61,7 @@ void gguf_close(struct gguf *gguf);
 const struct gguf_value *gguf_find(const struct gguf *gguf, const char *key);       // NULL: absent
 const struct stored_tensor *gguf_tensor(const struct gguf *gguf, const char *name); // NULL: absent
 
-// The number that files give to a format of this name.
+// The number that files give to the format of a stored tensor, by its format_name.
 uint32_t gguf_format_number(const char *format_name);
 
 // A missing key gives 0 and leaves *out as it was; a wrong type or a value out of range gives ERR_INVALID and text

@@ -237,6 +237,11 @@ const struct stored_tensor *model_stored_tensors(const struct model *model, size
     return checkpoint_tensors(private->checkpoint, n);
 }
 
+const struct gguf *model_gguf(const struct model *model) {
+    const struct model_private *private = model->private_data;
+    return private->gguf_file.data ? &private->gguf : NULL;
+}
+
 int model_folder_open(const struct model *model, struct folder *out, struct err *err) {
     const struct model_private *private = model->private_data;
     if (!private->is_demo) return folder_open(out, model->path, err);

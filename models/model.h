@@ -17,49 +17,49 @@ enum { MODEL_STOP_TOKENS_MAX = 16 };
 
 // One decoder layer. Absent tensors are not tensor_present, absent vectors NULL. Vectors are F32, converted at load.
 struct layer_spec {
-    const float *attention_norm;        // [H] or NULL (families that norm only after)
-    struct tensor wq, wk, wv, wo;       // [A*D, H], [G*D, H], [G*D, H], [H, A*D]
-    const float *bq, *bk, *bv, *bo;     // or NULL
-    const float *q_norm, *k_norm;       // [D], with norms_all_heads [A*D] and [G*D], or NULL
-    const float *sinks;                 // [A] or NULL
-    const float *attention_post_norm;   // [H] or NULL
-    const float *mlp_norm;              // [H] or NULL
-    struct tensor gate, up, down;       // [F, H], [F, H], [H, F]
+    const float *attention_norm;                  // [H] or NULL (families that norm only after)
+    struct tensor wq, wk, wv, wo;                 // [A*D, H], [G*D, H], [G*D, H], [H, A*D]
+    const float *bq, *bk, *bv, *bo;               // or NULL
+    const float *q_norm, *k_norm;                 // [D], with norms_all_heads [A*D] and [G*D], or NULL
+    const float *sinks;                           // [A] or NULL
+    const float *attention_post_norm;             // [H] or NULL
+    const float *mlp_norm;                        // [H] or NULL
+    struct tensor gate, up, down;                 // [F, H], [F, H], [H, F]
     const float *gate_bias, *up_bias, *down_bias; // or NULL; of all experts one after the other where there are some
-    const float *mlp_post_norm;         // [H] or NULL
-    struct tensor router;               // [E, H]; present in layers that have experts instead of gate, up and down
-    const float *router_bias;           // [E] or NULL
-    struct expert *experts;             // [E] or NULL; F is model_spec.expert_width
-    int32_t window;                     // sliding window in tokens; 0: full attention
-    int32_t rope;                       // index into model_spec.ropes; -1: none
+    const float *mlp_post_norm;                   // [H] or NULL
+    struct tensor router;     // [E, H]; present in layers that have experts instead of gate, up and down
+    const float *router_bias; // [E] or NULL
+    struct expert *experts;   // [E] or NULL; F is model_spec.expert_width
+    int32_t window;           // sliding window in tokens; 0: full attention
+    int32_t rope;             // index into model_spec.ropes; -1: none
 };
 
 struct model_spec {
-    const char *family;       // "llama", "mistral", "qwen2", ...
+    const char *family; // "llama", "mistral", "qwen2", ...
     int32_t n_layers, hidden, n_heads, n_kv_heads, head_dim;
-    int32_t mlp_width;        // F; 0: every layer has experts
+    int32_t mlp_width;                      // F; 0: every layer has experts
     int32_t n_experts, n_hit, expert_width; // E, experts that a row hits, their F; 0: no layer has experts
-    bool is_renormalised;     // weights of the experts hit sum to 1
-    int32_t vocab;            // rows of the embedding table, of all ranks
-    int32_t vocab_first;      // the row with which this rank's tables begin; 0 without ranks
-    int32_t context_max;      // positions that the model was made for
+    bool is_renormalised;                   // weights of the experts hit sum to 1
+    int32_t vocab;                          // rows of the embedding table, of all ranks
+    int32_t vocab_first;                    // the row with which this rank's tables begin; 0 without ranks
+    int32_t context_max;                    // positions that the model was made for
     float norm_eps;
-    float embed_scale;        // 1 for most
-    float attention_scale;    // 1/sqrt(head_dim) for most
+    float embed_scale;                        // 1 for most
+    float attention_scale;                    // 1/sqrt(head_dim) for most
     float attention_soft_cap, final_soft_cap; // 0: none
-    bool norms_all_heads;     // the norms of q and of k go over all heads together
+    bool norms_all_heads;                     // the norms of q and of k go over all heads together
     enum activation activation;
-    bool tied;                // the head is the embedding table
+    bool tied; // the head is the embedding table
     int32_t n_ropes;
     struct rope_spec ropes[2];
     struct rope_spec long_rope; // takes the place of ropes[0] when the engine's context is beyond long_rope_beyond
     int32_t long_rope_beyond;   // in tokens; 0: nothing takes its place
-    struct tensor embed;      // [V, H]
-    const float *final_norm;  // [H]
-    struct tensor head;       // [V, H]; equal to embed when tied
-    struct layer_spec *layers; // [n_layers]
+    struct tensor embed;        // [V, H]
+    const float *final_norm;    // [H]
+    struct tensor head;         // [V, H]; equal to embed when tied
+    struct layer_spec *layers;  // [n_layers]
     uint64_t n_parameters;
-    uint64_t weight_bytes;    // of all tensors, as held in memory
+    uint64_t weight_bytes; // of all tensors, as held in memory
 };
 
 // Matrix i of a layer: those of attention, then gate, up and down, or the router and the matrices of each expert.
@@ -74,8 +74,8 @@ struct generation_defaults {
 };
 
 struct model {
-    const char *name;  // folder or file name without path and extension; "optima-demo" for the embedded model
-    const char *path;  // as given; "embedded" for the demo
+    const char *name;          // folder or file name without path and extension; "optima-demo" for the embedded model
+    const char *path;          // as given; "embedded" for the demo
     const char *source_format; // "safetensors", "gguf", "random"
     struct model_spec spec;
     struct tokenizer *tokenizer;
@@ -103,6 +103,9 @@ void model_release_weights(struct model *model);
 
 // Tensors as the model's files hold them, in the files' order; none for random weights.
 const struct stored_tensor *model_stored_tensors(const struct model *model, size_t *n);
+// The model's GGUF file, or NULL where it came from elsewhere; the model's.
+struct gguf;
+const struct gguf *model_gguf(const struct model *model);
 
 // The folder of a model in safetensors; folder_close is the caller's.
 struct folder;

@@ -1,6 +1,5 @@
 #include "models/quantized_gguf.h"
 
-#include "base/file_map.h"
 #include "base/new_folder.h"
 #include "models/gguf.h"
 
@@ -16,8 +15,7 @@ struct writing {
     size_t n_entries;
     const struct stored_tensor *stored;
     size_t n_stored;
-    struct gguf gguf; // of the file that the model came from
-    uint64_t alignment;
+    const struct gguf *gguf; // that the model came from
     bool is_int4;
     struct new_file file;
     uint64_t n_written;
@@ -45,34 +43,34 @@ static void put_string(struct writing *w, const char *text) {
     put(w, text, strlen(text));
 }
 
+static uint64_t padding_behind(const struct writing *w, uint64_t n_bytes) {
+    const uint64_t alignment = (uint64_t)w->gguf->alignment;
+    return (alignment - n_bytes % alignment) % alignment;
+}
+
 static void put_padding(struct writing *w) {
     static const char zeros[64];
-    for (uint64_t left = (w->alignment - w->n_written % w->alignment) % w->alignment; left > 0;) {
+    for (uint64_t left = padding_behind(w, w->n_written); left > 0;) {
         const size_t n = left < sizeof zeros ? (size_t)left : sizeof zeros;
         put(w, zeros, n);
         left -= n;
     }
 }
 
-static uint64_t aligned(const struct writing *w, uint64_t n_bytes) {
-    return (n_bytes + w->alignment - 1) / w->alignment * w->alignment;
-}
-
 static size_t block_bytes(const struct writing *w) {
     return sizeof(uint16_t) + (w->is_int4 ? BLOCK / 2 : BLOCK);
 }
 
-static uint64_t new_bytes(const struct writing *w, const struct stored_tensor *stored) {
-    size_t n, n_values = 1;
-    if (!entries_of(w, stored, &n)) return stored->n_bytes;
+static uint64_t quantised_bytes(const struct writing *w, const struct stored_tensor *stored) {
+    size_t n_values = 1;
     for (int d = 0; d < stored->n_dims; d++) n_values *= (size_t)stored->shape[d];
     return n_values / BLOCK * block_bytes(w);
 }
 
 // The file's own, but for the key that names the format of most tensors.
 static void put_values(struct writing *w) {
-    const struct str_view all = w->gguf.all_values;
-    const struct gguf_value *type = gguf_find(&w->gguf, file_type_key);
+    const struct str_view all = w->gguf->all_values;
+    const struct gguf_value *type = gguf_find(w->gguf, file_type_key);
     const bool known = type && !type->is_array && type->type == GGUF_U32;
     const size_t before = known ? (size_t)(type->data - all.data) : all.n_bytes;
     put(w, all.data, before);
@@ -80,7 +78,7 @@ static void put_values(struct writing *w) {
         put_u32(w, w->is_int4 ? FILE_TYPE_Q4_0 : FILE_TYPE_Q8_0);
         put(w, type->data + sizeof(uint32_t), all.n_bytes - before - sizeof(uint32_t));
     }
-    if (gguf_find(&w->gguf, version_key)) return;
+    if (gguf_find(w->gguf, version_key)) return;
     put_string(w, version_key);
     put_u32(w, GGUF_U32);
     put_u32(w, QUANTIZATION_VERSION);
@@ -91,13 +89,15 @@ static void put_descriptions(struct writing *w) {
     for (size_t i = 0; i < w->n_stored; i++) {
         const struct stored_tensor *stored = &w->stored[i];
         size_t n;
-        const char *format = !entries_of(w, stored, &n) ? stored->format_name : w->is_int4 ? "Q4_0" : "Q8_0";
+        const bool quantised = entries_of(w, stored, &n) != NULL;
+        const char *format = !quantised ? stored->format_name : w->is_int4 ? "Q4_0" : "Q8_0";
         put_string(w, stored->name);
         put_u32(w, (uint32_t)stored->n_dims);
         for (int d = stored->n_dims - 1; d >= 0; d--) put_u64(w, (uint64_t)stored->shape[d]);
         put_u32(w, gguf_format_number(format));
         put_u64(w, offset);
-        offset = aligned(w, offset + new_bytes(w, stored));
+        offset += quantised ? quantised_bytes(w, stored) : stored->n_bytes;
+        offset += padding_behind(w, offset);
     }
 }
 
@@ -128,9 +128,9 @@ static int write_file(struct writing *w, const struct new_folder *folder, struct
     int rc = new_file_open(&w->file, folder, file_name, err);
     if (rc) return rc;
     put(w, "GGUF", 4);
-    put_u32(w, w->gguf.version);
+    put_u32(w, w->gguf->version);
     put_u64(w, w->n_stored);
-    put_u64(w, w->gguf.values.count + !gguf_find(&w->gguf, version_key));
+    put_u64(w, w->gguf->values.count + !gguf_find(w->gguf, version_key));
     put_values(w);
     put_descriptions(w);
     for (size_t i = 0; i < w->n_stored; i++) {
@@ -145,27 +145,17 @@ static int write_file(struct writing *w, const struct new_folder *folder, struct
 
 int quantized_gguf_write(const struct model *model, struct quantized_entry *entries, size_t n_entries, const char *out,
                          struct err *err) {
-    struct writing w = {.entries = entries, .n_entries = n_entries};
-    struct file_map source;
+    struct writing w = {.entries = entries,
+                        .n_entries = n_entries,
+                        .gguf = model_gguf(model),
+                        .is_int4 = entries->quantized.format == TENSOR_INT4};
     struct new_folder folder;
-    int64_t alignment = GGUF_ALIGNMENT;
     quantized_entries_sort(entries, n_entries);
     w.stored = model_stored_tensors(model, &w.n_stored);
-    w.is_int4 = entries->quantized.format == TENSOR_INT4;
-    int rc = file_map_open(&source, model->path, err);
+    int rc = new_folder_open(&folder, out, err);
     if (rc) return rc;
-    rc = gguf_open(&w.gguf, source.data, source.n_bytes, err);
-    if (!rc) {
-        rc = gguf_get_int(&w.gguf, "general.alignment", 1, INT32_MAX, &alignment, err);
-        w.alignment = (uint64_t)alignment;
-        if (!rc) rc = new_folder_open(&folder, out, err);
-        if (!rc) {
-            rc = write_file(&w, &folder, err);
-            if (!rc) rc = new_folder_finish_file(&folder, file_name, err);
-            new_folder_close(&folder);
-        }
-        gguf_close(&w.gguf);
-    }
-    file_map_close(&source);
+    rc = write_file(&w, &folder, err);
+    if (!rc) rc = new_folder_finish_file(&folder, file_name, err);
+    new_folder_close(&folder);
     return rc;
 }

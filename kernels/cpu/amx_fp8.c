@@ -9,23 +9,18 @@
 #include "kernels/cpu/packed_part.h"
 
 enum {
-    STEP_INPUTS = 32, // of a tile product
+    STEP_INPUTS = PACKED_GROUP, // of a tile product
     STEPS_MAX = PACKED_FP8_GROUP / STEP_INPUTS,
     STEP_LINES = STEP_INPUTS / PACKED_QUAD,
     SLICE_PARTS = 4,
     BLOCK_ROWS = 256
 };
 
-// Tile registers: sums of (tile of rows, part), then the operands.
-#define SUM_00 0
-#define SUM_01 1
-#define SUM_10 2
-#define SUM_11 3
+// Tile registers behind the sums of (tile of rows, part).
 #define ROWS_0 4
 #define ROWS_1 5
 #define PART_0 6
 #define PART_1 7
-#define N_TILES 8
 
 // Tiles of fewer rows take less time.
 static void fp8_tiles_open(int32_t n_rows) {
@@ -45,7 +40,7 @@ struct slice {
 };
 
 static int32_t group_steps(const struct matmul *m, int32_t group) {
-    const int32_t left = (m->weight->n_cols + STEP_INPUTS - 1) / STEP_INPUTS - group * STEPS_MAX;
+    const int32_t left = packed_groups(m->weight->n_cols) - group * STEPS_MAX;
     return left < STEPS_MAX ? left : STEPS_MAX;
 }
 
@@ -167,10 +162,7 @@ VEC_INLINE void tiles_multiply(struct passing *p, int32_t part, int32_t row, int
     const char *rows = (const char *)m->activations + (size_t)(p->row + row) * m->activation_stride +
                        (size_t)p->now.group * STEPS_MAX * TILE_ROW_BYTES;
     float(*inner)[2][TILE * TILE] = p->inner[p->pending.inner == p->inner[0]];
-    _tile_zero(SUM_00);
-    _tile_zero(SUM_01);
-    _tile_zero(SUM_10);
-    _tile_zero(SUM_11);
+    sums_zero();
     for (int32_t step = 0; step < p->now.n_steps; step++) {
         step_multiply(rows + (size_t)step * TILE_ROW_BYTES, m->activation_stride, p->weights[p->which][part][step],
                       n_tiles, n_parts);

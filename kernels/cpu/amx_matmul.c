@@ -20,26 +20,14 @@
 
 enum { BLOCK_COLUMNS = 32, CACHED_BYTES = 256 * 1024, AHEAD_BYTES = 512, PEAK_TILES = 4 };
 enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-// Tile registers: sums of (weight tile, activation group), then the operands. The instructions' names take numbers.
-#define SUM_00 0
-#define SUM_01 1
-#define SUM_10 2
-#define SUM_11 3
+// Tile registers behind the sums of (weight tile, activation group) The instructions' names take numbers.
 #define WEIGHT_0 4
 #define WEIGHT_1 5
 #define GROUP_0 6
 #define GROUP_1 7
-#define N_TILES 8
 
 bool amx_permitted(void) {
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-}
-
-static void sums_zero(void) {
-    _tile_zero(SUM_00);
-    _tile_zero(SUM_01);
-    _tile_zero(SUM_10);
-    _tile_zero(SUM_11);
 }
 
 // Weight tiles, and with them sums, of n_weights <= 16 rows.

@@ -108,7 +108,7 @@ struct cpu_program {
     float *rope_sine[2];
     float *residual;       // [R, H]
     float *normed;         // [R, H]
-    char *rows[ROW_FORMS]; // [R] prepared, of the widest input; none of ROWS_EXACT
+    char *rows[ROW_FORMS]; // [R] prepared, of RESIDUAL or heads; none of ROWS_EXACT
     char *made;            // [R] prepared by attention or an MLP's first half for the matrix behind it
     float *query;          // [R, A*D]
     float *key, *value;    // [R, G*D]

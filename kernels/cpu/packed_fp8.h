@@ -99,15 +99,16 @@ struct fp8_tile {
     int32_t n_in;
 };
 
+VEC_INLINE const char *tile_block(const struct fp8_tile *t, int32_t i) {
+    return t->weights + (size_t)((t->part + i) / PARTS - t->part / PARTS) * t->block_bytes;
+}
 // Where a part of the tile begins in its block's lines.
 VEC_INLINE const char *tile_part(const struct fp8_tile *t, int32_t i) {
-    return t->weights + (size_t)((t->part + i) / PARTS - t->part / PARTS) * t->block_bytes +
-           (size_t)((t->part + i) % PARTS) * PART_LINE;
+    return tile_block(t, i) + (size_t)((t->part + i) % PARTS) * PART_LINE;
 }
 VEC_INLINE vec tile_scales(const struct fp8_tile *t, int32_t i, int32_t g) {
-    const char *block = t->weights + (size_t)((t->part + i) / PARTS - t->part / PARTS) * t->block_bytes;
     const size_t at = (size_t)g * PACKED_OUTPUTS + (size_t)((t->part + i) % PARTS) * VEC_N;
-    return vec_load((const float *)(const void *)(block + packed_scales_at(TENSOR_FP8, t->n_in)) + at);
+    return vec_load((const float *)(const void *)(tile_block(t, i) + packed_scales_at(TENSOR_FP8, t->n_in)) + at);
 }
 
 // The inputs of one scale.

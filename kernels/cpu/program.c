@@ -34,8 +34,8 @@ static size_t prepared_bytes(const struct cpu_program *p, int32_t n) {
 static void place_activations(struct cpu_program *p, struct layout *layout) {
     const struct program_shape *shape = &p->common.shape;
     size_t rows = (size_t)shape->rows_max, logit_rows = (size_t)shape->logit_rows_max;
-    int32_t widest = shape->hidden > shape->mlp_width ? shape->hidden : shape->mlp_width;
-    if (shape->q_width > widest) widest = shape->q_width;
+    const int32_t widest = shape->hidden > shape->q_width ? shape->hidden : shape->q_width;
+    const int32_t widest_made = shape->mlp_width > shape->q_width ? shape->mlp_width : shape->q_width;
     p->token = place(layout, rows, sizeof *p->token);
     for (int32_t i = 0; i < shape->n_ropes; i++) {
         p->rope_cosine[i] = place(layout, rows * (size_t)shape->ropes[i].n_dims / 2, sizeof(float));
@@ -46,7 +46,7 @@ static void place_activations(struct cpu_program *p, struct layout *layout) {
     size_t grouped = (rows + ACTIVATION_ROWS - 1) / ACTIVATION_ROWS * ACTIVATION_ROWS;
     for (enum row_form form = ROWS_EXACT + 1; form < ROW_FORMS; form++)
         p->rows[form] = place(layout, grouped, p->backend->kernels->activation_bytes(row_form_format(form), widest));
-    p->made = place(layout, grouped, prepared_bytes(p, widest));
+    p->made = place(layout, grouped, prepared_bytes(p, widest_made));
     p->query = place(layout, rows * (size_t)shape->q_width, sizeof(float));
     p->key = place(layout, rows * (size_t)shape->kv_width, sizeof(float));
     p->value = place(layout, rows * (size_t)shape->kv_width, sizeof(float));

@@ -42,11 +42,16 @@ static void operand_row(const struct run *run, const struct operand *operand, in
             run->kernels->activation_prepare(p->rows[form], r, from, row_form_format(form), operand->n, 0, operand->n);
 }
 
+static bool needs_preparing(const struct operand *operand) {
+    bool needs = operand->norm_weight || operand->rows;
+    for (enum row_form form = ROWS_EXACT + 1; form < ROW_FORMS; form++) needs |= operand->forms[form];
+    return needs && !operand->made;
+}
+
 void operand_make(struct run *run, struct operand *operand) {
     const bool copies = operand->norm_weight || operand->rows;
     operand->exact = copies ? run->program->normed : operand->source;
-    if (operand->made) return;
-    if (!copies && !(operand->forms[ROWS_BF16] || operand->forms[ROWS_FP8] || operand->forms[ROWS_INTEGERS])) return;
+    if (!needs_preparing(operand)) return;
     int32_t first, count;
     while (take(run, operand->n_rows, chunk_rows(run, operand->n_rows), &first, &count))
         for (int32_t r = first; r < first + count; r++) operand_row(run, operand, r);
